@@ -106,6 +106,11 @@ class _Child:
     connection: Connection
     log: Path
 
+    def tell(self, message: Any) -> None:
+        # One that is gone already is told of when it is waited for.
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.send(message)
+
     def heard(self) -> DvosError | str | None:
         """What it says: what is at fault, or that it is ready; None if it ended without a word."""
         with contextlib.suppress(EOFError, OSError):
@@ -131,7 +136,7 @@ class Launcher:
             for number in range(1, count):
                 self._children.append(_started(number, Path(self._folder.name)))
             for child in self._children:
-                self._tell(child, (work, message, (child.number, count, self._folder.name)))
+                child.tell((work, message, (child.number, count, self._folder.name)))
         except BaseException:
             self._end(at_once=True)
             raise
@@ -147,11 +152,6 @@ class Launcher:
         if failure is not None:
             raise failure from error
 
-    def _tell(self, child: _Child, message: Any) -> None:
-        # One that is gone already is told of when it is waited for.
-        with contextlib.suppress(BrokenPipeError):
-            child.connection.send(message)
-
     def _wait(self) -> None:
         waiting: dict[Any, _Child] = {child.connection: child for child in self._children}
         while waiting:
@@ -160,7 +160,7 @@ class Launcher:
                 if said != _READY:
                     raise said if isinstance(said, DvosError) else self._reason(child)
         for child in self._children:
-            self._tell(child, _GO)
+            child.tell(_GO)
 
     def _failure(self) -> DvosError | None:
         """What ended one of the processes too early, if any is seen to have ended."""

@@ -46,13 +46,12 @@ class TrackedRun(NamedTuple):
     known: str
 
 
-class Tracker(ABC):
+class _Tracker(ABC):
     """A place that shows how runs go."""
 
     title: ClassVar[str]
     package: ClassVar[str]
-    #: What the tracker calls the run, to find it again; may be empty.
-    identity = ""
+    identity = ""  # What the tracker calls the run, to find it again; may be empty.
 
     @abstractmethod
     def __init__(self, run: TrackedRun) -> None: ...
@@ -66,7 +65,7 @@ class Tracker(ABC):
         """End the run, with predictions of the best epoch, after its end or an error."""
 
 
-class TensorBoard(Tracker):
+class _TensorBoard(_Tracker):
     """Event files in ``tensorboard/`` of the run folder; they do not know how a run ended.
 
     TensorBoard's own writer has a thread of its own, which tells a full disk by a traceback.
@@ -105,8 +104,7 @@ class TensorBoard(Tracker):
         record = io.BytesIO()
         data = Event(wall_time=time.time(), step=step, **event).SerializeToString()
         RecordWriter(record).write(data)
-        size = os.fstat(self._handle).st_size
-        rest = record.getbuffer()
+        size, rest = os.fstat(self._handle).st_size, record.getbuffer()
         try:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
@@ -117,7 +115,6 @@ class TensorBoard(Tracker):
             raise
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Scalars of an epoch."""
         from torch.utils.tensorboard.summary import scalar
 
         for name, value in values.items():
@@ -125,7 +122,6 @@ class TensorBoard(Tracker):
         self._epoch = epoch
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:  # noqa: ARG002
-        """The best pictures."""
         from torch.utils.tensorboard.summary import image
 
         from dvos.media.image import read_image
@@ -139,7 +135,7 @@ class TensorBoard(Tracker):
             os.close(self._handle)
 
 
-class WeightsAndBiases(Tracker):
+class _WeightsAndBiases(_Tracker):
     """A run of Weights & Biases; without an account set ``WANDB_MODE=offline``."""
 
     title, package = "Weights & Biases", "wandb"
@@ -160,17 +156,15 @@ class WeightsAndBiases(Tracker):
         self.identity = str(self._run.id)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Values of an epoch as one step."""
         self._run.log({_grouped(name): value for name, value in values.items()}, step=epoch)
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
-        """The best pictures and how the run ended."""
         for number, picture in enumerate(pictures):
             self._run.summary[f"predictions/clip_{number:02d}"] = self._wandb.Image(str(picture))
         self._run.finish(exit_code=0 if completed else 1)
 
 
-class Mlflow(Tracker):
+class _Mlflow(_Tracker):
     """A run of MLflow; without ``MLFLOW_TRACKING_URI``, in ``mlflow.db`` of the current folder."""
 
     title, package = "MLflow", "mlflow"
@@ -197,21 +191,19 @@ class Mlflow(Tracker):
             self._client.log_batch(self.identity, params=params[first : first + _MLFLOW_BATCH])
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Metrics of an epoch."""
         for name, value in values.items():
             self._client.log_metric(self.identity, _grouped(name), value, step=epoch)
 
     def finish(self, pictures: Sequence[Path], *, completed: bool) -> None:
-        """The best pictures as artifacts, and how the run ended."""
         for picture in pictures:
             self._client.log_artifact(self.identity, str(picture), "predictions")
         self._client.set_terminated(self.identity, "FINISHED" if completed else "FAILED")
 
 
-_KINDS: dict[str, type[Tracker]] = {
-    "tensorboard": TensorBoard,
-    "wandb": WeightsAndBiases,
-    "mlflow": Mlflow,
+_KINDS: dict[str, type[_Tracker]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WeightsAndBiases,
+    "mlflow": _Mlflow,
 }
 
 
@@ -219,7 +211,7 @@ _KINDS: dict[str, type[Tracker]] = {
 class Trackers:
     """All trackers of a run, by the name settings use; none of them can stop it."""
 
-    opened: dict[str, Tracker] = field(default_factory=dict)
+    opened: dict[str, _Tracker] = field(default_factory=dict)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Tell all of them of an epoch."""
@@ -231,7 +223,7 @@ class Trackers:
         self._tell(lambda tracker: tracker.finish(found, completed=completed), "the end")
         self.opened = {}
 
-    def _tell(self, tell: Callable[[Tracker], None], what: str) -> None:
+    def _tell(self, tell: Callable[[_Tracker], None], what: str) -> None:
         for name, tracker in self.opened.items():
             try:
                 tell(tracker)
@@ -263,7 +255,7 @@ def open_trackers(settings: TrainingSettings, folder: RunFolder, *, epochs: int)
             known = TypeAdapter(dict[str, str]).validate_json(record.read_bytes())
     except (OSError, ValueError):
         _LOGGER.warning("%s cannot be read: trackers take this for another run", record)
-    opened: dict[str, Tracker] = {}
+    opened: dict[str, _Tracker] = {}
     faults = []
     for name in dict.fromkeys(settings.trackers):
         try:

@@ -48,9 +48,7 @@ _log = logging.getLogger(__name__)
 class ValidationRequest:
     """What validation clips are wanted."""
 
-    #: Whether they are tracks, with the ids of every frame; else queries, with those of the last
-    #: frame alone.
-    tracks: bool
+    tracks: bool  # With the ids of every frame; else queries, with those of the last frame alone.
     frames: int  # Frames of a clip; of a track the most.
     still_frames: int  # Frames of a pan over a still.
     synthetic: int  # Synthetic clips where there is nothing else.
@@ -185,11 +183,9 @@ class ValidationVideo:
         intensity: str = "auto",
     ) -> None:
         self.clips: list[ValidationClip] = []
-        self._video = video
+        self._video, self._request = video, request
         self._largest_side = settings.largest_side
-        self._request = request
         self._masks = masks_by_stem(video.masks)
-        self._size = (0, 0)
         self._kept: dict[int, NDArray[np.uint8]] = {}
         source = open_frames(video.video, intensity)
         try:
@@ -205,8 +201,7 @@ class ValidationVideo:
         """These frames, with the masks of those that have one."""
         frames = np.stack([self._kept[index] for index in indices])
         masks = [None if path is None else self._mask(path) for path in paths]
-        box = middle_box(self._size, self._largest_side)
-        parts = [None if mask is None else mask.part(box) for mask in masks]
+        parts = [None if mask is None else mask.part(self._box) for mask in masks]
         only = [mask.only for mask in masks if mask is not None]
         return labelled_clip(self._request.clip(len(frames)), frames, parts, only)
 
@@ -239,16 +234,15 @@ class ValidationVideo:
             path = self._masks.get(frame.name)
             if path is None:
                 continue
-            self._size = (frame.image.shape[0], frame.image.shape[1])
+            self._keep(0, frame.image)
             if self._mask(path).only != 0:
-                self._keep(0, frame.image)
                 paths.append(path)
                 break
         for order, frame in enumerate(islice(remaining, self._request.frames - 1), 1):
             self._keep(order, frame.image)
             paths.append(self._masks.get(frame.name))
-        box = middle_box(self._size, self._largest_side)
-        if not any((self._mask(path).part(box) != IGNORE).any() for path in paths[1:] if path):
+        further = [self._mask(path).part(self._box) for path in paths[1:] if path]
+        if not any((part != IGNORE).any() for part in further):
             found = f"no frame of {self._video.video} with an object is followed by a labelled one"
             raise _no_track(str(self._video.masks), found, self._request)
         read = partial(self._read, range(len(paths)), paths)
@@ -256,7 +250,8 @@ class ValidationVideo:
 
     def _keep(self, index: int, image: NDArray[np.uint8]) -> None:
         self._size = (image.shape[0], image.shape[1])
-        self._kept[index] = cut(image, middle_box(self._size, self._largest_side)).copy()
+        self._box = middle_box(self._size, self._largest_side)
+        self._kept[index] = cut(image, self._box).copy()
 
     def _mask(self, path: Path) -> DecodedMask:
         mask = DecodedMask.read(path, self._video.void)
