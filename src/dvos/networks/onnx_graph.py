@@ -1,16 +1,9 @@
 """Networks as ONNX graphs: what such a file holds, what it says about itself, and writing it.
 
-The graph is one step of a stream: a frame, and the features that its references (1 is the oldest)
-gave when they were frames, to the frame's mask and its own features, to be kept for later frames::
-
-    frame (B, 3, H, W), reference1_stride4 (B, C, H/4, W/4), ...
-        -> mask_logits (B, 1, H, W), features_stride2 (B, C, H/2, W/2), ...
-
-Features that nothing looks at are no inputs. H and W are multiples of the coarsest stride. The
-model's ``metadata_props`` hold, under the key ``dvos``, the JSON object of our weights files and,
-beside it, ``references``, ``reference_interval``, ``strides`` and ``stride``.
-
-Letters: B frames of a batch, R references, C channels, H height, W width.
+The graph is one step of a stream: ``frame`` (B, 3, H, W) and the features of its references (1 is
+the oldest), ``reference1_stride4`` (B, C, H / 4, W / 4) and so on where looked at, to
+``mask_logits`` (B, 1, H, W) and its own ``features_stride2`` and so on. H and W are multiples of
+the coarsest stride. Under ``dvos`` its ``metadata_props`` hold what weights files do, and more.
 """
 
 from __future__ import annotations
@@ -127,14 +120,10 @@ class _Step(nn.Module):
 def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
     """Write a network as a streaming ONNX graph, atomically, after a comparison with torch.
 
-    The network is in evaluation mode and on the CPU; what is said of it, with the normalisation in
-    ``extra``, is stored beside. Returns the largest difference found between the graph and torch,
-    over all outputs for random frames of two sizes; see :data:`LARGEST_DIFFERENCE`.
-
-    Raises:
-        CheckpointError: If networks of this kind cannot be exported: they must encode frames.
-        UsageError: If ONNX is not installed.
-        RunError: If the graph gives other values than torch.
+    It is in evaluation mode and on the CPU, and said of it, with the normalisation in ``extra``, is
+    ``info``. Returns the largest difference from torch, over all outputs for random frames of two
+    sizes. A CheckpointError if it encodes no frames by themselves, a UsageError without ONNX, a
+    RunError if the difference is above :data:`LARGEST_DIFFERENCE`.
     """
     if not (hasattr(network, "encode") and hasattr(network, "decode")):
         raise CheckpointError.at(

@@ -1,10 +1,8 @@
 """Checkpoints of published trainings: what ``torch.save`` wrote of a network's weights.
 
-They hold a state dict and nothing about the network: its name and its shape are read off the
-weights. Keys may carry ``module.`` (data parallel) and ``_orig_mod.`` (compiled) anywhere, and the
-state dict may lie inside another dict. The networks are the published one (``paper``) and XMem,
-whose ``XMem.pth`` comes in a form for single objects, too: its value encoder has four input
-channels, frame and mask without the other objects.
+They hold a state dict, maybe inside another, and nothing about the network: name and shape are read
+off the weights. Keys may carry ``module.`` and ``_orig_mod.`` anywhere. The networks are ``paper``
+and XMem, whose form for single objects has a value encoder of four input channels.
 """
 
 from __future__ import annotations
@@ -43,11 +41,7 @@ def holds_torch_save(path: Path) -> bool:
 
 
 def torch_load(path: Path) -> Any:
-    """Read what ``torch.save`` wrote; tensors come to the CPU, and nothing in it is executed.
-
-    Raises exceptions of many unrelated types (zip, pickle, EOF, keys) if it is damaged; a
-    ValueError if it is compressed, as ``torch.save`` never does, and could unpack to any size.
-    """
+    """Read what ``torch.save`` wrote, to the CPU, executing nothing; any error if it is damaged."""
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
             raise ValueError("is compressed")

@@ -1,10 +1,8 @@
 """Networks and their weights in one self-describing file.
 
-A weights file is safetensors. Its metadata holds, under the key ``dvos``, a JSON object: ``name``
-and ``arguments`` (the network's kind, and what builds it again), ``extra`` (whatever the use of the
-network needs, such as the input normalisation), ``format`` and ``version``, and ``checksum`` of all
-this and the tensors, which tells that a bit has changed on a disk. Checkpoints of published
-trainings, which hold weights alone, are read as well: :mod:`dvos.networks.published`.
+It is safetensors. Its metadata holds, under ``dvos``, a JSON object: ``name`` and ``arguments``,
+which build the network again, ``extra`` for its use, ``format``, ``version``, and a ``checksum`` of
+all this and the tensors. Checkpoints of published trainings are read as well (``published``).
 """
 
 from __future__ import annotations

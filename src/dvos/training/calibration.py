@@ -1,11 +1,8 @@
 """What validation clips say of a network: how far it can be taken at its word.
 
-Of its probabilities, ``sigmoid(logit / temperature + bias)`` is fitted to the labels of validation
-pixels by the least negative log-likelihood, which is Platt scaling (Platt 1999) in the form of
-temperature scaling (Guo et al. 2017) with a bias. The number of objects in its masks is held
-against that in the true ones. What it says of centres takes long to learn, so that the shapes in
-its masks may tell more: both ways to tell its objects apart are compared by their panoptic quality
-(Kirillov et al., CVPR 2019, arXiv 1801.00868).
+``sigmoid(logit / temperature + bias)`` is fitted to their pixels (Platt 1999; Guo et al. 2017).
+Numbers of objects are held against true ones. Both ways to tell objects apart, by the centres it
+tells and by shapes in its masks, are compared by panoptic quality (Kirillov et al., CVPR 2019).
 """
 
 from __future__ import annotations
@@ -195,11 +192,7 @@ def calibrate(clips: Iterable[SegmentedClip]) -> dict[str, float] | None:
 
 
 def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, float] | None:
-    """Fit ``temperature`` and ``bias`` to logits float64 (N,) and labels bool (N,), to 1e-6.
-
-    None where there is no labelled pixel, all are of one kind, or the network takes objects for
-    background, which no temperature mends.
-    """
+    """Fit ``temperature`` and ``bias`` to logits and labels (N,); None if they tell neither."""
     if labels.all() or not labels.any():
         return None
     from scipy.optimize import minimize

@@ -21,6 +21,7 @@ from torch import distributed
 from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, FaultCollector, RunError
+from dvos.networks.at_once import is_out_of_memory
 from dvos.networks.best_device import best_device
 from dvos.networks.spec import NetworkSpec
 from dvos.runner import worker_count
@@ -246,8 +247,7 @@ def explained(error: Exception, plan: TrainingPlan) -> Exception:
         if "exited unexpectedly" in text:
             remedy += "; a script that trains needs if __name__ == '__main__' around its call"
         return RunError.at("workers", "a process that makes clips was killed", remedy=remedy)
-    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if full or "out of memory" in text or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         found = f"{plan.batch} clips in {plan.accumulate} parts do not fit into memory"
         remedy = "raise accumulate, or lower batch or data.crop, and start again"
         return RunError.at("batch", found, remedy=remedy)

@@ -134,11 +134,7 @@ def _images(settings: DataSettings) -> list[Path]:
 
 
 def find_stills(settings: LabelledStillsSettings, intensity: str = "full") -> list[LabelledStill]:
-    """List the labelled stills of tables and folders, in order; ``intensity`` is not ``auto``.
-
-    A MediaError has a fault for each photo or mask that is missing, cannot be read or has another
-    size than its partner; a TableError those of tables, where there are no folders.
-    """
+    """List labelled stills, in order; a MediaError has a fault for each photo or mask at fault."""
     pairs: list[tuple[Path, Path]] = []
     with FaultCollector(MediaError if settings.folders else None) as faults:
         for table in settings.tables:

@@ -126,12 +126,8 @@ def start_from_weights(
 
 
 def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
-    """Arguments of the compact network; ``reconstructs`` gives it a head for the query's colours.
-
-    The encoder's batch-norm statistics are frozen where it starts from trained ones; random ones
-    must follow the batches, or it could not learn.
-    """
-    source, shape = settings.encoder_weights, settings.dvos
+    """Arguments of the compact network; ``reconstructs`` gives it a head for colours."""
+    source = settings.encoder_weights
     path = efficientnet.imagenet_weights_path(settings.encoder)
     absent = settings.weights is None and path is None
     heads = {outputs.MASK: 1} | ({outputs.RECONSTRUCTION: 3} if reconstructs else {})
@@ -143,13 +139,10 @@ def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
         "references": settings.references,
         "sees_query": settings.looks_at_query,
         "encoder": settings.encoder,
-        "fusion": shape.fusion,
-        "channels": list(shape.channels),
-        "widths": list(shape.widths),
-        "fused": list(shape.fused),
+        **settings.dvos.model_dump(mode="json", exclude={"preset", "objects"}),
         "heads": heads,
+        # Random ones must follow the batches, or the encoder could not learn.
         "frozen_statistics": source != "none" and not (source == "imagenet" and absent),
-        "reference_gradient": shape.reference_gradient,
     }
 
 
@@ -182,11 +175,7 @@ def xmem_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str
 
 
 def initialise_xmem(network: XMem, settings: NetworkSettings) -> nn.Module:
-    """Put in the weights that it starts from; torch's global generator says what is random.
-
-    Weights of one that saw no other objects' masks may start one that does: it then begins by
-    not looking at them.
-    """
+    """Put in what it starts from; one of single objects begins by not looking at others."""
 
     def with_others(state: State) -> State:
         stem = state.get(_STEM)

@@ -35,11 +35,7 @@ Features = Callable[[Tensor], Tensor]
 def learn_novelty(
     features: Features, frames: Iterable[Tensor], *, pictures: int
 ) -> dict[str, Any] | None:
-    """What is kept of training data, as :class:`Novelty` has it; None of fewer than two clips.
-
-    Features are (N, C, h, w) of normalised frames (N, 3, H, W); frames (3, S, S) of training clips,
-    normalised, on their device, show so many different labelled pictures.
-    """
+    """What is kept of training data, by its normalised frames (3, S, S); None of fewer than two."""
     rows, side = [], 0
     with torch.inference_mode():
         for frame in frames:
@@ -99,11 +95,7 @@ class Novelty:
         image: NDArray[np.uint8],
         scale: float,
     ) -> float:
-        """Distance of a picture, relative to the limit: above 1 it is unlike the training data.
-
-        ``normalise`` makes input (N, 3, H, W) of uint8 (N, H, W, 3); the network sees the image,
-        uint8 RGB (H, W, 3), resized by ``scale``.
-        """
+        """Distance over the limit of uint8 RGB (H, W, 3), seen resized; above 1 it is unlike."""
         side = max(1, min(round(self.side / scale), *image.shape[:2]))
         spare = [image.shape[axis] - side for axis in (0, 1)]
         places = [sorted({round(x * k / (_ROWS - 1)) for k in range(_ROWS)}) for x in spare]

@@ -225,12 +225,7 @@ def pixel_counts(found: Tensor, true: Tensor) -> Tensor:
 
 
 class QueryObjective(Objective):
-    """The mask of a clip's last frame, and what else the loss takes.
-
-    Items have frames (T, 3, H, W), target and weight (1, H, W), and objects as
-    :class:`~dvos.training.losses.objects.ObjectBatch` has the truth, where the loss takes them; all
-    float32.
-    """
+    """The mask of a clip's last frame, and what else the loss takes of a ``QueryTarget``."""
 
     steady = True
 

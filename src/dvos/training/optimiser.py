@@ -35,11 +35,7 @@ def build_optimiser(
 def build_adamw(
     network: nn.Module, settings: OptimiserSettings, *, encoder: float = 1.0
 ) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) over a network's parameters that have a gradient.
-
-    Weight decay acts on kernels and matrices only: norms and biases have one dimension and no use
-    for it. ``encoder`` is the factor of the encoder's learning rate.
-    """
+    """AdamW (arXiv 1711.05101), with decay of kernels and matrices: norms and biases need none."""
     lr, slow = settings.lr, parts_of(network).get("encoder", ())
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for name, parameter in network.named_parameters():
@@ -78,12 +74,7 @@ def check_moments(optimiser: torch.optim.Optimizer) -> None:
 
 
 def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
-    """Take the gradients from parts of a network, as its class names them in ``PARTS``.
-
-    Gives the modules of these parts that keep running statistics, which are to be in evaluation
-    mode whenever the rest is in training mode. A ConfigError has a fault for each part that the
-    network lacks, or tells that nothing would be left to train.
-    """
+    """Freeze parts by ``PARTS``; gives their modules with statistics, for evaluation mode."""
     parameters = dict(network.named_parameters())
     known = {
         part: prefixes

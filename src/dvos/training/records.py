@@ -147,11 +147,7 @@ def memory_gib() -> float | None:
 
 
 def data_digests(*settings: BaseModel) -> dict[str, str]:
-    """A fingerprint of every file and folder that settings name.
-
-    A file's is of its bytes; a folder's of the names and sizes of the files in
-    it. What a table names in turn is not read.
-    """
+    """Fingerprints of all files, by their bytes, and folders, by names and sizes, in settings."""
     found: dict[str, str] = {}
     values: list[Any] = [part.model_dump() for part in settings]
     while values:

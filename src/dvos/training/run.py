@@ -35,12 +35,8 @@ _LOGGER = logging.getLogger(__name__)
 def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     """Train the network of this spec, or go on with a run that was stopped.
 
-    A finished run of the same settings and data is left as it is, or goes on for more epochs.
-
-    Raises:
-        DvosError: With a fault for each thing wrong with settings, data,
-            weights or the earlier run in the folder; RunError too if the loss
-            is no number or the memory does not suffice.
+    A finished run of the same settings and data is left as it is, or goes on for more epochs. A
+    DvosError has a fault for each thing wrong, a RunError a loss that is no number, or full memory.
     """
     check_trackers(settings.trackers)
     settings = settle_length(settle_plan(settings, spec), spec, train)

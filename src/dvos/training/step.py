@@ -129,11 +129,7 @@ class Accumulation:
         return self.parts * self.pieces
 
     def run(self, batch: Sequence[Batch], passes: Callable[[list[Batch]], Tensor]) -> Tensor:
-        """What ``passes``, which adds up gradients, gives over the pieces of a batch.
-
-        torch's generators were seeded by ``torch.manual_seed`` for this batch. Errors of memory
-        are left to the caller where a single clip does not fit, or there are several devices.
-        """
+        """What ``passes``, which adds up gradients, gives over a batch's pieces, just seeded."""
         # Memory runs out in the first step or hardly ever.
         buffers = [] if self._fits else [value.clone() for value in self.network.buffers()]
         before, found = self.pieces, []
@@ -226,11 +222,7 @@ class _Recording(NamedTuple):
 
 
 class _Recorder:
-    """Runs passes as they are, then records one and replays it.
-
-    The gradients of a recorded pass lie where the recording left them: they are written anew by
-    each replay and must not be taken away in between.
-    """
+    """Runs passes as they are, then records one and replays it, which writes the same gradients."""
 
     def __init__(self) -> None:
         self._passes = 0

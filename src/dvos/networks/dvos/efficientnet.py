@@ -1,11 +1,8 @@
 """EfficientNet-Lite, the image encoder, written for frozen batch-norm statistics.
 
-Tan and Le, "EfficientNet" (ICML 2019, arXiv 1905.11946), in its Lite form: no squeeze-and-
-excitation, ReLU6 throughout; a stem of 32 channels, and a first and a last stage of one block, in
-every size. Strided convolutions are padded evenly, not at the bottom and the right as the original
-is: the same values for an image shifted by 31 pixels, a quarter of the time saved on a CPU.
-
-Letters: N frames, C channels, H height, W width.
+Tan and Le (ICML 2019, arXiv 1905.11946), in its Lite form: no squeeze-and-excitation, ReLU6, a stem
+of 32 channels. Strided convolutions are padded evenly, unlike the original: the same values for an
+image shifted by 31 pixels, in three quarters of the time. Letters: N frames, C channels, H, W.
 """
 
 from __future__ import annotations
@@ -212,12 +209,7 @@ def load_imagenet_weights(encoder: EfficientNetLite) -> bool:
 
 
 def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
-    """Fill ``encoder`` from a file; a CheckpointError if it cannot be read or does not fit.
-
-    The file is safetensors, or what ``torch.save`` wrote of a state dict, in the names of the
-    packages of ImageNet weights, with or without the classifier; or weights of a whole compact
-    network, of which the encoder is taken.
-    """
+    """Fill ``encoder`` from a file of its weights or a compact network's; a CheckpointError else."""
     stored = read_state(path)
     weights = _own_encoder(stored) or _renamed(stored, encoder)
     if wrong := misfit(encoder.state_dict(), weights):

@@ -1,11 +1,8 @@
 """The compact video network: reference frames and a query in, the query's mask out.
 
-Every frame goes through one encoder on its own, so that a stream encodes each frame once and keeps
-its features: :meth:`DvosNetwork.encode`, then :meth:`DvosNetwork.decode` over a window of cached
-features. ``forward`` does both for whole clips and gives the same values.
-
-Letters: B clips, T frames of a clip (the last is the query), R = T - 1 references, N frames of all
-clips, C channels, H and W of a frame, h and w of a map.
+Every frame is encoded on its own, so that a stream keeps its features: :meth:`DvosNetwork.encode`,
+then :meth:`DvosNetwork.decode` over a window; ``forward`` does both. Letters: B clips, T frames of
+a clip (the last is the query), N frames of all clips, C channels, H and W of a frame, h and w.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """The layers of the published network: blocks, attention over frames, noise on the skips.
 
-Indices inside each ``nn.Sequential`` are part of the keys of published checkpoints. Without
-gradients large maps are overwritten: they cost more time to allocate than to compute.
-
-Letters: B clips, R frames that are joined, C channels of one frame, H height, W width. Maps of R
-frames lie behind one another along the channels, so each of the R groups of a norm or a grouped
-convolution holds exactly one frame.
+Indices in each ``nn.Sequential`` are part of published keys. Without gradients large maps are
+overwritten: they cost more to allocate than to compute. Letters: B clips, R frames that are joined,
+behind one another along the channels, so that each of R groups holds one, C channels of a frame.
 """
 
 from __future__ import annotations
@@ -122,11 +119,7 @@ def _repeated_and_convolved(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def diffusion_schedule() -> tuple[Tensor, Tensor]:
-    """Shares of signal and of noise at each of 1000 steps of a linear schedule, float32.
-
-    Ho et al. (arXiv 2006.11239), equation 4: at step t a map x becomes sqrt(a_t) x +
-    sqrt(1 - a_t) e, where e is standard normal and a_t the product of 1 - beta up to t.
-    """
+    """Shares of signal and noise at 1000 steps (Ho et al., arXiv 2006.11239, eq. 4), float32."""
     betas = torch.linspace(1e-4, 0.02, _STEPS, dtype=torch.float32)
     signal = torch.cumprod(1 - betas, 0)
     return signal.sqrt(), (1 - signal).sqrt()

@@ -1,10 +1,8 @@
 """The published network (arXiv 2406.05131), with the keys of its checkpoints.
 
-It takes R earlier frames and gives the mask and the colours of the frame after
-them, which it does not see unless ``sees_query`` is set.
-
-Letters: B clips, T frames of a clip (the last is the query), N frames, R frames the network looks
-at, C channels, H and W of a frame, h and w of a map.
+It takes R earlier frames and gives the mask and the colours of the frame after them, which it does
+not see unless ``sees_query`` is set. Letters: B clips, T frames of a clip (the last is the query),
+N frames, R frames the network looks at, C channels, H and W of a frame, h and w of a map.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
-"""What XMem remembers of a video: working and long-term memory, and reading from them.
+"""What XMem remembers of a video: working and long-term memory (arXiv 2207.07115, 3.2 and 3.3).
 
-XMem (arXiv 2207.07115), sections 3.2 and 3.3. The affinity of a remembered place n and a queried
-place q is, over key channels c, ``-s_n / sqrt(CK) * sum_c e_qc (k_nc - k_qc)^2``: the paper's
-anisotropic distance (equation 6) with the shrinkage s of what is remembered and the selection e of
-the query. Multiplied out it is one product of matrices: a row of ``[s k k, s k, s]`` for each n
-with a row of ``[-e, 2 e k, -sum e k k]`` for each q.
-
-Letters: B clips, N objects, T frames, h and w of a map at stride 16, CK key and CV value channels,
-n remembered and q queried places, k places read.
+The affinity of a remembered place n and a queried one q is ``-s_n / sqrt(CK) * sum_c e_qc (k_nc -
+k_qc)^2`` (equation 6), multiplied out one product of rows ``[s k k, s k, s]`` and ``[-e, 2 e k,
+-sum e k k]``. Letters: B clips, N objects, T frames, h and w of a map at stride 16, CK key and CV
+value channels, n remembered and q queried places, k places read.
 """
 
 from __future__ import annotations
@@ -147,11 +143,7 @@ class Memory:
     def remember(
         self, key: Tensor, shrinkage: Tensor, selection: Tensor, values: Iterable[Tensor]
     ) -> None:
-        """Add a frame to working memory, and consolidate if that is full.
-
-        Key and selection are (1, CK, h, w), shrinkage is (1, 1, h, w); values (1, n, CV, h, w) of
-        each part, in order, are taken one by one.
-        """
+        """Add a frame; values (1, n, CV, h, w) of each part, in order, are taken one by one."""
         frame = _places(key), _places(shrinkage), _places(selection)
         self._area = len(frame[0])
         start = self.working_frames * self._area

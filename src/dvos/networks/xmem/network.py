@@ -1,14 +1,9 @@
-"""XMem (Cheng and Schwing, ECCV 2022, arXiv 2207.07115), with the keys of its checkpoints.
+"""XMem (Cheng and Schwing, ECCV 2022, arXiv 2207.07115), over batches of clips.
 
-A frame's key says what stands where, whatever the objects; an object's value says where the object
-is. Frames remembered with their keys and values tell a later frame, by the affinity of keys, where
-each object has gone. Beside them every object carries a sensory (hidden) state along.
-
-The network itself runs over batches of clips of known length, so that gradients flow through
-time; :mod:`dvos.networks.xmem.engine` runs its parts over a video.
-
-Letters: B clips, T frames, N objects, H and W full size (multiples of 16), h and w at stride 16,
-CK key, CV value and CH hidden channels.
+A frame's key says what stands where; an object's value where the object is, and the affinity of
+keys where it has gone. Every object carries a sensory (hidden) state along. Letters: B clips, T
+frames, N objects, H and W full size (multiples of 16), h and w at stride 16, CK key, CV value and
+CH hidden channels. Names of modules are those of published checkpoints.
 """
 
 from __future__ import annotations
@@ -178,11 +173,7 @@ class Decoder(nn.Module):
     def forward(
         self, shared: SharedMaps, readout: Tensor, hidden: Tensor, *, update_hidden: bool
     ) -> tuple[Tensor, Tensor]:
-        """The hidden state, and the logits (B, N, 16 h, 16 w) of each object on its own.
-
-        ``readout`` (B, N, CV, h, w) is what memory says; with ``update_hidden`` the sensory state
-        ``hidden`` (B, N, CH, h, w) moves on with the frame.
-        """
+        """Hidden state and logits (B, N, 16 h, 16 w), by what memory says (B, N, CV, h, w)."""
         objects = readout.shape[1]
         state = hidden.flatten(0, 1)  # (B * N, CH, h, w)
         seen = torch.cat((readout.flatten(0, 1), state.to(readout.dtype)), 1)

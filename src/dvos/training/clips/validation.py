@@ -88,11 +88,7 @@ class ValidationClip:
 def validation_stills(
     stills: Sequence[LabelledStill], settings: ValidationSettings, request: ValidationRequest
 ) -> list[ValidationClip]:
-    """Labelled stills, each as one pan that ends (as a track, begins) with the whole photo.
-
-    What the other frames see beyond the photo is its mirror image. Of tracks, stills without
-    objects are left out; it is a MediaError if all are.
-    """
+    """Stills as pans that end (tracks: begin) with all of them; a MediaError if no track is one."""
     chosen = list(stills)
     if request.tracks:
         few = [stills[number] for number in evenly_spread(len(stills), settings.limit)]

@@ -1,10 +1,8 @@
 """Losses of the mask, each from sums over the pixels of a batch.
 
-With p the probability of object, t the label (0 or 1) and w the weight of a pixel (0 where the
-label is unknown), losses of overlap are formed from overlap O = sum w p t, predicted P = sum w p
-and target T = sum w t, over all pixels of the batch (nnU-Net's "batch Dice", Isensee et al. 2021,
-doi:10.1038/s41592-020-01008-z). Sums are added over devices before anything is divided: a batch
-parted over devices has the loss of the same batch on one.
+With p the probability of object, t the label and w the weight of a pixel, losses of overlap are
+formed of O = sum w p t, P = sum w p and T = sum w t over the batch ("batch Dice", Isensee et al.
+2021, doi:10.1038/s41592-020-01008-z). Sums are added over devices before anything is divided.
 """
 
 from __future__ import annotations
@@ -134,10 +132,7 @@ def soft_iou(overlap: Tensor, predicted: Tensor, target: Tensor) -> Tensor:
 def tversky(
     overlap: Tensor, predicted: Tensor, target: Tensor, *, alpha: float, beta: float
 ) -> Tensor:
-    """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1), Salehi et al., 2017, arXiv 1706.05721.
-
-    A false object pixel costs ``alpha``, a missed one ``beta``.
-    """
+    """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1), Salehi et al. 2017, arXiv 1706.05721."""
     false, missed = alpha * (predicted - overlap), beta * (target - overlap)
     return 1 - (overlap + SMOOTH) / (overlap + false + missed + SMOOTH)
 
@@ -153,10 +148,7 @@ def focal_tversky(
 def tensor_loss(
     name: str, function: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> MeanLoss[MaskBatch]:
-    """A loss that is any function of :class:`MaskBatch`'s tensors, as those that sort pixels are.
-
-    Over several devices it is the mean of what each finds in its own share of the clips.
-    """
+    """A loss that is any function of :class:`MaskBatch`'s tensors; the mean of several devices."""
 
     def parts(batch: MaskBatch) -> tuple[Tensor, Tensor]:
         clips = batch.logits.new_full((), float(len(batch.logits)))

@@ -23,11 +23,7 @@ _BUMP = 0.15
 
 @dataclass(frozen=True)
 class ObjectBatch:
-    """What the network says of the objects of a batch, and what is true, float32 (B, C, h, w).
-
-    C are the ``ObjectChannels`` of networks (no motion where they see one frame alone) and the
-    ``TruthChannels`` of object_truth.
-    """
+    """``ObjectChannels`` as told, and ``TruthChannels``, of a batch, float32 (B, C, h, w)."""
 
     told: Tensor
     truth: Tensor
@@ -66,10 +62,7 @@ def motion(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
 
 
 def centre(batch: ObjectBatch) -> tuple[Tensor, Tensor]:
-    """Quality focal loss of centres: sum |y - p|^2 (-y log p - (1 - y) log(1 - p)) / sum y.
-
-    Li et al., NeurIPS 2020, arXiv 2006.04388, equation 3, with beta 2.
-    """
+    """Quality focal loss of centres, with beta 2 (Li et al., arXiv 2006.04388, equation 3)."""
     logits, wanted = batch.told[:, ObjectChannels.CENTRE], batch.bump
     known = batch.truth[:, TruthChannels.KNOWN]
     entropy = F.binary_cross_entropy_with_logits(logits, wanted, known, reduction="none")
