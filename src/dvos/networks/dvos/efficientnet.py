@@ -209,7 +209,7 @@ def load_imagenet_weights(encoder: EfficientNetLite) -> bool:
 
 
 def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
-    """Fill ``encoder`` from a file of its weights or a compact network's; a CheckpointError else."""
+    """Fill ``encoder`` from a file of its weights or of a network; a CheckpointError else."""
     stored = read_state(path)
     weights = _own_encoder(stored) or _renamed(stored, encoder)
     if wrong := misfit(encoder.state_dict(), weights):

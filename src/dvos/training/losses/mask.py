@@ -132,7 +132,7 @@ def soft_iou(overlap: Tensor, predicted: Tensor, target: Tensor) -> Tensor:
 def tversky(
     overlap: Tensor, predicted: Tensor, target: Tensor, *, alpha: float, beta: float
 ) -> Tensor:
-    """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1), Salehi et al. 2017, arXiv 1706.05721."""
+    """1 - (O + 1) / (O + alpha (P - O) + beta (T - O) + 1), Salehi et al., arXiv 1706.05721."""
     false, missed = alpha * (predicted - overlap), beta * (target - overlap)
     return 1 - (overlap + SMOOTH) / (overlap + false + missed + SMOOTH)
 
