@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.config.training import ScheduleSettings
-from dvos.training.schedule import TrainingPlan, rate_at
+from dvos.training.records import TrainingPlan, rate_at
 
 
 @settings(deadline=None, max_examples=50)

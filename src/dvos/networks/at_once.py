@@ -8,8 +8,6 @@ from functools import partial
 
 import torch
 
-_LOGGER = logging.getLogger(__name__)
-
 #: How errors are worded that tell of a full memory without a type of their own: those of torch on a
 #: CPU, and of libraries of a GPU that get no room to work in.
 _WORDS = ("out of memory", "allocate memory", "alloc_failed")
@@ -83,7 +81,7 @@ class AtOnce:
         chosen = f"{self.size} at once"
         if self._chosen:
             chosen = self._chosen if self.size == 1 else f"{self._chosen}, {chosen}"
-        _LOGGER.warning(
+        logging.getLogger(__name__).warning(
             "memory ran out with %d %s at once; from now on %s, with the same results",
             self._failed,
             self._what,

@@ -8,8 +8,6 @@ from functools import cache
 
 import torch
 
-_LOGGER = logging.getLogger(__name__)
-
 #: By how much logits of a network may differ between devices.
 _TOLERANCE = 1e-2
 _TILE = 96
@@ -24,7 +22,9 @@ def best_device() -> torch.device:
         found = _disagreement(torch.device("mps"))
         if not found:
             return torch.device("mps")
-        _LOGGER.warning("mps is passed over for the CPU: %s; ask for it with device=mps", found)
+        logging.getLogger(__name__).warning(
+            "mps is passed over for the CPU: %s; ask for it with device=mps", found
+        )
     return torch.device("cpu")
 
 

@@ -31,8 +31,7 @@ ONNX_SUFFIX = ".onnx"
 FRAME = "frame"
 MASK_LOGITS = "mask_logits"
 
-#: Between an output of torch and of the exported graph, relative to the largest
-#: value of the output where that is above 1; beyond it nothing is written.
+#: Between outputs of torch and graph, relative to their largest value where that is above 1.
 LARGEST_DIFFERENCE = 1e-3
 
 #: B, H and W, in strides: the graph is traced at one size, then checked at others.
@@ -181,8 +180,7 @@ def _traced(step: _Step, network: nn.Module, info: OnnxInfo) -> Any:
     shapes = (open_axes(1), [[open_axes(stride) for stride in info.strides] for _ in references])
     numbers = range(1, len(references) + 1)
     names = [reference_name(number, stride) for number in numbers for stride in info.strides]
-    # Without gradients the published network computes in place, in forms that
-    # ONNX has none for; the compact network has one form and is traced once.
+    # Without gradients the published network computes in place, which ONNX has no forms for.
     with torch.set_grad_enabled(not isinstance(step.network, DvosNetwork)), _quiet():
         program = torch.onnx.export(
             step,

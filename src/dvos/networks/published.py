@@ -119,8 +119,7 @@ def _paper_arguments(state: Mapping[str, Tensor], *, sees_query: bool) -> dict[s
     base = len(state["encoder.backbone.2.block.2.weight"])
     latent = len(state["encoder.bottleneck.block.2.weight"])
     hidden = len(state["heads.seg_head.1.block.2.weight"])
-    # The first convolution is min(groups, base) wide, and base is a
-    # multiple of groups: so it is as wide as there are groups.
+    # The first convolution is min(groups, base) wide, and base is a multiple of groups.
     groups = len(state[_FIRST_KEY])
     # Of each scale some residual blocks, then what halves the size.
     widths, blocks = [], 0

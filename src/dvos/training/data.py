@@ -30,7 +30,6 @@ from dvos.training.targets import Target
 if TYPE_CHECKING:
     from dvos.synthesis.build import ClipGenerator
 
-_log = logging.getLogger(__name__)
 
 #: Pictures that synthetic clips alone stand for: they differ as they are wanted to.
 _RENDERED = 1000
@@ -85,7 +84,9 @@ def build_validation_clips(
     if not (clips or data.validation.synthetic or data.synthetic.backgrounds) and any(
         (data.pseudo.stills, data.pseudo.clips, data.empty.tables, data.empty.folders)
     ):
-        _log.warning("nothing is labelled by hand to validate on: the last weights are kept")
+        logging.getLogger(__name__).warning(
+            "nothing is labelled by hand to validate on: the last weights are kept"
+        )
         synthetic = 0
     if synthetic:
         if not data.synthetic.backgrounds:

@@ -26,16 +26,12 @@ from dvos.networks.best_device import best_device
 from dvos.networks.spec import NetworkSpec
 from dvos.runner import worker_count
 from dvos.training.launch import Rank, leave_group
-from dvos.training.records import memory_gib
+from dvos.training.records import TrainingPlan, memory_gib
 from dvos.training.run_folder import RunFolder
-from dvos.training.schedule import TrainingPlan
-
-_LOGGER = logging.getLogger(__name__)
 
 #: More processes would each have a clip of a usual batch, and spend their time on sums.
 _MOST = 4
-#: GiB of the machine's memory for each: network, optimiser, average and the
-#: process that makes its clips take 1.2 by default, decoded stills up to 1 more.
+#: GiB of the machine's memory for each: it and its clips' take 1.2, decoded stills up to 1 more.
 _MEMORY = 3.0
 #: A shorter run ends sooner in one process: further ones take seconds to start.
 _FEW_CLIPS = 500
@@ -65,7 +61,9 @@ def settle_plan(settings: TrainingSettings, spec: NetworkSpec) -> TrainingSettin
         return settings
     if earlier is None:
         told = ", ".join(f"{name} {value}" for name, value in sorted(changed.items()))
-        _LOGGER.info("chosen for this GPU: %s; give them to train otherwise", told)
+        logging.getLogger(__name__).info(
+            "chosen for this GPU: %s; give them to train otherwise", told
+        )
     crop = changed.pop("crop", data.crop)
     update: dict[str, Any] = {**changed, "data": data.model_copy(update={"crop": crop})}
     return settings.model_copy(update=update)

@@ -36,9 +36,17 @@ from dvos.training.loading import batches_of
 from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import Measures, Objective
 from dvos.training.optimiser import WeightAverage, build_optimiser, check_moments, set_rate
-from dvos.training.records import Record, RunProgress, TrainResult, now, shown, tell_what_is_kept
+from dvos.training.records import (
+    Record,
+    RunProgress,
+    TrainingPlan,
+    TrainResult,
+    now,
+    rate_at,
+    shown,
+    tell_what_is_kept,
+)
 from dvos.training.run_folder import RunFolder, write_state
-from dvos.training.schedule import TrainingPlan, rate_at
 from dvos.training.step import Accumulation, PendingLosses, TrainingStep, compile_for_training
 from dvos.training.trackers import Trackers
 

@@ -23,10 +23,7 @@ from dvos.networks.weights import misfit, read_checkpoint, read_network_info, re
 from dvos.networks.xmem.layers import ResNetBlock
 from dvos.networks.xmem.network import XMem
 
-_LOGGER = logging.getLogger(__name__)
-
-#: Modules of the published ResNets that XMem has, too, and those that it has not: it ends at stride
-#: 16. Its key encoder calls one of them otherwise.
+#: Modules of the published ResNets that XMem has, too, one by another name; it ends at stride 16.
 _USED, _UNUSED = ("conv1", "bn1", "layer1", "layer2", "layer3"), ("layer4.", "fc.")
 _KEY_NAMES = {"layer1": "res2"}
 #: The convolution of frame and masks, of 4 channels where other objects' masks are not seen.
@@ -102,8 +99,7 @@ def start_from_weights(
         return network
     info, earlier = read_checkpoint(settings.weights, sees_query=settings.looks_at_query)
     wanted = network.state_dict()
-    # A run without reconstruction starts from weights that have that head, too, and one that
-    # tells objects apart from weights that do not.
+    # A head for reconstruction need not be used, and one for objects need not be there.
     parts = parts_of(network)
     own = parts.get(outputs.OBJECTS, ())
     spare = (*parts.get(outputs.RECONSTRUCTION, ()), *own)
@@ -194,7 +190,7 @@ def initialise_xmem(network: XMem, settings: NetworkSettings) -> nn.Module:
         quieten_residuals(encoder)
         scratch.append(name)
     if scratch:
-        _LOGGER.warning(
+        logging.getLogger(__name__).warning(
             "XMem starts from scratch (%s): good results take very long; give network.weights, "
             "or network.backbone_weights.%s",
             "random encoders" if len(scratch) == 2 else f"a random {scratch[0]}",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dvos.config.data import DataSettings
 from dvos.extraction.cutouts import find_objects
 from dvos.media.clip_store import read_mask_at
+from dvos.media.layout import evenly
 from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import inner_width, split_mask
 from dvos.training.augment.spatial import cut
@@ -24,7 +25,7 @@ from dvos.training.calibration import FEWEST, widened
 from dvos.training.clips.clip import FIRST_VALIDATION_CLIP
 from dvos.training.clips.files import FrameClip
 from dvos.training.clips.stills import LabelledStill
-from dvos.training.clips.validation import evenly_spread, middle_box
+from dvos.training.clips.validation import middle_box
 from dvos.training.data import build_generator
 from dvos.training.labels import find_clips, find_stills
 
@@ -101,8 +102,7 @@ def labelled_masks(
     """Masks of labelled stills and clips, a few, evenly spread, background where unknown."""
     chosen = [(still.mask, still.void, still.scale) for still in stills if still.mask]
     chosen += [(mask, clip.void, 1.0) for clip in clips for mask in clip.masks.values()]
-    for number in evenly_spread(len(chosen), _MASKS):
-        path, void, scale = chosen[number]
+    for path, void, scale in evenly(chosen, _MASKS):
         mask = mask_ids(read_mask_at(path, void), where=path)
         mask[mask == IGNORE] = 0
         mask = cut(mask, middle_box(mask.shape, round(_LARGEST_SIDE / scale)))

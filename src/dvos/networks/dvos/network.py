@@ -72,15 +72,14 @@ class DvosShape:
             raise ValueError("a network that does not see the query needs a reference")
 
 
-class ChannelNorm(nn.Module):
+class _ChannelNorm(nn.Module):
     """Layer norm over each position's channels (ConvNeXt, arXiv 2201.03545), tiles or not."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, h, w)."""
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w)
         # (N, C, h, w) to (N, h, w, C), a free view of a channels-last tensor.
         y: Tensor = self.norm(x.permute(0, 2, 3, 1))
         return y.permute(0, 3, 1, 2)
@@ -98,7 +97,7 @@ class Fusion(nn.Module):
         super().__init__()
         self.scale = channels**-0.5
         self.mix = nn.Conv2d(3 * channels, channels, 1, bias=False)
-        self.norm = ChannelNorm(channels)
+        self.norm = _ChannelNorm(channels)
         self.spread = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
 
     def forward(self, frames: Sequence[Tensor]) -> Tensor:
@@ -128,7 +127,7 @@ class _Join(nn.Module):
         # Narrowing comes before enlarging: a quarter of the positions, the same result.
         self.narrow = nn.Conv2d(coarse, outputs, 1, bias=False)
         self.filter = nn.Conv2d(outputs + fine, outputs, 3, padding=1, bias=False)
-        self.norm = ChannelNorm(outputs)
+        self.norm = _ChannelNorm(outputs)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # (B, C, h, w), (B, C, 2h, 2w)
         x = F.interpolate(self.narrow(coarse), scale_factor=2.0, mode="bilinear")
@@ -156,8 +155,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H / 2, W / 2) to (B, outputs, H, W)."""
-        y: Tensor = F.interpolate(self.predict(x), scale_factor=2.0, mode="bilinear")
-        return y
+        return F.interpolate(self.predict(x), scale_factor=2.0, mode="bilinear")
 
 
 class ObjectHead(nn.Module):

@@ -7,7 +7,7 @@ behind one another along the channels, so that each of R groups holds one, C cha
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -68,8 +68,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H / 2, W / 2)."""
-        result: Tensor = self.downsample(x)
-        return result
+        return cast("Tensor", self.downsample(x))
 
 
 class Upsample(nn.Module):
@@ -86,8 +85,7 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, 2H, 2W)."""
         if torch.is_grad_enabled():
-            result: Tensor = self.upsample(x)
-            return result
+            return cast("Tensor", self.upsample(x))
         convolve = self.upsample[-1]
         assert isinstance(convolve, nn.Conv2d)
         return _repeated_and_convolved(self.upsample[:2](x), convolve.weight)
@@ -206,8 +204,7 @@ class SkipAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, R*C, H, W) to (B, C, H, W)."""
         gated, channel_gate = self.attention(x)
-        # Gate over channels and mean over runs are one matrix (R*C, C) of each
-        # clip: a product with it reads the large map only once.
+        # Gate and mean are one matrix (R*C, C) of each clip, which reads the large map once.
         mixing = channel_gate[:, :, None] * self.get_buffer("runs")
         batch, _, height, width = gated.shape
         # (B, R*C, H, W) to (B, H*W, R*C), times (B, R*C, C), and back to (B, C, H, W).
@@ -215,5 +212,4 @@ class SkipAttention(nn.Module):
         x = (pixels @ mixing).view(batch, height, width, -1).permute(0, 3, 1, 2)
         if self.diffusion is not None and (self.training or self.diffuse_in_evaluation):
             x = self.diffusion(x)
-        result: Tensor = self.dropout(x)
-        return result
+        return cast("Tensor", self.dropout(x))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +33,7 @@ class FixedNorm(nn.BatchNorm2d):
 def normed(convolution: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     """Convolution and norm of (B, C, H, W) in one pass, whether the norm is folded yet or not."""
     if not isinstance(norm, FixedNorm):
-        result: Tensor = convolution(x)
-        return result
+        return cast("Tensor", convolution(x))
     assert isinstance(convolution, nn.Conv2d)
     weight, bias = folded(convolution.weight, norm)
     return F.conv2d(x, weight, bias, convolution.stride, convolution.padding)
@@ -110,7 +110,7 @@ class ResNetBlock(nn.Module):
         return _added(normed(*last, y), straight).relu_()
 
 
-class BlockAttention(nn.Module):
+class _BlockAttention(nn.Module):
     """A gate on channels, then a gate on places (Woo et al., ECCV 2018, arXiv 1807.06521)."""
 
     def __init__(self, channels: int) -> None:
@@ -121,8 +121,7 @@ class BlockAttention(nn.Module):
         places = nn.Conv2d(2, 1, 7, padding=3)
         self.SpatialGate = nn.ModuleDict({"spatial": nn.ModuleDict({"conv": places})})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B * N, C, h, w) to the same."""
+    def forward(self, x: Tensor) -> Tensor:  # (B * N, C, h, w) to the same
         mlp, conv = self.ChannelGate["mlp"], self.SpatialGate["spatial"]["conv"]  # type: ignore[index]
         gate: Tensor = mlp(x.mean((2, 3))) + mlp(x.amax((2, 3)))
         x = x * gate.sigmoid()[:, :, None, None]  # (B * N, C) to (B * N, C, 1, 1)
@@ -188,7 +187,7 @@ class FusionBlock(nn.Module):
     def __init__(self, frame_channels: int, object_channels: int, inner: int, outputs: int) -> None:
         super().__init__()
         self.block1 = _JoiningBlock(frame_channels, object_channels, inner)
-        self.attention = BlockAttention(inner)
+        self.attention = _BlockAttention(inner)
         self.block2 = ResidualBlock(inner, outputs)
 
     def share(self, frame_map: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,8 +197,7 @@ class FusionBlock(nn.Module):
     def forward(self, shared: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
         """(B * N, object_channels, h, w) to (B * N, outputs, h, w), with what ``share`` gave."""
         y = self.block1(shared, x)
-        result: Tensor = self.block2(y + self.attention(y))
-        return result
+        return cast("Tensor", self.block2(y + self.attention(y)))
 
 
 class UpsampleBlock(nn.Module):
@@ -216,8 +214,7 @@ class UpsampleBlock(nn.Module):
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         # (B * N, C, 2h, 2w) as (B, N, C, 2h, 2w): each frame's map serves all its objects.
         x.view(len(shared), -1, *x.shape[1:]).add_(shared[:, None])
-        result: Tensor = self.out_conv(x)
-        return result
+        return cast("Tensor", self.out_conv(x))
 
 
 class GatedUpdate(nn.Module):
@@ -234,5 +231,4 @@ class GatedUpdate(nn.Module):
         both = torch.cat((seen, state.to(seen.dtype)), 1)
         forget, update, content = self.transform(both).chunk(3, 1)
         forget, update = forget.sigmoid(), update.sigmoid()
-        result: Tensor = forget * state * (1 - update) + update * content.tanh()
-        return result
+        return cast("Tensor", forget * state * (1 - update) + update * content.tanh())

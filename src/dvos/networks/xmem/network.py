@@ -50,7 +50,7 @@ class SharedMaps(NamedTuple):
     skip4: Tensor
 
 
-class KeyEncoder(nn.Module):
+class _KeyEncoder(nn.Module):
     """ResNet-50 down to stride 16."""
 
     def __init__(self) -> None:
@@ -60,15 +60,14 @@ class KeyEncoder(nn.Module):
         self.layer2 = layers.stage(256, 128, 4, 2, deep=True)
         self.layer3 = layers.stage(512, 256, 6, 2, deep=True)
 
-    def forward(self, frames: Tensor) -> Features:
-        """(B, 3, H, W) to maps at strides 16, 8 and 4."""
+    def forward(self, frames: Tensor) -> Features:  # (B, 3, H, W)
         x = layers.normed(self.conv1, self.bn1, frames).relu_()
         f4 = self.res2(F.max_pool2d(x, 3, stride=2, padding=1))
         f8 = self.layer2(f4)
         return self.layer3(f8), f8, f4
 
 
-class KeyProjection(nn.Module):
+class _KeyProjection(nn.Module):
     """Key, shrinkage and selection of the coarsest map."""
 
     def __init__(self, inputs: int, key_dim: int) -> None:
@@ -238,9 +237,9 @@ class XMem(nn.Module):
             raise ValueError("key_dim, value_dim and hidden_dim are at least 1")
         self.value_dim, self.hidden_dim = value_dim, hidden_dim
         self.single_object = single_object
-        self.key_encoder = KeyEncoder()
+        self.key_encoder = _KeyEncoder()
         self.value_encoder = ValueEncoder(value_dim, hidden_dim, single_object=single_object)
-        self.key_proj = KeyProjection(CHANNELS[0], key_dim)
+        self.key_proj = _KeyProjection(CHANNELS[0], key_dim)
         self.decoder = Decoder(value_dim, hidden_dim)
 
     def forward(

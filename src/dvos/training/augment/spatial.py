@@ -80,8 +80,7 @@ def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
 
 def looked_at(box: Box, size: tuple[int, int]) -> Box:
     """The part of an image of this (height, width) that :func:`cut` looks at for a box."""
-    # Mirroring must see as much of the image as it shows: a part only just
-    # touched by the box would be mirrored about the wrong line.
+    # Mirroring must see as much as it shows: a part just touched is mirrored about a wrong line.
     reach = max(_beyond(box, size))
     top, left = max(box.top - reach, 0), max(box.left - reach, 0)
     bottom = min(box.top + box.height + reach, size[0])
@@ -155,8 +154,7 @@ class SharedMap:
     """One map of frames and masks: from which columns and rows, float32 (H, W), pixels are read."""
 
     def __init__(self, columns: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
-        # The fixed-point form is what remap works with; converting once pays
-        # from the second frame on.
+        # The fixed-point form is what remap works with; converting pays from the second frame on.
         self._maps = cv2.convertMaps(columns, rows, cv2.CV_16SC2)
         self._exact = (columns, rows)
 
@@ -192,8 +190,7 @@ def draw_geometry(
         rotation = np.array([[cosine, -sine], [sine, cosine]])
         matrix = rotation @ np.diag([ratio, 1 / ratio])
     if rng.random() < chosen.elastic_share:
-        # One knot about every 32 pixels, interpolated cubically: smooth, and
-        # without folds as long as the amplitude stays well under that.
+        # A knot about every 32 pixels: smooth, without folds as long as amplitudes stay under that.
         grid = (max(4, size[0] // 32), max(4, size[1] // 32))
         reach = rng.uniform(0, chosen.elastic)
         knots = rng.uniform(-reach, reach, (*grid, 2)).astype(np.float32)

@@ -22,26 +22,19 @@ from dvos.config.data import LabelledVideoSettings, ValidationSettings
 from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.files import stem_of
 from dvos.media.frames import FrameSource, open_frames
-from dvos.media.layout import masks_by_stem
+from dvos.media.layout import evenly, masks_by_stem
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut, resize_frame, resize_ids
+from dvos.training.clips import clip as sources
 from dvos.training.clips import stills as pans
 from dvos.training.clips.cache import DecodedMask, ImageCache
-from dvos.training.clips.clip import (
-    FIRST_VALIDATION_CLIP,
-    Clip,
-    ClipRequest,
-    labelled_clip,
-    synthetic_clip,
-)
+from dvos.training.clips.clip import Clip, ClipRequest, labelled_clip
 from dvos.training.clips.files import ClipFiles, FrameClip
 from dvos.training.clips.stills import LabelledStill
 
 if TYPE_CHECKING:
     from dvos.synthesis.build import ClipGenerator
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def validation_stills(
     """Stills as pans that end (tracks: begin) with all of them; a MediaError if no track is one."""
     chosen = list(stills)
     if request.tracks:
-        few = [stills[number] for number in evenly_spread(len(stills), settings.limit)]
+        few = evenly(stills, settings.limit)
         chosen = [still for still in few if pans.load_still(still, as_one=False).mask.only != 0]
         if not chosen:
             found = "has no object, nor have the others"
@@ -103,8 +96,7 @@ def validation_stills(
         box = middle_box(still.mask.ids.shape, settings.largest_side)
         speed = settings.speed
         motion = MotionSettings(preset="none", speed=speed, fast_speed=speed, fast_share=1.0)
-        # A seed of its own: the clips do not change with the run's seed, so
-        # that runs can be compared.
+        # A seed of its own, whatever the run's seed, so that runs can be compared.
         path = pans.draw_path(np.random.default_rng(number), motion, request.still_frames)
         frames = pans.show_pan(still.image, box, path)
         shown = pans.show_ids(still.mask.ids.astype(np.uint16), box, path, request=asked)
@@ -135,17 +127,16 @@ def validation_files(
 
     parts: list[tuple[str, FrameClip, list[int]]] = []
     if request.tracks:
-        for number in evenly_spread(len(clips), settings.limit):
-            clip = clips[number]
-            if frame_ids := _track(files, clip, request.frames):
-                parts.append((clip.name, clip, frame_ids))
+        tracks = (
+            (clip, _track(files, clip, request.frames)) for clip in evenly(clips, settings.limit)
+        )
+        parts += [(clip.name, clip, ids) for clip, ids in tracks if ids]
         if not parts:
             names = ", ".join(clip.name for clip in clips[:3])
             raise _no_track(names, "no frame with an object is followed by a labelled one", request)
     else:
         queries = [(clip, query) for clip in clips for query in clip.masks]
-        for number in evenly_spread(len(queries), settings.limit):
-            clip, query = queries[number]
+        for clip, query in evenly(queries, settings.limit):
             earlier = clip.references(query, count=request.frames - 1, interval=interval)
             name = f"{clip.name}/{frame_stem(clip.frames[query])}"
             parts.append((name, clip, [*earlier, query]))
@@ -191,7 +182,7 @@ class ValidationVideo:
                 self._read_queries(source, settings.limit)
         finally:
             for line in source.damage:
-                _log.warning("%s: %s", video.video, line)
+                logging.getLogger(__name__).warning("%s: %s", video.video, line)
 
     def _read(self, indices: Sequence[int], paths: Sequence[Path | None]) -> Clip:
         """These frames, with the masks of those that have one."""
@@ -203,8 +194,7 @@ class ValidationVideo:
 
     def _read_queries(self, source: FrameSource, limit: int) -> None:
         chosen = sorted(self._masks)
-        wanted = {chosen[number] for number in evenly_spread(len(chosen), limit)}
-        lone = set(chosen)
+        wanted, lone = set(evenly(chosen, limit)), set(chosen)
         references = self._request.frames - 1
         recent: dict[int, NDArray[np.uint8]] = {}
         for order, frame in enumerate(source):
@@ -265,18 +255,11 @@ def validation_synthetic(
     """So many synthetic clips of this (height, width) that training never sees."""
 
     def read(number: int) -> Clip:
-        frames, first = request.frames, FIRST_VALIDATION_CLIP
+        frames, first = request.frames, sources.FIRST_VALIDATION_CLIP
         made = generator.make(first + number, frames=frames, size=size, scale=scale)
-        return synthetic_clip(made, request.clip(frames, size))
+        return sources.synthetic_clip(made, request.clip(frames, size))
 
     return [ValidationClip(f"synthetic_{k:03d}", partial(read, k)) for k in range(count)]
-
-
-def evenly_spread(count: int, limit: int) -> list[int]:
-    """At most ``limit`` of ``count`` numbers, evenly spread."""
-    if count <= limit:
-        return list(range(count))
-    return [(2 * number + 1) * count // (2 * limit) for number in range(limit)]
 
 
 def middle_box(size: tuple[int, ...], largest_side: int) -> Box:

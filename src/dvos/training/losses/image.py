@@ -7,6 +7,7 @@ constants were made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,8 +27,7 @@ _DEVIATION = 1.5
 _C1 = 0.01**2
 _C2 = 0.03**2
 
-#: A mean may be negative, of which there is no real power. Below this it is
-#: taken for this, so that one scale cannot take the gradient from the others.
+#: A lower mean, maybe negative, is taken for this, so that no scale takes the others' gradient.
 _LEAST = 1e-4
 
 #: Convolutions up to relu3_3: channels by number in torchvision's ``features``.
@@ -66,16 +66,9 @@ class ImageBatch:
 ImageLoss = MeanLoss[ImageBatch]
 
 
-def squared_error(batch: ImageBatch) -> tuple[Tensor, Tensor]:
-    """Mean of squared differences of normalised colours."""
-    total = F.mse_loss(batch.made, batch.query, reduction="sum")
-    return total, batch.amount(batch.made.numel())
-
-
-def absolute_error(batch: ImageBatch) -> tuple[Tensor, Tensor]:
-    """Mean of absolute differences of normalised colours."""
-    total = F.l1_loss(batch.made, batch.query, reduction="sum")
-    return total, batch.amount(batch.made.numel())
+def error(batch: ImageBatch, of: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean ``of`` normalised colours, which is a loss of :mod:`torch.nn.functional`."""
+    return of(batch.made, batch.query, reduction="sum"), batch.amount(batch.made.numel())
 
 
 def gradient_difference(batch: ImageBatch) -> tuple[Tensor, Tensor]:

@@ -108,8 +108,7 @@ def focal(batch: MaskBatch, *, alpha: float | None, gamma: float) -> tuple[Tenso
     a is ``alpha`` for object pixels, 1 - ``alpha`` for others, or 1 everywhere.
     """
     toward = batch.logits * (2 * batch.target - 1)
-    # (1 - q)^gamma by way of its logarithm: the power of a difference that
-    # rounds to 0 would have no finite gradient.
+    # (1 - q)^gamma by its logarithm: the power of what rounds to 0 has no finite gradient.
     pixels = -F.logsigmoid(toward) * torch.exp(gamma * F.logsigmoid(-toward))
     weight = batch.weight
     if alpha is not None:
