@@ -11,8 +11,7 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -181,17 +180,24 @@ def _traced(step: _Step, network: nn.Module, info: OnnxInfo) -> Any:
     numbers = range(1, len(references) + 1)
     names = [reference_name(number, stride) for number in numbers for stride in info.strides]
     # Without gradients the published network computes in place, which ONNX has no forms for.
-    with torch.set_grad_enabled(not isinstance(step.network, DvosNetwork)), _quiet():
-        program = torch.onnx.export(
-            step,
-            (frame, references),
-            dynamo=True,
-            dynamic_shapes=shapes,
-            input_names=[FRAME, *names],
-            output_names=[MASK_LOGITS, *map(feature_name, info.strides)],
-            external_data=False,
-            verbose=False,
-        )
+    gradients = torch.set_grad_enabled(not isinstance(step.network, DvosNetwork))
+    # The exporter's notes are for its own developers.
+    told = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with gradients, warnings.catch_warnings(action="ignore"):
+            program = torch.onnx.export(
+                step,
+                (frame, references),
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=[FRAME, *names],
+                output_names=[MASK_LOGITS, *map(feature_name, info.strides)],
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        logging.disable(told)
     assert program is not None
     return program.model_proto
 
@@ -237,16 +243,3 @@ def _difference(graph: bytes, step: _Step, info: OnnxInfo, case: tuple[int, int,
         float(np.abs(one - other.numpy()).max()) / max(1.0, float(other.abs().max()))
         for one, other in zip(found, expected, strict=True)
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes to its own developers from the user."""
-    with ExitStack() as stack:
-        for name in ("torch.onnx", "onnxscript", "onnx_ir"):
-            logger = logging.getLogger(name)
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.ERROR)
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        yield

@@ -73,7 +73,10 @@ def object_truth(clip: Clip) -> Singles:
     truth[channel.WEIGHT][there] = np.where(touching(near)[owner], _CROWDED, 1) / side
     if len(clip.ids) > 1 and clip.labelled[-2]:
         before = _Objects.of(clip.ids[-2])
-        moved = now.alike(before)[near] & there
+        # Of which objects the centres in both frames are of the same part.
+        larger, smaller = np.maximum(now.area, before.area), np.minimum(now.area, before.area)
+        alike = now.whole & before.whole & (larger <= _ALIKE * smaller)
+        moved = alike[near] & there
         truth[channel.MOTION_X][moved] = (before.x - now.x)[near[moved]]
         truth[channel.MOTION_Y][moved] = (before.y - now.y)[near[moved]]
         truth[channel.MOTION_WEIGHT] = truth[channel.WEIGHT] * moved
@@ -122,8 +125,3 @@ class _Objects:
         for edge in (ids[0], ids[-1], ids[:, 0], ids[:, -1]):
             whole[edge] = False
         return cls(area.astype(np.float64), x / present, y / present, whole)
-
-    def alike(self, other: _Objects) -> NDArray[np.bool_]:
-        """Of which objects the centres in both frames are of the same part, bool by id."""
-        larger, smaller = np.maximum(self.area, other.area), np.minimum(self.area, other.area)
-        return np.asarray(self.whole & other.whole & (larger <= _ALIKE * smaller), np.bool_)
