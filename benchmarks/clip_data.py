@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -42,6 +40,7 @@ from dvos.tables import ClipRow, frame_address, write_clips
 from dvos.training.data import build_training_clips
 from dvos.training.datasets import TrainingClips
 from dvos.training.targets import QueryTarget
+from facts import machine
 
 SIDE, FRAMES = 1024, 5
 BATCH = 8  # clips made in a turn, and collated
@@ -210,21 +209,6 @@ def stages(data: TrainingClips, clips: int) -> dict[str, float]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "opencv": cv2.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=200, help="clips timed in each case")
@@ -234,7 +218,11 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"benchmark": "clip_data", "frames": FRAMES, "machine": machine()}
+    result: dict[str, Any] = {
+        "benchmark": "clip_data",
+        "frames": FRAMES,
+        "machine": machine("numpy", "opencv-python-headless", "torch"),
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tables = write_material(folder, 8)

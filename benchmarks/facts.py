@@ -13,10 +13,13 @@ from typing import Any
 
 def machine(*packages: str) -> dict[str, Any]:
     """What a figure depends on beside the program; ``packages`` are distributions by name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": names[0] if names else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
+        "load": round(os.getloadavg()[0], 2),
         "platform": platform.platform(),
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

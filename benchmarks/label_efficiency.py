@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import shutil
 import sys
@@ -428,11 +426,7 @@ def main() -> None:
         "benchmark": "label_efficiency",
         "settings": options.set,
         "rows": rows,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "machine": platform.machine(),
-            "dvos": dvos.__version__,
-        },
+        "machine": machine("torch") | {"dvos": dvos.__version__},
     }
     write_json(options.out / "label_efficiency.json", facts)
     plot(rows, options.out / "label_efficiency.png")

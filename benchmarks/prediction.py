@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import signal
 import statistics
@@ -54,6 +53,7 @@ from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import save_network
 from dvos.prediction.predict import predict
 from dvos.registry import load_network, network_spec, predictor_for
+from facts import machine
 
 SIZE = (720, 1280)
 MEGABYTE = 1024 * 1024
@@ -266,23 +266,6 @@ def measure_same(checkpoint: Path, folder: Path, options: argparse.Namespace) ->
     }
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """Facts that the figures depend on."""
-    info = Path("/proc/cpuinfo")
-    rows = info.read_text().splitlines() if info.exists() else []
-    names = [row.split(":")[1].strip() for row in rows if row.startswith("model name")]
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": threads,
-        "load_at_start": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "pyav": av.__version__,
-    }
-
-
 def fresh_checkpoint(path: Path) -> Path:
     """The default network, untrained."""
     torch.manual_seed(0)
@@ -311,7 +294,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the JSON; standard output if left out")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    report: dict[str, Any] = {"machine": machine(options.threads)}
+    report: dict[str, Any] = {"machine": machine("torch", "av") | {"threads": options.threads}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = options.checkpoint or fresh_checkpoint(folder / "fresh.safetensors")

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -43,6 +42,7 @@ from torch import nn
 
 from dvos.config.network import NetworkSettings
 from dvos.registry import network_spec
+from facts import machine
 
 REFERENCES = 4
 Run = Callable[[], np.ndarray | None]
@@ -159,22 +159,6 @@ def whole(network: nn.Module, frames: torch.Tensor) -> Run:
     return run
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """Facts that the figures depend on."""
-    info = Path("/proc/cpuinfo")
-    rows = info.read_text().splitlines() if info.exists() else []
-    names = [row.split(":")[1].strip() for row in rows if row.startswith("model name")]
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load_at_start": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-    }
-
-
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
@@ -183,7 +167,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(arguments.device)
     torch.backends.cudnn.allow_tf32 = False
     paper: nn.Module = network_spec("paper").network().eval()
-    report: dict[str, Any] = {"machine": machine(arguments.threads), "size": [side, side]}
+    report: dict[str, Any] = {
+        "machine": machine("torch") | {"threads": arguments.threads},
+        "size": [side, side],
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         torch.save(paper.state_dict(), folder / "weights.tar")

@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -47,6 +45,7 @@ from dvos.synthesis.build import ClipGenerator, build_clip_generator
 from dvos.tables import ImageRow, write_images
 from dvos.training.data import build_training_clips
 from dvos.training.targets import QueryTarget
+from facts import machine
 
 SPRITES = 80  # of each role
 SIDE = 1024
@@ -326,21 +325,6 @@ def published_simulator(
     }
 
 
-def machine() -> dict[str, Any]:
-    facts = {"python": platform.python_version(), "system": platform.platform()}
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [row for row in info.read_text().splitlines() if row.startswith("model name")]
-        facts["processor"] = names[0].split(":")[1].strip() if names else ""
-    load = os.getloadavg()[0]
-    return {
-        **facts,
-        "cores": os.cpu_count(),
-        "load_at_start": round(load, 2),
-        "numpy": np.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory of synthesis, as JSON.")
     parser.add_argument("--frames", type=int, default=40, help="length of the 1024 x 1024 clip")
@@ -351,7 +335,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    result: dict[str, Any] = {"machine": machine()}
+    result: dict[str, Any] = {"machine": machine("numpy", "numba")}
     with tempfile.TemporaryDirectory() as folder:
         tables = make_material(Path(folder), given.frames)
         result["published_preset"] = published_preset(tables, given.frames)

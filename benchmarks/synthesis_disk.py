@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ from dvos.synthesis.build import build_generator, build_recipe
 from dvos.synthesis.clip_files import tree_name
 from dvos.synthesis.write import synthesize
 from dvos.tables import ImageRow, write_images
+from facts import machine
 
 PUBLISHED = 2.5  # frames a second to disk
 SIZE = (1024, 1024)
@@ -218,16 +218,7 @@ def main() -> None:
             "write": {"store": store, "tree": tree},
             "read": reading(folder / "tree", folder / "store", options.frames),
             "formats": formats(clip.frames, clip.instances, folder),
-            "machine": {
-                "processor": platform.processor() or platform.machine(),
-                "cores": os.cpu_count(),
-                "load": round(os.getloadavg()[0], 1),
-                "python": sys.version.split()[0],
-                "opencv": cv2.__version__,
-                "numpy": np.__version__,
-                "simplejpeg": simplejpeg.__version__,
-                "zstandard": zstandard.__version__,
-            },
+            "machine": machine("numpy", "opencv-python-headless", "simplejpeg", "zstandard"),
         }
     text = json.dumps(result, indent=2)
     if options.out is None:

@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -51,6 +50,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from facts import machine
 from xmem_accuracy import accuracy, plot_accuracy
 from xmem_scenes import ClipScene, Scene
 
@@ -332,16 +332,6 @@ def long_video(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rss_mb": rss, **worker.close()}
 
 
-def machine(threads: int) -> dict[str, Any]:
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "torch": torch.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--published", help="checkout of the published XMem")
@@ -366,7 +356,7 @@ def main() -> None:
         return
     if "accuracy" in arguments.parts and not (arguments.checkpoint and arguments.clip):
         parser.error("accuracy needs --checkpoint and at least one --clip")
-    result: dict[str, Any] = {"machine": machine(arguments.threads)}
+    result: dict[str, Any] = {"machine": machine("torch") | {"threads": arguments.threads}}
     sizes = [(side, side * 7 // 4) for side in arguments.sides]
     runs: dict[str, Callable[[], Any]] = {
         "published": lambda: [beside_published(arguments)],
