@@ -39,6 +39,7 @@ import numpy as np
 import dvos
 from dvos.files import write_json
 from dvos.tables import write_rows
+from facts import machine
 
 ARMS = ("stills", "mixed", "bare", "synthetic", "empty")
 STARTS = ("imagenet", "wheat")
