@@ -216,7 +216,8 @@ def test_more_tracks_than_sixteen_bits_hold_are_told_apart() -> None:
     linker = Linker(LinkingSettings(gap=0, sightings=1))
     objects = measured(drawn([(20 * k + 10, 60) for k in range(8)]))
     linker._count = 65_530
-    assert linker.push(objects)[0].ids.tolist() == list(range(65_531, 65_539))
+    (linked,) = [*linker.push(objects), *linker.finish()]
+    assert linked.ids.tolist() == list(range(65_531, 65_539))
 
 
 def test_the_camera_turns_and_comes_nearer() -> None:
