@@ -742,7 +742,7 @@ def report(
     out: StrPath | None = None,
     frames: StrPath | None = None,
     title: str = "",
-    picture_width: int = 480,
+    picture_width: int = 1200,
     compared_frames: int = 6,
     stills: int = 6,
     clips: int = 2,
@@ -760,7 +760,7 @@ def report(
         out: HTML file, or a folder for report.html; none = in run (default: none)
         frames: video or folder with the scored frames; none = in run (default: none)
         title: heading of the page; empty = made from the folder's name (default: )
-        picture_width: pixels across large pictures (default: 480)
+        picture_width: longer side of large pictures, pixels (default: 1200)
         compared_frames: most different frames shown of several runs (default: 6)
         stills: labelled stills shown at most (default: 6)
         clips: synthetic clips shown at most (default: 2)

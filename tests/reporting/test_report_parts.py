@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import math
 import re
 from html.parser import HTMLParser
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
@@ -40,6 +43,8 @@ from dvos.reporting.pictures import (
     HIT,
     MISS,
     compared,
+    data_uri,
+    outlined,
     shrink,
     spread,
     tinted,
@@ -327,4 +332,31 @@ def test_shrunk_mask_keeps_its_ids_and_the_images_size() -> None:
     small = shrink(ids, 73)
     assert small.shape == shrink(image, 73).shape[:2]
     assert set(np.unique(small)) == {0, 40000}
+    assert max(small.shape) == max(shrink(ids.T, 73).shape) == 73
     assert shrink(ids, 500) is ids
+
+
+def test_a_picture_takes_no_more_bytes_for_its_grain() -> None:
+    rng = np.random.default_rng(3)
+    grain = rng.integers(0, 256, (300, 400, 3), np.uint8)
+    smooth = np.repeat(np.repeat(grain[::50, ::50], 50, axis=0), 50, axis=1)
+    sizes = []
+    for picture in (smooth, rng.normal(smooth, 12).clip(0, 255).astype(np.uint8)):
+        data = base64.b64decode(data_uri(picture).removeprefix("data:image/webp;base64,"))
+        shown = np.asarray(Image.open(io.BytesIO(data)))
+        assert shown.shape == picture.shape
+        assert np.abs(shown.astype(float) - smooth).mean() < 8
+        sizes.append(len(data))
+    assert sizes[0] < sizes[1] <= 0.15 * 300 * 400
+
+
+def test_outlines_of_large_pictures_are_as_wide_as_they_are_looked_at(tmp_path: Path) -> None:
+    shares = []
+    for side in (480, 1200):
+        ids = np.zeros((side, side), np.uint8)
+        ids[side // 4 : side // 2, side // 4 : side // 2] = 255
+        write_mask(tmp_path / "mask.png", ids)
+        write_image(tmp_path / "image.png", np.full((side, side, 3), 90, np.uint8))
+        drawn = outlined(tmp_path / "image.png", tmp_path / "mask.png", 1200)
+        shares.append((drawn != 90).any(axis=2).mean())
+    assert 0.7 < shares[1] / shares[0] < 1.1

@@ -76,7 +76,7 @@ class ReportSettings(Settings):
     out: Path | None = setting(None, "HTML file, or a folder for report.html; none = in run")
     frames: Path | None = setting(None, "video or folder with the scored frames; none = in run")
     title: str = setting("", "heading of the page; empty = made from the folder's name")
-    picture_width: int = setting(480, "pixels across large pictures", ge=120, le=1600)
+    picture_width: int = setting(1200, "longer side of large pictures, pixels", ge=120, le=1600)
     compared_frames: Natural = setting(6, "most different frames shown of several runs", le=40)
     stills: Natural = setting(6, "labelled stills shown at most", le=40)
     clips: Natural = setting(2, "synthetic clips shown at most", le=20)

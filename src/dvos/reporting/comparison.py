@@ -27,8 +27,8 @@ from dvos.reporting.single import CURVES, time_axis
 
 #: A row of a table: its name and a text for each run.
 Cells = tuple[str, ...]
-#: Clips with a plot of their own.
-_PLOTTED = 4
+#: Clips with a plot of their own, and pictures of full size for which the page has room.
+_PLOTTED, _LARGE = 4, 20
 _DRAWS, _LEVEL, _SEED = 2000, 0.95, 123
 
 
@@ -253,22 +253,25 @@ def _curves(runs: Sequence[Run]) -> Shown:
 
 
 def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSettings) -> Shown:
-    width = settings.picture_width
+    chosen = sorted(scored, key=lambda one: -one.spread)[: settings.compared_frames]
+    # The page of six runs is no larger than that of one.
+    share = _LARGE / max(1, len(chosen) * (len(runs) + 1))
+    side = round(settings.picture_width * min(1.0, share**0.5))
 
     def draw_plain(one: Matched, image: Path | VideoPlace, read: list[Any]) -> Photo:
         # Read once for all runs: to find a frame in a video, all before it are decoded.
         read.append(scored_frame(image))
-        return Photo([(shrink(read[0], width), f"{one.name}, as it is")], "the frame as it is")
+        return Photo([(shrink(read[0], side), f"{one.name}, as it is")], "the frame as it is")
 
     def draw_judged(one: Matched, run: Run, mask: ScoredMask, read: list[Any]) -> Photo:
         assert mask.prediction is not None  # those without one are noted instead
         image, void = read[0] if read else None, run.contents.scores.void
-        judged = compared(image, mask.mask, mask.prediction, width, void)[1]
+        judged = compared(image, mask.mask, mask.prediction, side, void)[1]
         words = f"{one.name} in run {run.letter}: hits, misses and false alarms coloured"
         return Photo([(judged, words)], f", {run.name}", f"{run.letter}: Dice {score(mask.dice)}")
 
     shown = []
-    for one in sorted(scored, key=lambda one: -one.spread)[: settings.compared_frames]:
+    for one in chosen:
         gallery, read = Gallery(), list[Any]()
         for image in [mask.image for mask in one.masks if mask.image is not None][:1]:
             gallery.add(draw_plain, one, image, read)

@@ -1,6 +1,6 @@
-"""Small pictures for the page, drawn from the run's files.
+"""Pictures for the page, drawn from the run's files.
 
-All is shrunk first: an outline is as wide on a 4K frame as on a thumbnail. What reads a file raises
+All is shrunk first: an outline is as wide on a 4K frame as on a small one. What reads a file raises
 a :class:`MediaError` if it is missing or damaged, or a mask and its frame differ in size.
 """
 
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, ParamSpec
 import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 from PIL import Image
 
 from dvos.errors import MediaError, check_size
@@ -45,8 +44,13 @@ _OUTLINE = (40, 225, 255)
 _GROUND = 60
 #: Greatest height and width of a cutout on its sheet, and pixels between cutouts.
 _CELL, _GAP = 64, 4
-#: Of the moving picture: frames, pixels across, WebP quality; some 300 kB together.
-_MOVING_FRAMES, _MOVING_WIDTH, _MOVING_QUALITY = 20, 320, 40
+#: Of the moving picture: frames, longer side, WebP quality; some 300 kB together.
+_MOVING_FRAMES, _MOVING_SIDE, _MOVING_QUALITY = 20, 320, 40
+#: Pixels across at which pictures are looked at before they are enlarged.
+LOOKED_AT = 480
+#: Bytes a pixel that a picture may take, and WebP qualities, of which the first is taken that does:
+#: two dozen large pictures stay under 6 MB, grain and all.
+_RATE, _QUALITIES = 0.15, (75, 60, 45, 30)
 
 
 class Photo(NamedTuple):
@@ -73,11 +77,19 @@ class Gallery:
 
 
 def data_uri(image: UInt8) -> str:
-    """An RGB image (H, W, 3) uint8 as a JPEG for the page."""
-    data = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(image), quality=82, colorspace="RGB", colorsubsampling="420"
-    )
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
+    """An RGB image (H, W, 3) uint8 as a WebP file for the page."""
+    picture, data = Image.fromarray(image), io.BytesIO()
+    for quality in _QUALITIES:
+        data = io.BytesIO()
+        picture.save(data, "WEBP", quality=quality, method=2)
+        if data.tell() <= _RATE * image.shape[0] * image.shape[1]:
+            break
+    return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def strokes(image: UInt8) -> int:
+    """Pixels across of a thin line, such that it is seen before a picture is enlarged."""
+    return int(max(1, round(image.shape[1] / LOOKED_AT)))
 
 
 class Moving(NamedTuple):
@@ -90,7 +102,7 @@ class Moving(NamedTuple):
 
 def moving(video: Path) -> Moving:
     """The first seconds of a video, every other frame of it, as a picture that moves by itself."""
-    frames = list(film(video, range(0, 2 * _MOVING_FRAMES, 2), _MOVING_WIDTH).values())
+    frames = list(film(video, range(0, 2 * _MOVING_FRAMES, 2), _MOVING_SIDE).values())
     if not frames:
         raise MediaError.at(video, "has no frames")
     first, *others = map(Image.fromarray, frames)
@@ -110,12 +122,13 @@ def spread(total: int, wanted: int) -> list[int]:
     return [round(k * (total - 1) / max(1, wanted - 1)) for k in range(wanted)]
 
 
-def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
-    """An image (H, W, C), by areas, or a mask (H, W), by pixels, at most ``width`` pixels wide."""
+def shrink(array: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    """An image (H, W, C), by areas, or a mask (H, W), by pixels, ``side`` long at most."""
     height_now, width_now = array.shape[:2]
-    if width_now <= width:
+    longer = max(height_now, width_now)
+    if longer <= side:
         return array
-    height = max(1, round(height_now * width / width_now))
+    height, width = (max(1, round(now * side / longer)) for now in (height_now, width_now))
     if array.ndim == 3:
         return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_AREA))
     # OpenCV resizes no 32-bit integers; picking rows and columns is as quick.
@@ -124,34 +137,33 @@ def shrink(array: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     return np.asarray(array[rows.astype(np.intp)[:, None], columns.astype(np.intp)[None, :]])
 
 
-def plain(image: Path, width: int) -> UInt8:
+def plain(image: Path, side: int) -> UInt8:
     """A frame, an image or a clip store's, as it is."""
-    return shrink(read_image_at(image), width)
+    return shrink(read_image_at(image), side)
 
 
-def outlined(image: Path, mask: Path, width: int, void: str = "auto") -> UInt8:
+def outlined(image: Path, mask: Path, side: int, void: str = "auto") -> UInt8:
     """A labelled still with the outline of each object; ``void`` as of ``read_mask``."""
-    pixels, ids = _pair(image, mask, width, void)
+    pixels, ids = _pair(image, mask, side, void)
     # Drawn on black first, to know where: instances would have a colour each,
     # and some of those are the colours of plants and soil.
     border = outline(np.zeros_like(pixels), ids).any(axis=2)
     drawn = pixels.copy()
-    drawn[border] = _OUTLINE
+    wide = np.ones((strokes(drawn), strokes(drawn)), np.uint8)
+    drawn[cv2.dilate(border.view(np.uint8), wide) > 0] = _OUTLINE
     return drawn
 
 
-def tinted(image: Path, mask: Path, width: int) -> UInt8:
+def tinted(image: Path, mask: Path, side: int) -> UInt8:
     """A frame, of files or of a clip store, with its objects coloured."""
-    return overlay(*_pair(image, mask, width))
+    return overlay(*_pair(image, mask, side))
 
 
-def _pair(
-    image: Path, mask: Path, width: int, void: str = "auto"
-) -> tuple[UInt8, npt.NDArray[Any]]:
+def _pair(image: Path, mask: Path, side: int, void: str = "auto") -> tuple[UInt8, npt.NDArray[Any]]:
     pixels, ids = read_image_at(image), read_mask_at(mask, void)
     check_size(mask, ids.shape, pixels.shape, f"its frame {image}")
     # Pixels of unknown label become background, the type stays: it says what kind of mask it is.
-    return shrink(pixels, width), shrink(without_unknown(ids), width)
+    return shrink(pixels, side), shrink(without_unknown(ids), side)
 
 
 def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55) -> UInt8:
@@ -168,19 +180,19 @@ def verdict(image: UInt8, truth: Bool, prediction: Bool, *, alpha: float = 0.55)
 
 
 def compared(
-    image: UInt8 | None, mask: Path, prediction: Path, width: int, void: str
+    image: UInt8 | None, mask: Path, prediction: Path, side: int, void: str
 ) -> tuple[UInt8 | None, UInt8]:
     """A scored frame as it is, if there is one, and coloured by truth against prediction."""
     ids = mask_ids(read_mask_at(mask, void), where=mask)
     found = object_pixels(read_mask(prediction))
     check_size(prediction, found.shape, ids.shape, f"its truth {mask}")
-    truth, said = shrink(ids, width), shrink(found, width)
+    truth, said = shrink(ids, side), shrink(found, side)
     # What nobody labelled is neither right nor wrong, as in the scores.
     truth, said = (truth > 0) & (truth != IGNORE), said & (truth != IGNORE)
     if image is None:
         return None, verdict(np.full((*truth.shape, 3), _GROUND, np.uint8), truth, said)
     check_size(mask, ids.shape, image.shape, "its frame")
-    frame = shrink(image, width)
+    frame = shrink(image, side)
     return frame, verdict(frame, truth, said)
 
 
@@ -196,12 +208,12 @@ def sheet(paths: Sequence[Path], width: int) -> UInt8:
     return contact_sheet(tiles, columns=columns, cell=(high, wide), gap=_GAP, background=ground)
 
 
-def film(video: Path, wanted: Collection[int], width: int) -> dict[int, UInt8]:
+def film(video: Path, wanted: Collection[int], side: int) -> dict[int, UInt8]:
     """Frames of a video by their index from 0, as far as it has them, read in one pass."""
     found: dict[int, UInt8] = {}
     for place, frame in enumerate(open_frames(video)):
         if place in wanted:
-            found[place] = shrink(frame.image, width)
+            found[place] = shrink(frame.image, side)
         if place >= max(wanted, default=-1):
             break
     return found

@@ -57,7 +57,7 @@ def cutouts(run: RunContents, settings: ReportSettings) -> Shown:
     def draw(name: str, paths: Sequence[Path]) -> Photo:
         chosen = [paths[index] for index in spread(len(paths), shown)]
         words = f"Sheet of {len(chosen)} {name}s on grey"
-        drawn = pictures.sheet(chosen, settings.picture_width)
+        drawn = pictures.sheet(chosen, min(settings.picture_width, pictures.LOOKED_AT))
         return Photo([(drawn, words)], _shown(len(paths), shown, name))
 
     if not shown or not (run.cutouts or run.distractors):
@@ -72,14 +72,14 @@ def cutouts(run: RunContents, settings: ReportSettings) -> Shown:
 
 def clips(run: RunContents, settings: ReportSettings) -> Shown:
     """Frames of synthetic clips, with and without their labels."""
-    width, galleries = settings.picture_width // 2, []
+    side, galleries = settings.picture_width // 2, []
 
     def draw(clip: str, t: int, frame: ClipFrame) -> Photo:
         place = f"{frame.fid} of {clip}"
-        images = [(pictures.plain(frame.image, width), f"Synthetic frame {place}")]
+        images = [(pictures.plain(frame.image, side), f"Synthetic frame {place}")]
         if frame.mask is not None:
             words = f"Frame {place} with its labelled objects coloured"
-            images.append((pictures.tinted(frame.image, frame.mask, width), words))
+            images.append((pictures.tinted(frame.image, frame.mask, side), words))
         return Photo(images, f"t{t}: frame {frame.fid}")
 
     for index in spread(len(run.clips), settings.clips):
@@ -99,8 +99,8 @@ def best_to_worst(run: RunContents, settings: ReportSettings) -> Shown:
     def draw(rank: str, one: ScoredMask) -> Photo:
         assert one.prediction is not None  # those without one are not ranked
         image = None if one.image is None else pictures.scored_frame(one.image)
-        width = settings.picture_width
-        frame, judged = pictures.compared(image, one.mask, one.prediction, width, run.scores.void)
+        side = settings.picture_width
+        frame, judged = pictures.compared(image, one.mask, one.prediction, side, run.scores.void)
         name = one.image.name if isinstance(one.image, Path) else one.mask.stem
         images = [(judged, f"{rank} frame, {name}: hits, misses and false alarms coloured")]
         if frame is not None:
@@ -120,19 +120,19 @@ def best_to_worst(run: RunContents, settings: ReportSettings) -> Shown:
 
 def film(run: RunContents, settings: ReportSettings) -> Shown:
     """Frames of the predicted clips, evenly apart, and photos."""
-    shown, width = settings.film_frames, 2 * settings.picture_width // 3
+    shown, side = settings.film_frames, settings.picture_width
     clips = list(run.counts)[:PLOTTED] if shown else []
     each = max(1, shown // max(1, len(clips)))
     gallery, masks_only = Gallery(), False
 
     def draw(path: Path, words: str, caption: str) -> Photo:
-        return Photo([(pictures.plain(path, width), words)], caption)
+        return Photo([(pictures.plain(path, side), words)], caption)
 
     for clip in clips:
         masks = run.frame_masks.get(clip, [])
         if clip in run.videos:
             try:
-                _add_film(gallery, run, clip, each, width)
+                _add_film(gallery, run, clip, each, side)
             except MediaError as error:
                 gallery.notes += map(str, error.faults)
         elif masks and not run.overlays:
@@ -145,11 +145,11 @@ def film(run: RunContents, settings: ReportSettings) -> Shown:
     return {"gallery": gallery, "masks_only": masks_only} if filled else None
 
 
-def _add_film(gallery: Gallery, run: RunContents, clip: str, count: int, width: int) -> None:
+def _add_film(gallery: Gallery, run: RunContents, clip: str, count: int, side: int) -> None:
     rows = run.counts[clip]
     # The overlay video has one frame a row, whatever the first frame index is.
     places = spread(len(rows["frame_index"]), count)
-    frames = pictures.film(run.videos[clip], places, width)
+    frames = pictures.film(run.videos[clip], places, side)
     for place in places:
         if place not in frames:
             name = run.videos[clip].name
@@ -190,18 +190,18 @@ def _lifetimes(clip: str, frames: Sequence[float]) -> Plot | None:
     return line_plot([line], title=title, x_label="frames", y_limits=(0.0, None), whole_x=True)
 
 
-def _trails(run: RunContents, clip: str, seen: Sequence[Cells], width: int) -> Photo:
+def _trails(run: RunContents, clip: str, seen: Sequence[Cells], side: int) -> Photo:
     """The middle frame, the way of each of its objects to there, and the total of each region."""
     masks, video = run.frame_masks[clip], run.videos.get(clip)
     rows = run.counts[clip]["frame_index"]
     place = len(rows if video else masks) // 2
     index = int(rows[place])
-    frames = {} if video is None else pictures.film(video, {place}, width)
-    image = frames.get(place) if video else pictures.plain(masks[place], width)
+    frames = {} if video is None else pictures.film(video, {place}, side)
+    image = frames.get(place) if video else pictures.plain(masks[place], side)
     if image is None:
         raise MediaError.at(video or masks[place], f"has no frame {place}")
     drawn: pictures.UInt8 = np.ascontiguousarray(image)
-    scale = drawn.shape[1] / image_size(masks[0])[1]
+    scale, thin = drawn.shape[1] / image_size(masks[0])[1], pictures.strokes(drawn)
     ways: dict[int, list[tuple[float, float]]] = {}
     places: dict[str, list[tuple[float, float]]] = {}
     here = set()
@@ -218,12 +218,13 @@ def _trails(run: RunContents, clip: str, seen: Sequence[Cells], width: int) -> P
     for track in sorted(here):
         points = np.rint(np.array(ways[track]) * 16).astype(np.int32)[:, None]
         colour = colours[track % len(colours)].tolist()
-        cv2.polylines(drawn, [points], False, colour, 2, cv2.LINE_AA, 4)
+        cv2.polylines(drawn, [points], False, colour, 2 * thin, cv2.LINE_AA, 4)
     for total in run.totals:
         if total.clip == clip and total.region in places and total.region:
             x, y = np.mean(places[total.region], axis=0)
             text = f"{total.region}: {total.numbers['distinct']:.0f}"
-            for colour, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-                cv2.putText(drawn, text, (int(x) - 4 * len(text), int(y)), 0, 0.5, colour, thick)
+            start = (int(x) - 4 * thin * len(text), int(y))
+            for colour, thick in (((0, 0, 0), 3 * thin), ((255, 255, 255), thin)):
+                cv2.putText(drawn, text, start, 0, 0.5 * thin, colour, thick)
     words = f"Frame {index} of {clip} with the way of each object before it"
     return Photo([(drawn, words)], f"{clip}, frame {index}")
