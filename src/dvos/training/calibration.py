@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dvos.media.grouping import ObjectMaps, group_mask
@@ -34,6 +35,7 @@ Segment = Callable[[nn.Module, dict[str, Tensor], torch.device], SegmentedClip]
 
 #: Pixels taken of each clip, evenly spread: more tell nothing new.
 _PIXELS = 20_000
+_STEPS = 50
 # Nearer to 0 or 1 a probability of float32 tells no more.
 _SMALLEST = 1e-6
 # Of the inverse temperature and the bias, about 1 and 0; in observations. It
@@ -195,27 +197,23 @@ def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, flo
     """Fit ``temperature`` and ``bias`` to logits and labels (N,); None if they tell neither."""
     if labels.all() or not labels.any():
         return None
-    from scipy.optimize import minimize
-    from scipy.special import expit
+    z, truth = torch.from_numpy(logits), torch.from_numpy(labels.astype(np.float64))
+    start = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    fitted = start.clone().requires_grad_()
+    # scipy's optimisers alone take longer to load than all of this takes.
+    search = torch.optim.LBFGS([fitted], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
-    start, z = np.array([1.0, 0.0]), logits
-    signs = np.where(labels, 1.0, -1.0)
+    def loss() -> Tensor:
+        search.zero_grad()
+        found = F.binary_cross_entropy_with_logits(
+            fitted[0] * z + fitted[1], truth, reduction="sum"
+        )
+        found = found + 0.5 * _PRIOR * ((fitted - start) ** 2).sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
 
-    def loss(fitted: Doubles) -> tuple[float, Doubles]:
-        made = fitted[0] * z + fitted[1]
-        prior = 0.5 * _PRIOR * float(((fitted - start) ** 2).sum())
-        wrong = expit(made) - labels
-        gradient = np.array([wrong @ z, wrong.sum()]) + _PRIOR * (fitted - start)
-        return float(np.logaddexp(0, -signs * made).sum()) + prior, gradient
-
-    def hessian(fitted: Doubles) -> Doubles:
-        probability = expit(fitted[0] * z + fitted[1])
-        curved = probability * (1 - probability)
-        mixed = curved @ z
-        return np.array([[curved @ (z * z), mixed], [mixed, curved.sum()]]) + _PRIOR * np.eye(2)
-
-    fitted = minimize(loss, start, jac=True, hess=hessian, method="trust-exact", tol=1e-9)
-    slope, bias = fitted.x.tolist()
+    search.step(loss)  # type: ignore[no-untyped-call]
+    slope, bias = fitted.tolist()
     if not np.isfinite(slope) or slope <= 0:
         return None
     return {"temperature": round(1 / slope, 6), "bias": round(bias, 6)}

@@ -28,13 +28,12 @@ from dvos.runner import worker_count
 from dvos.training.launch import Rank, leave_group
 from dvos.training.records import TrainingPlan, memory_gib
 from dvos.training.run_folder import RunFolder
+from dvos.training.workers import FEW_CLIPS
 
 #: More processes would each have a clip of a usual batch, and spend their time on sums.
 _MOST = 4
 #: GiB of the machine's memory for each: it and its clips' take 1.2, decoded stills up to 1 more.
 _MEMORY = 3.0
-#: A shorter run ends sooner in one process: further ones take seconds to start.
-_FEW_CLIPS = 500
 #: Of a GPU, which takes a batch of the defaults in the time of a few launches and learns more from
 #: larger ones: clips of a step and their side, by the GiB of memory that it has at least.
 _PLANS = ((24.0, 32, 256), (12.0, 16, 256), (6.0, 16, 160))
@@ -192,7 +191,7 @@ def cpu_processes(
     earlier = hardware or {}
     if earlier.get("device") == "cpu" and earlier.get("devices") in fits:
         return int(earlier["devices"])
-    return 1 if TrainingPlan.of(settings).clips < _FEW_CLIPS else max(fits, default=1)
+    return 1 if TrainingPlan.of(settings).clips < FEW_CLIPS else max(fits, default=1)
 
 
 def has_other_processes(settings: TrainingSettings) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any, Self
 
 import cv2
@@ -20,8 +20,8 @@ from torch import Tensor
 
 #: Name of what a checkpoint keeps.
 NOVELTY = "novelty"
-#: Training clips that are looked at.
-CLIPS = 96
+#: Training clips that are looked at, and how many of them at once.
+CLIPS, _TOGETHER = 96, 8
 #: Of their windows this share lies nearer than the limit; that of a few pictures is widened, as
 #: others of their kind differ more from them than they from each other (docs/how-to/fit.md).
 _SHARE, _WIDER = 0.9, 0.4
@@ -36,14 +36,14 @@ def learn_novelty(
     features: Features, frames: Iterable[Tensor], *, pictures: int
 ) -> dict[str, Any] | None:
     """What is kept of training data, by its normalised frames (3, S, S); None of fewer than two."""
-    rows, side = [], 0
+    rows, side, remaining = [], 0, iter(frames)
     with torch.inference_mode():
-        for frame in frames:
-            side = frame.shape[-1]
-            rows.append(_pooled(features(frame[None]))[0])
-    if len(rows) < 2:
+        while together := list(islice(remaining, _TOGETHER)):
+            side = together[0].shape[-1]
+            rows.append(_pooled(features(torch.stack(together))))
+    if sum(map(len, rows)) < 2:
         return None
-    values = np.stack(rows)
+    values = np.concatenate(rows)
     mean, std = values.mean(0), values.std(0)
     std = np.maximum(std, _LEAST_DEVIATION * max(1e-6, float(std.mean())))
     known = Novelty(mean, std, 1.0, side)

@@ -12,8 +12,11 @@ import os
 from dvos.config.training import TrainingSettings
 from dvos.runner.processes import starting_processes
 
-#: What every process that makes clips, or takes part in the run, needs.
-_MODULES = ("dvos.training.run", "lightning_fabric")
+#: A shorter run ends sooner in one process: further ones take seconds to start.
+FEW_CLIPS = 500
+#: What every process that makes clips needs, and one that takes part in the run.
+_CLIPS = ("dvos.training.data", "dvos.training.loading")
+_MODULES = (*_CLIPS, "dvos.training.run", "lightning_fabric")
 #: And what it needs besides where clips are synthetic, with a compiler that takes long to load.
 _SYNTHESIS = "dvos.synthesis.build"
 #: Threads that wait spin unless told otherwise, and take the others' cores; a file torch.py in the
@@ -29,7 +32,8 @@ _ENVIRONMENT = {
 def start_ahead(settings: TrainingSettings) -> None:
     """Start the server for a run, without waiting for it; nothing where it runs, or on Windows."""
     synthetic = (_SYNTHESIS,) if settings.data.synthetic.backgrounds else ()
-    preload_server((*_MODULES, *synthetic))
+    alone = settings.devices == 1 or settings.epochs * settings.clips_per_epoch < FEW_CLIPS
+    preload_server((*(_CLIPS if alone else _MODULES), *synthetic))
     absent = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(absent)
     try:
