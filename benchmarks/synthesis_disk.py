@@ -121,7 +121,7 @@ def reading(tree: Path, store: Path, frames: int) -> dict[str, dict[str, float]]
             for t, y, x in draws:
                 with ClipStore(store / "VID_00000.dvclip") as clip:
                     clip.read_frames(range(t, t + 5), (y, x, side, side))
-                    clip.read_masks([t + 4], (y, x, side, side))
+                    _ = clip.read_instances([t + 4], (y, x, side, side)) > 0
 
         for name, function in (("tree", from_tree), ("store", from_store)):
             function()
@@ -173,7 +173,7 @@ def read_windows(path: Path, count: int) -> float:
         def read() -> None:
             for y, x in places:
                 clip.read_frames(range(count)[:5], (y, x, 256, 256))
-                clip.read_masks([0], (y, x, 256, 256))
+                _ = clip.read_instances([0], (y, x, 256, 256)) > 0
 
         read()
         return round(1000 * timed(read)[0] / len(places), 2)

@@ -48,14 +48,9 @@ _INPUT_TABLES: dict[str, dict[str, str]] = {
 def check(path: Path, *, command: str | None = None) -> str:
     """Check something that commands read; write nothing, and return a line on what was checked.
 
-    Args:
-        path: A YAML configuration, whose input tables are checked too; a CSV table, known by its
-            columns, with the files it names; a folder as ``dvos fit`` takes it; or labels of
-            another program.
-        command: The command a configuration is for; found by its keys if not given.
-
-    Raises:
-        DvosError: With a fault for each thing that is wrong.
+    That is a YAML configuration, of ``command`` or found by its keys, whose input tables are
+    checked too; a CSV table, known by its columns, with the files it names; a folder as ``dvos
+    fit`` takes it; or labels of another program. A DvosError has a fault for each thing wrong.
     """
     if not path.exists():
         raise UsageError.at(path, "no such file or folder")
@@ -77,20 +72,14 @@ def check(path: Path, *, command: str | None = None) -> str:
     if suffix == ".csv":
         kind = _table_kind(path)
         return f"{path}: {_count_rows(kind, path)} rows, a table of {kind}"
-    raise UsageError.at(
-        path,
-        f"a {path.suffix or 'nameless'} file",
-        "a YAML configuration, a CSV table, a folder, or labels of another program",
-    )
+    expected = "a YAML configuration, a CSV table, a folder, or labels of another program"
+    raise UsageError.at(path, f"a {path.suffix or 'nameless'} file", expected)
 
 
 def draw_batch(path: Path, picture: Path) -> str:
     """Draw the first clips that a configuration trains on, and return a line that says so.
 
     Each is a row of the image ``picture``: its frames, then the query with its target outlined.
-
-    Raises:
-        DvosError: With a fault for each thing that is wrong.
     """
     settings = load_settings(TrainingSettings, config=path)
     # They load torch, which no other check needs.

@@ -46,13 +46,9 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong, told so that the reader can mend it.
+    """One thing that is wrong, told so that the reader can mend it; what is obvious stays empty."""
 
-    ``where`` is a file, with its row or dotted key if it has one (``clips.csv row 3 column Mask``,
-    ``train.yaml: optimizer.lr``); what is obvious stays empty.
-    """
-
-    where: str
+    where: str  # ``clips.csv row 3 column Mask``, ``train.yaml: optimizer.lr``
     found: str
     expected: str = ""
     remedy: str = ""
@@ -135,15 +131,12 @@ def check_size(
     remedy: str = "",
 ) -> None:
     """Raise a MediaError if (height, width) is another than that ``of`` what an image goes with."""
-    (height, width), (other_height, other_width) = found[:2], expected[:2]
-    if (height, width) == (other_height, other_width):
-        return
-    raise MediaError.at(
-        path,
-        f"is {width} x {height} pixels",
-        f"{other_width} x {other_height}, as {of}",
-        LIES_ON_ITS_SIDE if (width, height) == (other_height, other_width) else remedy,
-    )
+    size, other = found[:2], expected[:2]
+    if size != other:
+        is_turned = size == other[::-1]
+        wanted = f"{other[1]} x {other[0]}, as {of}"
+        remedy = LIES_ON_ITS_SIDE if is_turned else remedy
+        raise MediaError.at(path, f"is {size[1]} x {size[0]} pixels", wanted, remedy)
 
 
 class OutputError(DvosError):
@@ -163,12 +156,6 @@ class FaultCollector:
 
     Raised is ``error``, or without one the class of the first error collected. Steps that raise
     errors of their own are run by :meth:`collect`, so that no step's faults hide those of the next.
-
-    Example:
-        >>> with FaultCollector(TableError) as faults:  # doctest: +SKIP
-        ...     for row in rows:
-        ...         if not row.image.exists():
-        ...             faults.add(f"{table} row {row.number}", "no such file")
     """
 
     def __init__(self, error: type[DvosError] | None = None) -> None:

@@ -125,8 +125,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path of the same suffix to write to; rename it to ``path`` on success.
 
-    Raises:
-        OutputError: If the folder or file cannot be written or the disk is full.
+    An OutputError if the folder or file cannot be written or the disk is full.
     """
     with _temporary_file(path) as (name, _):
         yield Path(name)
@@ -206,8 +205,7 @@ def refuse_foreign(paths: Iterable[Path], maker: str) -> None:
 def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes:
     """Read a whole file, or its first ``size`` bytes.
 
-    Raises:
-        MediaError: If it is missing, a folder, empty or not readable.
+    A MediaError if it is missing, a folder, empty or not readable.
     """
     try:
         # A buffer would read more than the head of a file, and the whole needs none.
@@ -240,10 +238,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str, *, sync: bool = False) -> None:
-    """Append whole lines to a file, as UTF-8, never through a link; ``sync`` outlasts a power cut.
-
-    An OutputError if that fails.
-    """
+    """Append whole lines, as UTF-8, never through a link; ``sync`` outlasts a power cut."""
     try:
         with open(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as stream:
             stream.write(text.encode("utf-8", "surrogateescape"))

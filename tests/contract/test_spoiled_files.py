@@ -119,7 +119,7 @@ def _spoil_published(rng: random.Random, path: Path) -> None:
 def _read_store(path: Path) -> None:
     with ClipStore(path) as store:
         store.read_frames(window=(3, 5, 12, 20))
-        store.read_masks([0])
+        store.read_instances([0])
         store.verify()
         store.metadata.get("seed")
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -35,23 +34,14 @@ def named_rng(seed: int, *names: str | int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Work(Generic[T]):
-    """What a row of a table asks for: files in ``folders`` whose names begin with the source's.
-
-    Attributes:
-        source: What is read.
-        folders: Where its files go.
-        first: How the first file ends, in messages.
-        files: How those in the first folder end, as a pattern.
-        task: Makes the task, which may take so many threads, 0 for one per core.
-        is_begun: Whether an earlier run left it half-done.
-    """
+    """What a row of a table asks for: files in ``folders`` whose names begin with the source's."""
 
     source: Path
     folders: tuple[Path, ...]
-    first: str
-    files: str
-    task: Callable[[int], Task[T]]
-    is_begun: bool = False
+    first: str  # How the first file ends, in messages
+    files: str  # How those in the first folder end, as a pattern
+    task: Callable[[int], Task[T]]  # Makes the task, of so many threads, 0 for one per core
+    is_begun: bool = False  # Whether an earlier run left it half-done
 
     @property
     def stem(self) -> str:
@@ -70,13 +60,10 @@ class Work(Generic[T]):
 
 @dataclass(frozen=True)
 class Extracted:
-    """A result for each row of a run's ``own`` part, and of the whole table.
-
-    Of the table's rows those are None that other shards have still to do.
-    """
+    """A result for each row of a run's ``own`` part, and of the whole table."""
 
     own: list[Row]
-    all: list[Row | None]
+    all: list[Row | None]  # None for rows that other shards have still to do
 
     @property
     def missing(self) -> int:
@@ -101,11 +88,8 @@ def run_extraction(
     what is being made. ``source`` and ``column`` say in messages what the rows come from, and which
     column of it tells their outputs apart; ``unit`` is what a row is.
 
-    Raises:
-        TableError: With a fault for each group of rows that would write the same files.
-        OutputError: If something stands in the way that no extraction made.
-        DvosError: As :func:`~dvos.runner.run_tasks` does.
-        UsageError: If the cluster cannot be reached.
+    A TableError names rows that would write the same files, an OutputError what stands in the way
+    that no extraction made; others are those of :func:`~dvos.runner.run_tasks`.
     """
     _check_outputs(source, work, column)
     own = part_of(work, settings.shard)
@@ -114,10 +98,8 @@ def run_extraction(
     for table in tables:
         make_folder(table.parent)
     # Several processes share the cores: each works with one thread.
-    is_alone = settings.scheduler is None and (
-        min(runner.worker_count(settings.workers), len(own)) == 1
-    )
-    tasks = [one.task(0 if is_alone else 1) for one in work]
+    count = min(runner.worker_count(settings.workers), len(own))
+    tasks = [one.task(0 if count == 1 and settings.scheduler is None else 1) for one in work]
     known = manifests_of(tables[0])
     part = part_of(tasks, settings.shard)
     if others := [path for path in known if path != manifest]:
@@ -129,10 +111,7 @@ def run_extraction(
             for path in tables:
                 path.unlink(missing_ok=True)
 
-    with ExitStack() as stack:
-        executor = None
-        if settings.scheduler is not None:
-            executor = stack.enter_context(runner.cluster_executor(settings.scheduler))
+    with runner.cluster_executor(settings.scheduler) as executor:
         done = runner.run_tasks(
             function,
             part,
@@ -161,10 +140,7 @@ def _check_outputs(source: Path, work: Sequence[Work[Any]], column: str) -> None
 
 
 def _check_place(manifest: Path, work: Sequence[Work[Any]]) -> None:
-    """See that a first extraction writes over nothing that none beside it made.
-
-    One that goes on restores the names that another file system changed.
-    """
+    """See that a first extraction writes over nothing; a later one restores changed names."""
     if manifest.exists():
         for one in work:
             for folder in one.folders if not one.stem.isascii() else ():

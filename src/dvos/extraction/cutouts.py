@@ -1,8 +1,6 @@
-"""Labelled objects of a mask, their cutouts, and distractors of the same shapes.
+"""Labelled objects of a mask, their cutouts, and distractors: their shapes cut where none is.
 
 The mask is turned into horizontal runs of one id: no step looks at the whole mask once per object.
-Distractors are patches of an object's shape, taken where there is no object: they teach a network
-that shape and paste marks alone do not make an object.
 """
 
 from __future__ import annotations
@@ -23,17 +21,13 @@ Ids = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 
 @dataclass(frozen=True)
 class LabelledObject:
-    """One object of a mask: its value there, smallest box and pixels.
-
-    ``touching`` counts the other objects that it touches, diagonally included; one ``at_border``
-    reaches the image's border, and so may be cut off.
-    """
+    """One object of a mask: its value there, smallest box and pixels."""
 
     object_id: int
     box: Box
     area: int
-    touching: int
-    at_border: bool
+    touching: int  # Other objects that it touches, diagonally included
+    at_border: bool  # Whether it reaches the image's border, and so may be cut off
 
 
 def find_objects(ids: Ids) -> list[LabelledObject]:
@@ -54,35 +48,22 @@ def find_objects(ids: Ids) -> list[LabelledObject]:
     neighbours = _neighbour_counts(ids, object_ids)
     height, width = ids.shape
     at_border = (top == 0) | (left == 0) | (bottom == height) | (right == width)
-    return [
-        LabelledObject(
-            object_id=int(object_ids[k]),
-            box=(int(top[k]), int(left[k]), int(bottom[k] - top[k]), int(right[k] - left[k])),
-            area=int(areas[k]),
-            touching=int(neighbours[k]),
-            at_border=bool(at_border[k]),
-        )
-        for k in range(len(object_ids))
-    ]
+    boxes = np.stack([top, left, bottom - top, right - left], 1)
+    columns = (object_ids, boxes, areas, neighbours, at_border)
+    rows_of = zip(*(column.tolist() for column in columns), strict=True)
+    return [LabelledObject(number, tuple(box), *rest) for number, box, *rest in rows_of]
 
 
 def cut_out(image: Bytes, ids: Ids, found: LabelledObject) -> Bytes:
-    """The object's box of the image as RGBA (h, w, 4): alpha 255 inside the object, else 0.
-
-    Outside the object the colour stays the photo's own, so that whoever
-    interpolates at its border meets no foreign colour.
-    """
+    """The object's box of the image as RGBA (h, w, 4): alpha 255 inside the object, else 0."""
     top, left, height, width = found.box
     window = np.s_[top : top + height, left : left + width]
     return _patch(image[window], ids[window] == found.object_id)
 
 
 def _patch(pixels: Bytes, shape: NDArray[np.bool_]) -> Bytes:
-    """RGBA of the pixels (h, w, 3), opaque where ``shape`` is true."""
-    patch = np.empty((*shape.shape, 4), np.uint8)
-    patch[..., :3] = pixels
-    np.multiply(shape, np.uint8(255), out=patch[..., 3])
-    return patch
+    """RGBA of the pixels (h, w, 3), their own colours also where ``shape`` is not."""
+    return np.dstack([pixels, shape * np.uint8(255)])
 
 
 def _runs(ids: Ids) -> tuple[NDArray[Any], ...]:
@@ -125,9 +106,8 @@ def _neighbour_counts(ids: Ids, object_ids: NDArray[Any]) -> NDArray[np.int64]:
 class DistractorFinder:
     """Finds places of an image, uint8 RGB (H, W, 3), for shapes, away from its labelled objects.
 
-    Of so many places tried for each patch, that is taken where the IoU of the shape with the
-    labelled pixels of its box stays below ``max_iou``. The labelled area of any box comes from an
-    integral image; only a place that this leaves open costs a look at its pixels.
+    Of so many places tried for each patch, the first is taken where the IoU of the shape with the
+    labelled pixels of its box, of which an integral image tells the number, is below ``max_iou``.
     """
 
     def __init__(
@@ -137,8 +117,7 @@ class DistractorFinder:
         self._labelled = labelled
         self._max_iou = max_iou
         self._tries = tries
-        # One row and column of zeros on top and at the left; int32 holds
-        # images of up to two thousand million pixels.
+        # One row and column of zeros on top and at the left.
         self._sums = cv2.integral(labelled.view(np.uint8), sdepth=cv2.CV_32S).ravel()
 
     def find(self, shape: NDArray[np.bool_], count: int, rng: np.random.Generator) -> list[Bytes]:

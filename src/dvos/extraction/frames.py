@@ -1,8 +1,6 @@
-"""Videos to frames.
+"""Videos to frames: every ``Interval``-th to ``FramesDir`` as ``{stem}_{n:06d}{extension}``.
 
-Every ``Interval``-th frame of a video is written to its ``FramesDir`` as
-``{video stem}_{n:06d}{extension}``, n being the frame of the video, or, as published, counting the
-saved frames from 0.
+n is the frame of the video, or, as published, counts the saved frames from 0.
 """
 
 from __future__ import annotations
@@ -35,24 +33,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FrameJob:
-    """One video to take apart, with so many decoder threads, 0 for one per core.
-
-    The draw of the transform holds for the whole video; the fingerprint is of all that the frames
-    depend on.
-    """
+    """One video to take apart."""
 
     row: VideoRow
     settings: FramesSettings
-    fingerprint: str
-    threads: int = 0
+    fingerprint: str  # Of all that the frames depend on
+    threads: int = 0  # Of the decoder, 0 for one per core
 
 
 @dataclass(frozen=True)
 class _VideoResult:
     """What is noted of a finished video."""
 
-    damage: list[str]
-    intensity: str = "full"
+    damage: list[str]  # A line for each thing that could not be decoded
+    intensity: str = "full"  # Or :data:`STATED`
 
 
 def extract_frames(settings: FramesSettings) -> Path:
@@ -60,12 +54,8 @@ def extract_frames(settings: FramesSettings) -> Path:
 
     Finished videos are not done again; of a video that was left half-done, the frames already
     written are kept. The CSV, in video order, is a shard's own, unless that one completes the set.
-
-    Raises:
-        TableError: If the table has faults, or two videos would write the same files.
-        MediaError: If a video gives no frame; the others are done first.
-        OutputError: If something cannot be written.
-        UsageError: If the scheduler cannot be reached.
+    A TableError if the table has faults, a MediaError if a video gives no frame, after the others
+    are done; else as :func:`run_extraction`.
     """
     rows = _rows(settings)
     if settings.scheduler is not None:
@@ -131,11 +121,9 @@ def _list_frames(table: Path, videos: Sequence[VideoRow], results: Sequence[Row 
 
 
 def extract_video(job: FrameJob) -> dict[str, Any]:
-    """Extract the frames of one video that decode.
+    """Extract the frames of one video that decode: a :class:`_VideoResult`, and its ``files``.
 
-    With ``files``, in order, comes ``damage``, a line for each thing that could not be decoded, and
-    ``intensity``, or that the video states its own. A MediaError if no frame decodes, or frames are
-    smaller than the crop.
+    A MediaError if no frame decodes, or frames are smaller than the crop.
     """
     settings, row = job.settings, job.row
     source = VideoFile(row.video, threads=job.threads, intensity=settings.intensity, is_told=False)

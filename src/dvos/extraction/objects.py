@@ -1,8 +1,7 @@
 """Labelled stills to cutouts of their objects and distractors of the same shapes.
 
 Cutouts go to ``OutDir/real/{image stem}_rlobj{id:04d}.png``, distractors to
-``OutDir/fake/{cutout stem}_fkobj{k:04d}.png``; both are RGBA with alpha 255
-on the shape and 0 elsewhere.
+``OutDir/fake/{cutout stem}_fkobj{k:04d}.png``, both RGBA with alpha 255 on the shape, else 0.
 """
 
 from __future__ import annotations
@@ -54,10 +53,10 @@ class ObjectsJob:
 
 @dataclass(frozen=True)
 class _Extracted(LabelledObject):
-    """What is noted of an object: its cutout, if it has one, and how many distractors."""
+    """What is noted of an object."""
 
-    cutout: str | None
-    distractors: int
+    cutout: str | None  # Name of its file, if it has one
+    distractors: int  # How many
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,7 @@ class _StillResult:
 
 @dataclass(frozen=True)
 class ObjectsResult:
-    """The three CSVs that were written, and how many of each thing there are.
-
-    While stills of other shards are ``missing``, CSVs and numbers are those of this shard.
-    """
+    """The three CSVs that were written, and how many of each thing there are."""
 
     cutouts: Path
     distractors: Path
@@ -85,7 +81,7 @@ class ObjectsResult:
     touching: int
     at_border: int
     images: int
-    missing: int = 0
+    missing: int = 0  # Stills of other shards; CSVs and numbers are then this shard's
 
     def __str__(self) -> str:
         text = (
@@ -103,15 +99,10 @@ class ObjectsResult:
 def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     """Extract cutouts and distractors of all stills of a table, or of a shard.
 
-    What is finished already, by whichever shard, is not done again. The run
-    that completes the set writes the CSVs of all.
-
-    Raises:
-        TableError: If the table has faults, or two stills would write the same files.
-        MediaError: If an image or mask cannot be used: damaged, of different sizes, semantic
-            where ids are needed; the other stills are done first. Also if no still holds an object.
-        OutputError: If something cannot be written.
-        UsageError: If the scheduler cannot be reached.
+    What is finished already, by whichever shard, is not done again. The run that completes the set
+    writes the CSVs of all. A TableError if the table has faults; a MediaError, after the others are
+    done, if an image or mask cannot be used, or if no still holds an object; else as
+    :func:`run_extraction`.
     """
     source, rows = _find_rows(settings)
     photos = [row.image for row in rows]
@@ -135,18 +126,18 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     for row, result in zip(own, found.own, strict=True):
         _warn(settings, row, result)
     if settings.shard is not None:
-        of_part = _write_tables(_of_shard(settings), own, found.own)
+        whole = (settings.cutouts, settings.distractors, settings.objects_table)
+        parts = (shard_table(table, settings.shard) for table in whole)
+        names = dict(zip(("cutouts", "distractors", "objects"), parts, strict=True))
+        of_part = _write_tables(settings.model_copy(update=names), own, found.own)
         if found.missing:
             return replace(of_part, missing=found.missing)
     results = [row for row in found.all if row is not None]
     if not any(result["objects"] for result in results):
         masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
-        raise MediaError.at(
-            source,
-            f"no mask holds an object: every pixel of {masks} is background",
-            "at least one labelled object",
-            "label some, or name masks that show them",
-        )
+        found = f"no mask holds an object: every pixel of {masks} is background"
+        remedy = "label some, or name masks that show them"
+        raise MediaError.at(source, found, "at least one labelled object", remedy)
     return _write_tables(settings, rows, results)
 
 
@@ -161,21 +152,11 @@ def _find_rows(settings: ObjectsSettings) -> tuple[Path, list[AnnotatedRow]]:
     return settings.folder, [AnnotatedRow(image, mask, out) for image, mask in pairs]
 
 
-def _of_shard(settings: ObjectsSettings) -> ObjectsSettings:
-    """The settings with the tables that a shard's part goes to."""
-    whole = settings.model_copy(update={"objects": settings.objects_table})
-    names = ("cutouts", "distractors", "objects")
-    own = {name: shard_table(getattr(whole, name), settings.shard) for name in names}
-    return settings.model_copy(update=own)
-
-
 def extract_image(job: ObjectsJob) -> dict[str, Any]:
     """Extract the cutouts and distractors of one still.
 
-    Returns:
-        ``files``: the cutouts, then the distractors; ``cutouts``: how many of them are cutouts;
-        ``objects``: each :class:`LabelledObject` as a mapping, with ``cutout`` (file name or
-        None) and ``distractors`` (how many).
+    Given are its ``files``, the cutouts first, how many of these are ``cutouts``, and its
+    ``objects``: each :class:`_Extracted` as a mapping.
     """
     image, ids = _read_pair(job)
     found = find_objects(ids)
@@ -213,31 +194,22 @@ def _wanted(settings: ObjectsSettings, cutouts: int) -> int:
 
 
 def _read_pair(job: ObjectsJob) -> tuple[NDArray[np.uint8], Ids]:
-    row = job.row
-    image, mask = (
-        read_image(row.image, job.settings.intensity),
-        read_mask(row.mask, job.settings.void),
-    )
+    row, settings = job.row, job.settings
+    image, mask = read_image(row.image, settings.intensity), read_mask(row.mask, settings.void)
     remedy = "export the mask again at the image's size"
     check_size(row.mask, mask.shape, image.shape, f"its image {row.image}", remedy)
     mask = without_unknown(mask)
-    if job.settings.instances == "components":
-        return image, label_components(mask)
-    if not is_binary(mask):
+    if settings.instances != "components" and not is_binary(mask):
         return image, mask
     components = label_components(mask)
-    if job.settings.instances == "auto":
+    if settings.instances in ("components", "auto"):
         return image, components
-    pieces = int(components.max())
     # One id in pieces is nearly always a semantic mask, and a whole field as
     # one cutout would spoil all that follows.
-    if pieces > 1:
-        raise MediaError.at(
-            job.row.mask,
-            f"holds the single id {mask.max()} in {pieces} separate pieces",
-            "an id of its own for each object",
-            "set instances: components if this is a semantic mask",
-        )
+    if (pieces := int(components.max())) > 1:
+        found = f"holds the single id {mask.max()} in {pieces} separate pieces"
+        remedy = "set instances: components if this is a semantic mask"
+        raise MediaError.at(row.mask, found, "an id of its own for each object", remedy)
     return image, mask
 
 
@@ -250,8 +222,7 @@ def _write_patches(
     count: int,
 ) -> tuple[str, list[str]]:
     """Write the cutout of an object and up to ``count`` distractors; give their paths."""
-    # Streams named by photo and id: neither the order of the work nor the
-    # other objects change what is drawn for this one.
+    # Streams named by photo and id: neither order nor other objects change what is drawn.
     stem = stem_of(job.row.image)
     patch = cut_out(image, ids, item)
     rng = named_rng(job.settings.seed, "places", stem, item.object_id)
@@ -299,13 +270,9 @@ def _write_tables(
         for entry in result["objects"]:
             top, left, height, width = entry["box"]
             cutout = row.out_dir / "real" / entry["cutout"] if entry["cutout"] else None
-            lines.append(
-                (
-                    *(row.image, row.mask, entry["object_id"], cutout, left, top, width, height),
-                    *(entry["area"], entry["touching"], int(entry["at_border"])),
-                    entry["distractors"],
-                )
-            )
+            place = (row.image, row.mask, entry["object_id"], cutout, left, top, width, height)
+            about = (entry["area"], entry["touching"], int(entry["at_border"]))
+            lines.append((*place, *about, entry["distractors"]))
     write_images(settings.cutouts, cutouts)
     write_images(settings.distractors, distractors)
     write_rows(settings.objects_table, _COLUMNS, lines)

@@ -50,8 +50,7 @@ def draw_transform(
 ) -> DrawnTransform:
     """Make the random choices of a transform for images of ``size`` (height, width).
 
-    A crop larger than the image keeps the whole of that side; ask :func:`fits`
-    first where that is not wanted.
+    A crop larger than the image keeps the whole of that side, see :func:`fits`.
     """
     name, target = settings.name, (settings.height, settings.width)
     crop = (min(target[0], size[0]), min(target[1], size[1]))
@@ -90,11 +89,9 @@ def _drawn_part(
             cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], borderMode=border)
         )
     if part == "elastic":
-        columns, rows = _elastic(size, settings.elastic_amount, settings.elastic_scale, rng)
+        maps = _elastic(size, settings.elastic_amount, settings.elastic_scale, rng)
         return lambda image: _bytes(
-            cv2.remap(
-                np.ascontiguousarray(image), columns, rows, cv2.INTER_LINEAR, borderMode=border
-            )
+            cv2.remap(np.ascontiguousarray(image), *maps, cv2.INTER_LINEAR, borderMode=border)
         )
     flips = {"horizontal_flip": (1,), "vertical_flip": (0,)}
     axes = flips.get(part) or ((0,), (1,), (0, 1))[int(rng.integers(3))]
@@ -117,8 +114,7 @@ def resize(image: Image, size: Size) -> Image:
 def transform_patch(patch: Image, transform: TransformSettings, rng: np.random.Generator) -> Image:
     """Transform a patch, uint8 RGBA, alpha 0 or 255: nothing of the object is lost at its border.
 
-    The result is cropped to the box of the alpha; the patch as it came if a crop hit no pixel of
-    it.
+    The result is cropped to the box of the alpha; it is the patch as it came if a crop missed it.
     """
     if transform.name == "none":
         return patch
@@ -131,10 +127,7 @@ def transform_patch(patch: Image, transform: TransformSettings, rng: np.random.G
         reach = 4 * transform.elastic_amount * 2 * diagonal
         margin = int(np.ceil((diagonal - min(height, width)) / 2 + reach)) + 1
     padded = cv2.copyMakeBorder(patch, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
-    if margin:
-        inside = np.zeros(padded.shape[:2], dtype=np.uint8)
-        inside[margin:-margin, margin:-margin] = patch[..., 3]
-        padded[..., 3] = inside
+    padded[..., 3] = np.pad(patch[..., 3], margin)
     moved = draw_transform(transform, (padded.shape[0], padded.shape[1]), rng)(padded)
     alpha = moved[..., 3] >= 128
     if not alpha.any():
@@ -155,14 +148,11 @@ def _elastic(
     """Column and row that each pixel of a deformed image is taken from."""
     # Independent displacements on a coarse grid, joined by a smooth surface:
     # as smooth as a blurred dense field and far cheaper for large frames.
-    height, width = size
     side = min(size)
     cell = max(2.0, scale * side)
-    grid = (int(np.ceil(height / cell)) + 1, int(np.ceil(width / cell)) + 1)
+    grid = [int(np.ceil(length / cell)) + 1 for length in size]
     steps = np.clip(rng.standard_normal((2, *grid)), -3, 3).astype(np.float32)
-    rise, shift = (
-        cv2.resize(part * np.float32(amount * side), (width, height), interpolation=cv2.INTER_CUBIC)
-        for part in steps
-    )
+    steps *= np.float32(amount * side)
+    rise, shift = (cv2.resize(s, size[::-1], interpolation=cv2.INTER_CUBIC) for s in steps)
     rows, columns = np.indices(size, dtype=np.float32)
     return columns + shift, rows + rise

@@ -9,14 +9,8 @@ from typing import Literal
 
 from dvos.errors import MediaError
 from dvos.files import composed, real_path, stem_of
-from dvos.media.layout import (
-    VIDEO_SUFFIXES,
-    inner_folder,
-    list_files,
-    list_folders,
-    list_images,
-    natural_key,
-)
+from dvos.media import layout
+from dvos.media.layout import inner_folder, list_files, list_folders, list_images
 from dvos.tables import STORE_SUFFIX
 
 
@@ -35,10 +29,8 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
     It holds frames; or clips of any kind side by side: videos, clip stores, and folders, each of
     frames (in itself or in its own ``Frames``) or of videos or clip stores; or, inside a folder
     ``frames``, clips each a folder of frames. Beside a video no folder is a clip that bears its
-    name or is named after masks or frames: that is what was made of it.
-
-    Raises:
-        MediaError: If it holds nothing of that, or images and videos or clip stores.
+    name or is named after masks or frames: that is what was made of it. A MediaError if it holds
+    nothing of that, or images and videos or clip stores.
     """
     images, files = list_images(folder), _lone_clips(folder)
     if images and files:
@@ -65,12 +57,13 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
         found = "holds no frame, no video, no clip store and no folder of frames"
         raise MediaError.at(folder, found, "one of these", "point INPUT at them")
     top = inner or folder
-    return sorted(clips, key=lambda clip: natural_key(clip.path.relative_to(top).parts[0]))
+    return sorted(clips, key=lambda clip: layout.natural_key(clip.path.relative_to(top).parts[0]))
 
 
 def _lone_clips(folder: Path) -> list[ClipPlace]:
     """The clips of a folder that are one file each."""
-    videos, stores = list_files(folder, VIDEO_SUFFIXES), list_files(folder, {STORE_SUFFIX})
+    videos = list_files(folder, layout.VIDEO_SUFFIXES)
+    stores = list_files(folder, {STORE_SUFFIX})
     found = [ClipPlace(stem_of(path), path, "video") for path in videos]
     return found + [ClipPlace(stem_of(path), path, "store") for path in stores]
 

@@ -1,7 +1,7 @@
 """The clip store: a clip with its instance masks in one file, read by frames and window.
 
-``docs/reference/clip-store.md`` describes the format: tiles, of which only those
-that a window meets are read and decoded.
+``docs/reference/clip-store.md`` describes the format: tiles, of which only those that a window
+meets are read and decoded. Paths of a clip table may be files or addresses of a store's frames.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,21 +44,12 @@ _IMAGE, _IDS = 0, 1
 _REMEDY = "make the clip again with 'dvos synthesize', or take it out of the table"
 
 
-@dataclass(frozen=True)
 class _Grid:
     """Tiles of a frame, row by row; those at the right and bottom may be smaller."""
 
-    height: int
-    width: int
-    tile: int
-
-    @property
-    def rows(self) -> int:
-        return -(-self.height // self.tile)
-
-    @property
-    def columns(self) -> int:
-        return -(-self.width // self.tile)
+    def __init__(self, height: int, width: int, tile: int) -> None:
+        self.height, self.width, self.tile = height, width, tile
+        self.rows, self.columns = -(-height // tile), -(-width // tile)
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """y0, y1, x0, x1 of a tile."""
@@ -70,17 +60,9 @@ class _Grid:
 class ClipStoreWriter(BlockWriter):
     """Writes a clip store frame by frame; a context manager whose file appears when its block ends.
 
-    The same frames give the same bytes.
-
-    Args:
-        path: Ending ``.dvclip``.
-        size: Height and width of the frames.
-        metadata: JSON-able facts; may be added to until the block ends.
-        quality: Of the JPEG tiles, 1 to 100; full colour resolution.
-        tile: Side of a tile, px; a multiple of 8, as JPEG blocks are, so that it leaves no seams.
-
-    Raises:
-        OutputError: If the file cannot be written.
+    The same frames give the same bytes. The ``size`` is (height, width); JSON-able ``metadata`` may
+    be added to until the block ends; the ``quality`` is of the JPEG tiles, 1 to 100, at full colour
+    resolution; the side of a ``tile`` is a multiple of 8, as JPEG blocks are: it leaves no seams.
     """
 
     def __init__(
@@ -203,8 +185,7 @@ class ClipStore:
     ) -> NDArray[np.uint8]:
         """Read frames, in any order, uint8 RGB (T, h, w, 3), or a window of them; None is all.
 
-        Raises:
-            MediaError: If a tile is damaged, or a frame or the window lies outside.
+        A MediaError if a tile is damaged, or a frame or the window lies outside.
         """
         import simplejpeg
 
@@ -233,12 +214,6 @@ class ClipStore:
             return np.frombuffer(raw, "<u2").reshape(shape)
 
         return self._read(frames, window, _IDS, decode)
-
-    def read_masks(
-        self, frames: Sequence[int] | None = None, window: Window | None = None
-    ) -> NDArray[np.bool_]:
-        """Read semantic masks, bool (T, h, w); as ``read_frames``."""
-        return self.read_instances(frames, window) > 0
 
     def verify(self) -> None:
         """Check every tile's checksum; a MediaError at the first that is damaged."""
@@ -282,8 +257,7 @@ class ClipStore:
         return block
 
     def _chosen(self, frames: Sequence[int] | None) -> Sequence[int]:
-        if frames is None:
-            return range(self._frames)
+        frames = range(self._frames) if frames is None else frames
         if any(not 0 <= frame < self._frames for frame in frames):
             found = f"has no frames {list(frames)}"
             raise MediaError.at(self.path, found, f"some of 0 to {self._frames - 1}")
@@ -305,12 +279,9 @@ class ClipStore:
             raise self._damaged("ends inside its header")
         header = _HEADER.unpack(start[:-4])
         if header[1] != _VERSION:
-            raise MediaError.at(
-                self.path,
-                f"is a clip store of version {header[1]}",
-                f"version {_VERSION}",
-                "read it with the release of dvos that wrote it, or a newer one",
-            )
+            found, expected = f"is a clip store of version {header[1]}", f"version {_VERSION}"
+            remedy = "read it with the release of dvos that wrote it, or a newer one"
+            raise MediaError.at(self.path, found, expected, remedy)
         if zlib.crc32(start[:-4]) != struct.unpack("<I", start[-4:])[0]:
             raise self._damaged("its header is damaged (the checksum differs)")
         return header[2:]
@@ -326,10 +297,9 @@ class ClipStore:
 
 
 class OpenStores:
-    """Reads by path; clip stores stay open, the least recently used is closed first.
+    """Reads frames and masks by path, of files or of clip stores, of which the latest stay open.
 
-    A copy in another process begins empty: that process opens its own. All
-    methods raise a :class:`MediaError` if a store has no such frame.
+    A copy in another process begins empty. A :class:`MediaError` if a store has no such frame.
     """
 
     def __init__(self, limit: int = 16) -> None:
@@ -339,8 +309,8 @@ class OpenStores:
     def __len__(self) -> int:
         return len(self._open)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_limit": self._limit, "_open": OrderedDict()}
+    def __reduce__(self) -> tuple[type[OpenStores], tuple[int]]:
+        return type(self), (self._limit,)
 
     def __enter__(self) -> Self:
         return self

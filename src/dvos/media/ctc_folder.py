@@ -58,22 +58,12 @@ class CtcSequence:
 
 def ctc_sequences(folder: Path) -> list[CtcSequence]:
     """The sequences with truth in a folder: a data set's, or ``01_GT``; none if it is neither."""
-    name = composed(folder.absolute().name)
-    if name.endswith(_TRUTH) and _is_truth(folder):
-        return [_sequence(folder)]
-    return [
-        _sequence(inner)
-        for inner in list_folders(folder)
-        if inner.name.endswith(_TRUTH) and _is_truth(inner)
-    ]
+    found = [folder] if _is_truth(folder) else list(filter(_is_truth, list_folders(folder)))
+    return [_sequence(one) for one in found]
 
 
 def labelled_clips(root: Path) -> list[FolderClip]:
-    """The labelled clips under a folder, of the challenge or as :func:`clips_of_folder` finds them.
-
-    Raises:
-        MediaError: If there is none, with a fault for each mask or clip at fault.
-    """
+    """The labelled clips under a folder, of the challenge or as :func:`clips_of_folder` does it."""
     sequences = ctc_sequences(root) if root.is_dir() else []
     if not sequences:
         return clips_of_folder(root)
@@ -90,12 +80,9 @@ def labelled_clips(root: Path) -> list[FolderClip]:
 
 def numbered_files(folder: Path) -> dict[int, Path]:
     """Images of a folder that are named as the challenge does, by frame number, rising."""
-    found = {}
-    for path in list_files(folder, IMAGE_SUFFIXES):
-        match = _NUMBERED.fullmatch(stem_of(path))
-        if match:
-            found[int(match[2])] = path
-    return dict(sorted(found.items()))
+    files = list_files(folder, IMAGE_SUFFIXES)
+    matches = ((_NUMBERED.fullmatch(stem_of(path)), path) for path in files)
+    return dict(sorted((int(match[2]), path) for match, path in matches if match))
 
 
 def result_mask(folder: Path, clip: str, frame: str) -> Path | None:
@@ -108,7 +95,9 @@ def result_mask(folder: Path, clip: str, frame: str) -> Path | None:
 
 
 def _is_truth(folder: Path) -> bool:
-    return any((folder / inner).is_dir() for inner in ("TRA", "SEG"))
+    parts = (folder / "TRA", folder / "SEG")
+    is_named = composed(folder.absolute().name).endswith(_TRUTH)
+    return is_named and any(part.is_dir() for part in parts)
 
 
 def _sequence(truth: Path) -> CtcSequence:

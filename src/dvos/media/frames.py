@@ -1,7 +1,6 @@
 """Frames in order, one at a time: of videos, images, clip stores, photos and arrays.
 
-Everything that reads frames keeps to :class:`FrameSource`, and one test suite
-runs over all of them. Memory is constant whatever the length.
+Everything that reads frames keeps to :class:`FrameSource`. Memory is constant whatever the length.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from dvos.media.colour import as_rgb, is_picture
 from dvos.media.image import image_size, read_image
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import IMAGE_SUFFIXES, list_images, path_kind
-from dvos.media.video import VideoFile, VideoFrame
+from dvos.media.video import VideoFile, VideoFrame, told
 from dvos.tables import frame_address, frame_stem
 
 
@@ -138,11 +137,8 @@ class ImageFolder(ImageList):
     """The images of a folder as frames, in natural order of their names.
 
     What cannot be decoded is left out and told in :attr:`damage`, as is a link whose file is not
-    there and a file whose name is not valid Unicode.
-
-    Raises:
-        MediaError: If the folder is missing or holds no images, headers are damaged, or sizes
-            differ (each odd one is named). While iterating: if no image at all can be decoded.
+    there and a file whose name is not valid Unicode. A MediaError if the folder is missing or holds
+    no images, headers are damaged, sizes differ, or, while iterating, no image can be decoded.
     """
 
     _skips_damaged = True
@@ -169,8 +165,8 @@ class ImageFolder(ImageList):
             self._size, count = Counter(sizes.values()).most_common(1)[0]
             for path, size in sizes.items():
                 if size != self._size:
-                    usual = f"{_text(self._size)}, as {count} of {len(paths)} images in the folder"
-                    faults.add(path, f"is {_text(size)}", usual, "resize it or move it away")
+                    usual = f"{told(self._size)}, as {count} of {len(paths)} images in the folder"
+                    faults.add(path, f"is {told(size)}", usual, "resize it or move it away")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -181,9 +177,8 @@ class ImageFolder(ImageList):
 class PanClip(ImageList):
     """A photo as a short clip of ``count`` frames, a :class:`FrameSource`.
 
-    The photo moves in a straight line, ``step`` pixels a frame, its border continued by reflection,
-    and comes to rest: the last frame is the photo itself. The direction depends on the seed and
-    the photo's name.
+    It moves in a straight line, ``step`` pixels a frame, to rest: the last frame is the photo, its
+    border continued by reflection. The direction depends on the seed and the photo's name.
     """
 
     def __init__(
@@ -211,11 +206,9 @@ class PanClip(ImageList):
             # Reflection has nothing to show beyond one width of the photo.
             down = round(max(-height, min(height, left * self._step[0])))
             right = round(max(-width, min(width, left * self._step[1])))
-            bordered = cv2.copyMakeBorder(
-                photo, abs(down), abs(down), abs(right), abs(right), cv2.BORDER_REFLECT
-            )
-            top, start_column = abs(down) + down, abs(right) + right
-            image = bordered[top : top + height, start_column : start_column + width]
+            edges = (abs(down), abs(down), abs(right), abs(right))
+            bordered = cv2.copyMakeBorder(photo, *edges, cv2.BORDER_REFLECT)
+            image = bordered[edges[0] + down :, edges[2] + right :][:height, :width]
             yield VideoFrame(index, math.nan, self.name, np.ascontiguousarray(image))
 
 
@@ -250,11 +243,7 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
 
 
 def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]:
-    """The frames from ``start`` on.
-
-    Raises:
-        MediaError: If one cannot be read, is no uint8 RGB, or of another size than the first.
-    """
+    """The frames from ``start`` on; a MediaError if one is no uint8 RGB of the first's size."""
     shape: tuple[int, ...] | None = None
     items = source.frames(start) if isinstance(source, FrameSource) else source
     for index, item in enumerate(items):
@@ -270,17 +259,11 @@ def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]
             raise MediaError.at(where, f"{found} and type {image.dtype}", expected)
         shape = shape or image.shape
         if image.shape != shape:
-            raise MediaError.at(
-                f"frame {frame.name}",
-                f"is {image.shape[1]} x {image.shape[0]} pixels",
-                f"{shape[1]} x {shape[0]}, as the clip begins",
-                "predict frames of different sizes as clips of their own",
-            )
+            found = f"is {image.shape[1]} x {image.shape[0]} pixels"
+            expected = f"{shape[1]} x {shape[0]}, as the clip begins"
+            remedy = "predict frames of different sizes as clips of their own"
+            raise MediaError.at(f"frame {frame.name}", found, expected, remedy)
         yield frame
-
-
-def _text(size: tuple[int, int]) -> str:
-    return f"{size[1]} x {size[0]} pixels (width x height)"
 
 
 T = TypeVar("T")
@@ -292,8 +275,8 @@ _POLL = 0.1
 def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
     """Give ``items`` in order while a thread already fetches the next ones, at most ``depth``.
 
-    An exception of ``items`` is raised here, after the items before it. When
-    the consumer stops early the thread ends, and ``items`` is closed in it.
+    An exception of ``items`` is raised here, after the items before it. When the consumer stops
+    early the thread ends, and ``items`` is closed in it.
     """
     # An item alone in a tuple; the last entry is what ended the reading.
     waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)

@@ -29,10 +29,8 @@ def ground_pixel(path: Path, height: float | None = None) -> float:
     """Millimetres of ground that a pixel of a photo shows, taken straight down.
 
     It is the height in metres, else as drones tell it, over the focal length in pixels: of the
-    sensor's resolution, or for 35 mm film, by the diagonal (CIPA DCG-001).
-
-    Raises:
-        MediaError: If the photo is damaged or does not tell it, or the camera did not look down.
+    sensor's resolution, or for 35 mm film, by the diagonal (CIPA DCG-001). A MediaError if the
+    photo is damaged or does not tell it, or the camera did not look down.
     """
     data = read_bytes(path, "a photo")
     with open_header(data, path) as image:

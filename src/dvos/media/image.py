@@ -35,6 +35,9 @@ _PARSE_ERRORS = (
     *(OSError, EOFError, ValueError, SyntaxError, TypeError, AttributeError),
     *(KeyError, IndexError, OverflowError, struct.error),
 )
+#: What turns grey, and what turns colour with or without alpha, into RGB and RGBA.
+_TO_RGB = (cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB)
+_TO_RGBA = (cv2.COLOR_GRAY2RGBA, cv2.COLOR_RGB2RGBA)
 _GUARD = Lock()
 _ROWS = 64
 #: A camera's stray bytes between segments harm no pixel; all else libjpeg complains of does.
@@ -44,15 +47,11 @@ _HARMLESS_JPEG = "extraneous bytes before marker"
 def read_image(path: Path, intensity: str = "full") -> NDArray[np.uint8]:
     """Read an image as contiguous uint8 RGB (H, W, 3): grey is replicated, alpha dropped.
 
-    Args:
-        path: A PNG, JPEG, TIFF (first page), BMP or WebP file, told apart by content, not by name.
-        intensity: What becomes of samples of more than 8 bit, see :func:`to_uint8`.
-
-    Raises:
-        MediaError: If the file is missing, no image or damaged, or has samples of neither 8 nor
-            16 bit while ``intensity`` is ``full``.
+    A PNG, JPEG, TIFF, BMP or WebP file is told by content, not by name; for samples of more than 8
+    bit see :func:`to_uint8`. A MediaError if it is missing, no image or damaged, or has samples of
+    neither 8 nor 16 bit while ``intensity`` is ``full``.
     """
-    return _read(Path(path), intensity, cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB, 3)
+    return _read(Path(path), intensity, 3)
 
 
 def read_reduced(path: Path, side: int) -> NDArray[np.uint8] | None:
@@ -69,7 +68,7 @@ def read_reduced(path: Path, side: int) -> NDArray[np.uint8] | None:
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
     """As :func:`read_image`, as RGBA (H, W, 4), not premultiplied; without alpha it is 255."""
-    return _read(Path(path), "full", cv2.COLOR_GRAY2RGBA, cv2.COLOR_RGB2RGBA, 4)
+    return _read(Path(path), "full", 4)
 
 
 def to_uint8(array: NDArray[Any], intensity: str = "full") -> NDArray[np.uint8]:
@@ -131,18 +130,11 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def write_image(path: Path, array: NDArray[Any], *, quality: int = 95) -> None:
-    """Write an image; the format follows the path's ending. Atomic; PNG and TIFF are lossless.
+    """Write an image, atomically, as ``.png``, ``.tif``, ``.tiff``, ``.jpg`` or ``.jpeg``.
 
-    Args:
-        path: Ending ``.png`` (written 2 to 4 times faster than by default, a little larger),
-            ``.jpg``, ``.jpeg`` (full colour resolution), ``.tif`` or ``.tiff`` (LZW).
-        array: (H, W) or (H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) RGBA;
-            uint8, or uint16 for PNG and TIFF. JPEG takes no alpha.
-        quality: Of JPEG, 1 to 100.
-
-    Raises:
-        MediaError: If ending and array do not fit.
-        OutputError: If the file cannot be written.
+    It is (H, W) or (H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) RGBA, uint8, or uint16 for PNG and
+    TIFF (LZW), which are lossless. JPEG takes no alpha, and a ``quality`` of 1 to 100, its colour
+    at full resolution. A MediaError if ending and array do not fit.
     """
     path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
@@ -167,11 +159,8 @@ def write_image(path: Path, array: NDArray[Any], *, quality: int = 95) -> None:
 def decode(data: bytes, path: Path) -> Array:
     """Decode the bytes of a PNG, JPEG, TIFF, BMP or WebP file; its path is for messages only.
 
-    JPEG and WebP are turned upright by their EXIF orientation, TIFF by its tag.
-
-    Returns:
-        (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied; uint8 or uint16, other
-        types only from TIFF.
+    Given are (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied, uint8 or uint16, of
+    TIFF other types too; turned upright by the EXIF orientation of JPEG and WebP, TIFF's tag.
     """
     kind = sniff(data[:16])
     if kind == "PNG":
@@ -213,8 +202,7 @@ def sniff(head: bytes) -> str:
 def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
     """Open an image with Pillow, which parses the header only until pixels are asked for.
 
-    A MediaError if that fails in the block, or the machine lacks memory for the pixels of a file
-    that is there whole.
+    A MediaError if that fails, or the machine lacks memory for the pixels of a whole file.
     """
     with warnings.catch_warnings():
         # Notes on odd metadata; what matters is raised.
@@ -241,9 +229,7 @@ def _opened(source: io.BytesIO | Path) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _read(
-    path: Path, intensity: str, from_grey: int, from_colour: int, channels: int
-) -> NDArray[np.uint8]:
+def _read(path: Path, intensity: str, channels: int) -> NDArray[np.uint8]:
     array = decode(read_bytes(path), path)
     if array.dtype not in (np.uint8, np.uint16) and intensity == "full":
         remedy = "give the samples that become black and white as intensity LOW,HIGH"
@@ -252,7 +238,8 @@ def _read(
     pixels = to_uint8(array, intensity)
     if pixels.ndim == 3 and pixels.shape[2] == channels:
         return np.ascontiguousarray(pixels)
-    return np.asarray(cv2.cvtColor(pixels, from_grey if pixels.ndim == 2 else from_colour))
+    codes = _TO_RGB if channels == 3 else _TO_RGBA
+    return np.asarray(cv2.cvtColor(pixels, codes[pixels.ndim - 2]))
 
 
 def _encode_jpeg(path: Path, array: Array, quality: int) -> bytes:
@@ -337,6 +324,5 @@ def _orientation(image: Any) -> int:
 
 
 def _unknown(path: Path) -> MediaError:
-    return MediaError.at(
-        path, "not an image", "PNG, JPEG, TIFF, BMP or WebP", "convert it or correct the path"
-    )
+    expected, remedy = "PNG, JPEG, TIFF, BMP or WebP", "convert it or correct the path"
+    return MediaError.at(path, "not an image", expected, remedy)

@@ -64,10 +64,7 @@ def is_to_be_told(chosen: str, found: str, images: Sequence[Path]) -> bool:
 
 
 def tell(found: Mapping[str, str], why: str) -> None:
-    """Tell in one line which samples become black and white: ``LOW,HIGH`` of any number of clips.
-
-    Why is :data:`MEASURED`, :data:`ASKED` or :data:`STATED`.
-    """
+    """Tell in one line which samples become black and white: ``LOW,HIGH`` by clip, and why."""
     if not found:
         return
     names, pairs = list(found), set(found.values())
@@ -115,8 +112,7 @@ def told_together() -> Iterator[None]:
 def measure_intensity(images: Sequence[Path]) -> str | None:
     """What images of more than 8 bit hold: ``full`` if they use their range, else ``LOW,HIGH``.
 
-    A few are read, and the percentiles 0.1 and 99.9 taken of all samples together; None if no image
-    has more than 8 bit.
+    These are percentiles of all samples of a few; None if no image has more than 8 bit.
     """
     measure = Measure()
     for path in evenly(_deep(images), _MEASURED):
@@ -159,7 +155,7 @@ def folder_intensity(image: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _of_folder(folder: Path) -> str:
-    return measure_intensity(list_images(folder)) or "full"
+    return settled("auto", list_images(folder))
 
 
 def _deep(images: Sequence[Path]) -> list[Path]:

@@ -1,9 +1,8 @@
 """What lies in a folder: the one reader of files, labelled stills and clips by their names.
 
-What a system leaves beside data is passed over silently; what cannot be opened,
-such as a link to a disk that is not mounted, is listed as a file: who reads it
-tells. A mask bears the name of its frame, or that name with ``_frame-`` written
-``_mask-``, each accented letter as one character.
+What a system leaves beside data is passed over silently; what cannot be opened, such as a link to a
+disk that is not mounted, is listed as a file: who reads it tells. A mask bears the name of its
+frame, or that name with ``_frame-`` written ``_mask-``, each accented letter as one character.
 """
 
 from __future__ import annotations
@@ -53,8 +52,7 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
 def list_folders(folder: Path) -> list[Path]:
     """The folders in a folder, in natural order; none if it is no folder.
 
-    A MediaError if a link without an ending leads nowhere: a folder, all of whose files are
-    missing.
+    A MediaError if a link without an ending leads nowhere: all files of a folder are missing.
     """
     entries = _ordered(filter(_may_be_folder, _entries(folder)))
     with FaultCollector(MediaError) as faults:
@@ -66,11 +64,7 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images of a folder, if any, in natural order (``2.png`` before ``10.png``).
-
-    Raises:
-        MediaError: If the folder is missing or no folder.
-    """
+    """The images of a folder, if any, in natural order; a MediaError if there is no such folder."""
     folder = Path(folder)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "no such folder"
@@ -163,8 +157,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 def pair_stills(folder: Path, faults: FaultCollector) -> list[tuple[Path, Path]]:
     """Photo and mask of each labelled still of a folder, in the photos' natural order.
 
-    A fault is added for each photo without a mask, mask without a photo or of a stem that another
-    has, and folder missing or empty.
+    A fault is added for each that lacks the other, second mask of a still, and folder without any.
     """
     expected = "a folder with images and masks"
     if not folder.is_dir():
@@ -215,13 +208,10 @@ class FolderClip:
 def clips_of_folder(root: Path) -> list[FolderClip]:
     """Find the labelled clips under a folder, by name; each has a mask.
 
-    Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*`` (both also in
-    ``root/training``, as the published training has it), ``root/CLIP/frames/*``
-    with ``root/CLIP/masks/*``, or one clip, ``root/frames/*`` with ``root/masks/*``.
-
-    Raises:
-        MediaError: If there is none of these, with a fault for each mask that belongs to no
-            frame or is not there, and each clip that lacks masks or frames.
+    Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*`` (both also in ``root/training``, as
+    the published training has it), ``root/CLIP/frames/*`` with ``root/CLIP/masks/*``, or one clip,
+    ``root/frames/*`` with ``root/masks/*``. A MediaError if there is none of these, with a fault
+    for each mask without frame, missing mask, and clip without masks or frames.
     """
     if not root.is_dir():
         raise MediaError.at(root, "no such folder", "a folder of clips", "check the path")
@@ -236,8 +226,7 @@ def clips_of_folder(root: Path) -> list[FolderClip]:
         places = [
             (name, own.get(name, frames / name), masked.get(name, masks / name))
             for name in sorted({*own, *lone})
-        ]
-        places = places or [(root.name, frames, masks)]
+        ] or [(root.name, frames, masks)]
     else:
         places = [
             (composed(folder.name), folder / "frames", folder / "masks")
@@ -277,11 +266,7 @@ def _folder_clip(name: str, frames: Path, folder: Path, faults: FaultCollector) 
 
 
 def masks_by_stem(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by stem.
-
-    Raises:
-        MediaError: If the folder is missing or holds none, or a mask is not there.
-    """
+    """The masks of a folder by stem; a MediaError if there is none, or one is not there."""
     masks = {stem_of(path): path for path in sorted(list_files(folder, MASK_SUFFIXES))}
     if not masks:
         found = "holds no masks" if folder.is_dir() else "no such folder"
@@ -296,15 +281,10 @@ def masks_by_stem(folder: Path) -> dict[str, Path]:
 class FileIndex:
     """The files of a folder by clip (None outside a clip's folder) and frame name.
 
-    Args:
-        folder: Holds the files itself, a folder for each clip (the files in it or in its own
-            ``inner``, in lower case), or a folder ``inner`` of such folders.
-        suffixes: Lower-case endings. Of files of one name a PNG is taken, else the first by ending.
-        inner: See there.
-        beside: Names of folders that are no clips where they stand beside files.
-
-    Raises:
-        UsageError: If there is no such folder.
+    The folder holds the files itself, a folder for each clip (the files in it or in its own
+    ``inner``, in lower case), or a folder ``inner`` of such folders; those named in ``beside`` are
+    no clips where they stand beside files. Of files of one name a PNG is taken, else the first by
+    ending, of lower-case ``suffixes``. A UsageError if there is no such folder.
     """
 
     def __init__(

@@ -42,11 +42,10 @@ _share = MemoryShare(1, float("inf"))
 
 
 def check_room(path: Path, height: int, width: int, bytes_a_pixel: float) -> None:
-    """Refuse an image before it is decoded that is too large for the machine.
+    """Refuse an image before it is decoded, by a MediaError.
 
-    Raises:
-        MediaError: If it has no pixel, more than :data:`MOST_PIXELS`, or decoding and converting it
-            needs more memory than is free, where the system tells how much that is.
+    It has no pixel, more than :data:`MOST_PIXELS`, or decoding and converting it needs more memory
+    than is free, where the system tells how much that is.
     """
     if height * width == 0:
         raise MediaError.at(path, f"no pixels ({width} x {height})")

@@ -33,7 +33,8 @@ from dvos.media.mask_values import Mask as Mask
 from dvos.media.png import check_png, png_header
 from dvos.media.tiff import read_tiff
 
-_LARGEST = 65535
+#: The largest number of a label image of 16 bit, and of one of 32, which only TIFF holds.
+LARGEST_16, LARGEST_32 = 2**16 - 1, 2**31 - 1
 _LOSSLESS = "PNG, TIFF or NRRD"
 
 
@@ -42,20 +43,11 @@ def read_mask(path: Path, void: str = "auto") -> Mask:
 
     Taken are the indices of a palette, not its colours; RGB whose channels are equal; NRRD with x
     fastest; samples of any type where all values are whole and in 0..65535. What other programs
-    write for "unknown" and for soft edges is told by :mod:`dvos.media.mask_values`.
+    write for "unknown" and for soft edges is told by :mod:`dvos.media.mask_values`, or by ``void``:
+    ``none``, or values with commas between; with ``auto`` a file ``void.txt`` in the folder may.
 
-    Args:
-        path: The file.
-        void: ``none``, or the values that mean "unknown" with commas between them: they decide in
-            place of what masks look like. With ``auto`` a file ``void.txt`` in the folder may.
-
-    Returns:
-        uint8 (H, W) where the file's samples have at most 8 bit and no values are declared,
-        else uint16.
-
-    Raises:
-        MediaError: If the file is missing, of a lossy or unknown kind, damaged, coloured, a stack,
-            or holds other values.
+    It is uint8 (H, W) where samples have at most 8 bit and no values are declared, else uint16. A
+    MediaError if it is missing, lossy, of an unknown kind, damaged, coloured, or a stack.
     """
     path = path if isinstance(path, Path) else Path(path)  # to make one again takes its time
     return recognised(_read_stored(path), path, _read_stored, void)
@@ -89,11 +81,8 @@ def mask_size(path: Path) -> tuple[int, int]:
 def write_mask(path: Path, mask: NDArray[Any]) -> None:
     """Write a mask (H, W) as ``.png``, ``.tif``, ``.tiff`` or ``.nrrd``. Atomic, lossless.
 
-    bool becomes uint8 0/255; any integer type but uint8 becomes uint16.
-
-    Raises:
-        MediaError: If an id is negative or over 65535, or type, shape or ending is another.
-        OutputError: If the file cannot be written.
+    bool becomes uint8 0/255; any integer type but uint8 becomes uint16. A MediaError if an id is
+    negative or over 65535, or type, shape or ending is another.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -179,16 +168,14 @@ def label_components(
 ) -> NDArray[np.uint16] | NDArray[np.int32]:
     """Number the connected components of what is not 0 in a mask (H, W) from 1.
 
-    Diagonal neighbours touch with a ``connectivity`` of 8, and do not with 4.
-
-    Returns:
-        (H, W), in the order of OpenCV's labelling; uint16, or int32 of more than 65535 components.
+    Diagonal neighbours touch with a ``connectivity`` of 8, and do not with 4. In the order of
+    OpenCV's labelling, uint16, or int32 of more than 65535 components.
     """
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, not {connectivity}")
     binary = np.ascontiguousarray(mask != 0).view(np.uint8)
     count, labels = cv2.connectedComponents(binary, connectivity=connectivity, ltype=cv2.CV_32S)
-    return labels.astype(np.uint16) if count - 1 <= _LARGEST else np.asarray(labels, np.int32)
+    return labels.astype(np.uint16) if count - 1 <= LARGEST_16 else np.asarray(labels, np.int32)
 
 
 def stored_samples(data: bytes, path: Path) -> NDArray[Any]:
@@ -230,7 +217,7 @@ def _check_values(array: NDArray[Any], path: Path | str) -> None:
         raise MediaError.at(path, f"samples of type {array.dtype}", "whole numbers 0..65535")
     # Comparisons with NaN are false, so NaN fails here too.
     low, high = array.min().item(), array.max().item()
-    if not (low >= 0 and high <= _LARGEST):
+    if not (low >= 0 and high <= LARGEST_16):
         found = f"values from {low} to {high}"
         raise MediaError.at(path, found, "ids in 0..65535", "renumber the ids")
     if array.dtype.kind == "f" and (odd := array[array != np.floor(array)]).size:
@@ -249,15 +236,10 @@ def _kind(head: bytes, path: Path) -> str:
     return kind
 
 
-#: The largest number of a label image of 16 bit, and of one of 32, which only TIFF holds.
-LARGEST_16, LARGEST_32 = 2**16 - 1, 2**31 - 1
-
-
 def read_label_image(path: Path) -> NDArray[np.int32]:
     """Read the numbers (H, W) of a label image as they are, 0 background: none means "unknown".
 
-    Raises:
-        MediaError: If it cannot be read, or holds anything but whole numbers of one channel.
+    A MediaError if it cannot be read, or holds anything but whole numbers of one channel.
     """
     path = Path(path)
     data = read_bytes(path, "a label image")
@@ -277,12 +259,7 @@ def read_label_image(path: Path) -> NDArray[np.int32]:
 
 
 def write_label_image(path: Path, labels: NDArray[Any]) -> None:
-    """Write whole numbers (H, W) to ``.png`` of 16 bit or ``.tif``, of 32 where needed.
-
-    Raises:
-        MediaError: If a number does not fit.
-        OutputError: If the file cannot be written.
-    """
+    """Write numbers (H, W) to ``.png`` of 16 bit or ``.tif``, of 32 where needed, if they fit."""
     largest = int(labels.max(initial=0))
     if labels.min(initial=0) < 0 or largest > (LARGEST_32 if path.suffix == ".tif" else LARGEST_16):
         raise MediaError.at(path, f"the number {largest}", "numbers that the format can hold")
@@ -309,8 +286,7 @@ def nrrd_shape(path: Path) -> tuple[int, ...]:
 def read_nrrd(data: bytes, path: Path) -> NDArray[Any]:
     """The samples of an NRRD, slowest axis first; those in another file must lie beside it.
 
-    Raises:
-        MediaError: If it is damaged, too large, or holds other samples than its header declares.
+    Never more is decompressed than the header declares.
     """
     import nrrd
 

@@ -34,10 +34,8 @@ def overlay(
     """Tint an image, uint8 RGB (H, W, 3), where a mask (H, W) is set, with the opacity ``alpha``.
 
     A semantic mask (bool, or uint8 with no value but 0 and 255) is drawn in ``colour``, RGB, an
-    instance mask in a colour per id that is the same everywhere; unknown pixels are not drawn.
-
-    Raises:
-        ValueError: If the sizes differ.
+    instance mask in a colour per id that is the same everywhere; unknown pixels are not drawn. A
+    ValueError if the sizes differ.
     """
     mask = _known(image, mask)
     blended = cv2.addWeighted(image, 1 - alpha, _tint(image, mask, colour), alpha, 0)
@@ -90,10 +88,8 @@ def contact_sheet(
     """Lay images, uint8 RGB of any sizes, out in rows, each scaled down to its cell and centred.
 
     A line of text under each is cut off if too long. A cell (height, width) is by default as large
-    as the largest height and width; ``gap`` are the pixels between cells and round them.
-
-    Raises:
-        ValueError: If there is no image, no column, or not one label an image.
+    as the largest height and width; ``gap`` are the pixels between cells and round them. A
+    ValueError without image or column, or if there is not one label an image.
     """
     if not images or columns < 1 or len(labels or images) != len(images):
         raise ValueError("a contact sheet needs an image, a column, and one label for each image")

@@ -1,7 +1,6 @@
 """PNG: its header, its chunks with their checksums, and a window of it without the rest.
 
-A PNG is one stream from its first row to its last: nothing below a window need
-be inflated, which saves half the time of a random window of a large frame.
+Nothing below a window need be inflated, which saves half the time of one of a large frame.
 """
 
 from __future__ import annotations
@@ -48,11 +47,7 @@ class PngHeader(NamedTuple):
 
 
 def png_header(data: bytes, path: Path) -> PngHeader:
-    """Parse the header of a PNG from its first 29 bytes.
-
-    Raises:
-        MediaError: If they are not the beginning of a PNG.
-    """
+    """Parse the header of a PNG from its first 29 bytes; a MediaError if they are of none."""
     if len(data) < 29 or not data.startswith(SIGNATURE) or data[12:16] != b"IHDR":
         raise MediaError.damaged(path, "PNG", "its header is incomplete")
     width, height, depth, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", data[16:29])
@@ -62,8 +57,7 @@ def png_header(data: bytes, path: Path) -> PngHeader:
 def check_png(data: bytes, path: Path) -> None:
     """Walk the chunks of a PNG: each whole, each checksum right, IEND at the end, one frame.
 
-    Raises:
-        MediaError: At the first chunk that is not, or that begins an animation.
+    A MediaError at the first chunk that is not, or that begins an animation.
     """
     for kind, content in _chunks(data, path):
         if kind == b"acTL" and int.from_bytes(content[:4], "big") > 1:
@@ -79,20 +73,11 @@ def animation(path: Path) -> MediaError:
 def read_png_window(
     path: Path, window: tuple[int, int, int, int], *, size: tuple[int, int]
 ) -> Bytes | None:
-    """Read a window of a PNG, the pixels that ``read_image`` would give.
+    """Read a window (top, left, height, width) of a PNG, the pixels that ``read_image`` would give.
 
-    Args:
-        path: The file; told by content, not by name.
-        window: Top, left, height and width in pixels, inside the image.
-        size: (height, width) that the image is expected to have.
-
-    Returns:
-        uint8 RGB (height, width, 3); None if the file is no PNG of that size
-        and of a kind that can be read in part (8 bit grey, RGB or RGBA, not
-        interlaced), which says nothing about whether it is sound.
-
-    Raises:
-        MediaError: If the file is missing, truncated or corrupt.
+    uint8 RGB (height, width, 3); None if the file is no PNG of ``size`` (height, width) and of a
+    kind that can be read in part (8 bit grey, RGB or RGBA, not interlaced), sound or not. A
+    MediaError if it is missing, truncated or corrupt.
     """
     if window == (0, 0, *size):
         return None
@@ -158,11 +143,10 @@ def _unfilter(  # noqa: C901 - a loop for each of the five filters, to be read s
 ) -> bool:
     """Fill a window of the pixels of a PNG and say whether all filters are known; for numba.
 
-    Filters 0 to 4 of the PNG specification (third edition, section 9): a byte
-    is stored less a prediction from the byte of the same sample to the left
-    (a), above (b) and above to the left (c). ``raw`` holds the inflated rows
-    (rows, 1 + bytes of a row) down to the window's last, each behind its filter;
-    a pixel has ``step`` bytes, and ``left`` is the window's first byte of a row.
+    Filters 0 to 4 of the PNG specification (third edition, section 9): a byte is stored less a
+    prediction from that of the same sample to the left (a), above (b) and above to the left (c).
+    ``raw`` holds the inflated rows (rows, 1 + bytes of a row) down to the window's last, each
+    behind its filter; a pixel has ``step`` bytes, ``left`` is the window's first byte of a row.
     """
     end = left + out.shape[1]
     # A row that is predicted from nothing above is where to begin.

@@ -13,11 +13,9 @@ _APART = 0.5
 #: Of the width, deviation of the blur that takes the steps out of a drawn edge.
 _BLUR = 0.1
 _SMALLEST_BLUR = 0.3
-#: The width taken departs from what the mask itself shows by at most this
-#: factor: the same crop filmed from twice as far must not be counted wrong.
+#: Most that the width taken departs from what the mask shows, as a factor: crops filmed from afar.
 _DEPARTURE = 1.25
-#: The smallest components, which together hold this share of a mask, do not
-#: tell a width: a network's mask may have more specks than objects.
+#: The smallest components, which together hold this share of a mask, do not tell a width.
 _SPECKS = 0.05
 #: Of the usual area of an object; a component below that is a scrap.
 _SCRAP = 0.1
@@ -27,17 +25,11 @@ _SQUARE = np.ones((3, 3), np.uint8)
 
 @dataclass(frozen=True, eq=False)
 class SplitMask:
-    """A mask taken apart.
+    """A mask taken apart."""
 
-    Attributes:
-        labels: int32 (H, W): 0 background, objects from 1 without gaps.
-        distance: float32 (H, W), of each pixel of an object to the background.
-        width: Usual width of an object that it was taken apart by, pixels; 0 where there is none.
-    """
-
-    labels: NDArray[np.int32]
-    distance: NDArray[np.float32]
-    width: float
+    labels: NDArray[np.int32]  # (H, W): 0 background, objects from 1 without gaps
+    distance: NDArray[np.float32]  # (H, W), of each pixel of an object to the background
+    width: float  # Usual width of an object that it was taken apart by, pixels; 0 without any
 
     @property
     def count(self) -> int:
@@ -96,9 +88,7 @@ def _without(
     mask: NDArray[np.bool_], components: NDArray[np.int32], left_out: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """The mask without some of its components."""
-    if not left_out[1:].any():
-        return mask
-    return np.asarray(mask & ~left_out[components], np.bool_)
+    return np.asarray(mask & ~left_out[components]) if left_out[1:].any() else mask
 
 
 def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -156,9 +146,9 @@ def _divide(
 
 
 def _steepest(surface: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.int32]:
-    """For each pixel of an object its highest neighbour or itself, int32 (H * W,).
+    """For each pixel of an object its highest neighbour or itself, the first of equal ones.
 
-    On level ground it is the first in reading order, so that a flat top has one end.
+    int32 (H * W,).
     """
     height, width = surface.shape
     above: NDArray[np.int32] = np.arange(height * width, dtype=np.int32)

@@ -36,15 +36,11 @@ _ORIENTATION = 274
 def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
     """Decode the one page of a TIFF; smaller pages beside it are previews.
 
-    ``stored`` samples of a mask are indices of a palette, "white is zero" not turned round, few
-    bits not stretched.
+    (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied, upright; of the type stored,
+    but that less than 8 bit are stretched to uint8, 9 to 15 to uint16. ``stored`` samples of a mask
+    are indices of a palette, "white is zero" not turned round, few bits not stretched.
 
-    Returns:
-        (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied, upright; of the type
-        stored, but that less than 8 bit are stretched to uint8, 9 to 15 to uint16.
-
-    Raises:
-        MediaError: If it is damaged, a stack of pages, or of a layout that tells no colours.
+    A MediaError if it is damaged, a stack of pages, or of a layout that tells no colours.
     """
     with _first_page(data, path) as page:
         _check_whole(page, len(data), path)

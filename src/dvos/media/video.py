@@ -48,23 +48,15 @@ class VideoFrame:
 
 
 class VideoFile:
-    """The frames of a video file, decoded in order with several threads.
+    """The frames of a video file, a :class:`dvos.media.frames.FrameSource`; opening decodes one.
 
-    Keeps to :class:`dvos.media.frames.FrameSource`, upright, with times from the time stamps.
-    Colour is converted by the matrix the file names (where it names none: BT.709 from 720 lines up,
-    else BT.601). What is damaged is left out and told in :attr:`damage`; a frame that the decoder
-    repaired is given, and told as well. ``frames(start)`` decodes from the beginning: the index is
-    exact.
-
-    Args:
-        path: The file. Opening it decodes the first frame.
-        threads: Decoder threads; 0 for one per core (16 at most).
-        intensity: Of grey and RGB of more than 8 bit; ``auto`` is measured in a pass of its own.
-        is_told: Whether the log tells what became of such samples.
-
-    Raises:
-        MediaError: If it is no video, or no frame of it can be decoded. While iterating: if the
-            frame size changes.
+    They are upright, with times from the time stamps. Colour is converted by the matrix the file
+    names (where it names none: BT.709 from 720 lines up, else BT.601). What is damaged is left out
+    and told in :attr:`damage`; a frame that the decoder repaired is given, and told as well.
+    ``frames(start)`` decodes from the beginning: the index is exact. Decoder ``threads`` are one
+    per core for 0, 16 at most. The ``intensity`` is of grey and RGB of more than 8 bit; ``auto`` is
+    measured in a pass of its own, and told in the log unless not ``is_told``. A MediaError if it is
+    no video, no frame can be decoded, or, while iterating, the frame size changes.
     """
 
     def __init__(
@@ -113,14 +105,11 @@ class VideoFile:
         index = -1
         with closing(_decoded(self.path, self._threads, damage)) as decoded:
             for index, frame in enumerate(decoded):
-                if (frame.height, frame.width) != self._coded:
-                    raise MediaError.at(
-                        self.path,
-                        f"frame {index} is {_text((frame.height, frame.width))},"
-                        f" the frames before it are {_text(self._coded)}",
-                        "one frame size throughout",
-                        f"split the video at frame {index}, or scale it to one size",
-                    )
+                if (size := (frame.height, frame.width)) != self._coded:
+                    found = f"frame {index} is {told(size)}, the frames before it are"
+                    remedy = f"split the video at frame {index}, or scale it to one size"
+                    expected = "one frame size throughout"
+                    raise MediaError.at(self.path, f"{found} {told(self._coded)}", expected, remedy)
                 time_s = clock.time_of(index, frame)
                 if index >= start:
                     name = f"{self.name}_{index:06d}"
@@ -152,12 +141,9 @@ def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None
             yield frame
         log.close(container, stream)
         if log.frames == 0:
-            raise MediaError.at(
-                path,
-                f"no frame could be decoded ({damage[0] if damage else 'the stream is empty'})",
-                "at least one frame",
-                "copy the file again from its source",
-            )
+            found = f"no frame could be decoded ({damage[0] if damage else 'the stream is empty'})"
+            remedy = "copy the file again from its source"
+            raise MediaError.at(path, found, "at least one frame", remedy)
 
 
 def _open_file(name: str) -> Any:
@@ -180,12 +166,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         # As a file, since a name with a colon would be taken for an address.
         container = _open_file(f"file:{path}")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError.at(
-            path,
-            f"cannot be opened as a video ({getattr(error, 'strerror', None) or error})",
-            _A_VIDEO,
-            "if it is one, it is damaged or was cut off before it was finished: copy it again",
-        ) from error
+        found = f"cannot be opened as a video ({getattr(error, 'strerror', None) or error})"
+        remedy = "if it is one, it is damaged or was cut off before it was finished: copy it again"
+        raise MediaError.at(path, found, _A_VIDEO, remedy) from error
     with container:
         cover = av.stream.Disposition.attached_pic
         streams = [s for s in container.streams.video if not s.disposition & cover]
@@ -208,13 +191,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _frames(container: Any, stream: Any, log: DamageLog) -> Iterator[Any]:
     import av
 
-    def decoded(packet: Any) -> list[Any]:
+    def decoded(packet: Any) -> Any:
         try:
-            frames: list[Any] = stream.decode(packet)
+            return stream.decode(packet)
         except av.error.FFmpegError as error:
             log.note(f"a packet could not be decoded ({error.strerror})")
-            return []
-        return frames
+            return ()
 
     packets = container.demux(stream)
     while True:
@@ -231,15 +213,16 @@ def _frames(container: Any, stream: Any, log: DamageLog) -> Iterator[Any]:
         yield from decoded(packet)
 
 
-def _text(size: tuple[int, int]) -> str:
+def told(size: tuple[int, int]) -> str:
+    """How a message tells (height, width)."""
     return f"{size[1]} x {size[0]} pixels (width x height)"
 
 
 class SeekableVideo(VideoFile):
-    """A video whose frames are also read one by one, each the same as in a whole pass.
+    """A video whose frames are also read one by one, the same as in a pass; threads may share it.
 
     The time stamps of all packets say which frame is which; where some are missing or equal, frames
-    are counted from the beginning. Threads may share it.
+    are counted from the beginning.
     """
 
     def __init__(self, path: Path, *, intensity: str = "auto") -> None:
@@ -265,7 +248,9 @@ class SeekableVideo(VideoFile):
                 for frame in self._reader or ():
                     if frame.pts == stamps[index]:
                         self._next = index + 1
-                        return self._pixels(frame)
+                        if self.intensity == "auto":
+                            self.intensity = self._measure() if deep_format(frame) else "full"
+                        return to_rgb(frame, self._matrix, self.intensity)
                     if frame.pts is None or frame.pts > stamps[index]:
                         break
                 self._close()
@@ -302,11 +287,6 @@ class SeekableVideo(VideoFile):
             except av.error.FFmpegError:
                 return  # read in order instead, which tells what is damaged
 
-    def _pixels(self, frame: Any) -> NDArray[np.uint8]:
-        if self.intensity == "auto":
-            self.intensity = self._measure() if deep_format(frame) else "full"
-        return to_rgb(frame, self._matrix, self.intensity)
-
 
 def _bits(frame: Any) -> int:
     return int(max(part.bits for part in frame.format.components))
@@ -330,10 +310,7 @@ def deep_yuv_format(frame: Any) -> str:
 
 
 def to_rgb(frame: Any, matrix: list[int], intensity: str) -> NDArray[np.uint8]:
-    """An ``av.VideoFrame`` as upright uint8 RGB (H, W, 3), contiguous.
-
-    The matrix turns and mirrors it: a, b, c, d of x' = a x + c y, y' = b x + d y.
-    """
+    """An ``av.VideoFrame`` as contiguous uint8 RGB (H, W, 3), turned upright by its matrix."""
     from av.video.reformatter import Colorspace
 
     space = None

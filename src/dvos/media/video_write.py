@@ -24,8 +24,9 @@ class VideoWriter(BlockWriter):
     """Write frames to an H.264 video; a context manager, whose file appears when its block ends.
 
     Pixel format yuv420p, limited range, BT.709; MP4 and MOV with the index in front, so that a
-    browser plays while it loads. An odd height or width is made even by repeating the last row or
-    column. The same frames give the same bytes wherever the number of cores is the same.
+    browser plays while it loads. An odd height or width of ``size`` is made even by repeating the
+    last row or column. The same frames give the same bytes wherever the number of cores is the
+    same. A MediaError if an argument is out of range, or PyAV lacks x264.
 
     Args:
         path: Ending ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
@@ -35,10 +36,6 @@ class VideoWriter(BlockWriter):
         timed: Whether each frame comes with its own time; ``frame_rate`` is then the mean, which
             tells how fine and how far apart times can be stored: 1/90,000 s and 6 hours at usual
             rates, 1 ms and 24 days below 0.01.
-
-    Raises:
-        MediaError: If an argument is out of range, or this build of PyAV lacks the x264 encoder.
-        OutputError: If the file cannot be written.
     """
 
     def __init__(
@@ -80,11 +77,9 @@ class VideoWriter(BlockWriter):
         import av
 
         if "libx264" not in av.codecs_available:
-            raise MediaError.at(
-                self.path,
-                "this build of PyAV has no H.264 encoder (libx264)",
-                remedy="install the PyAV wheel from PyPI: pip install --force-reinstall av",
-            )
+            found = "this build of PyAV has no H.264 encoder (libx264)"
+            remedy = "install the PyAV wheel from PyPI: pip install --force-reinstall av"
+            raise MediaError.at(self.path, found, remedy=remedy)
         # Else a Matroska file bears a number drawn at random.
         in_matroska = self.path.suffix.lower() == ".mkv"
         muxing = {"fflags": "+bitexact"} if in_matroska else {"movflags": "+faststart"}
@@ -121,9 +116,7 @@ class VideoWriter(BlockWriter):
     def write(self, image: NDArray[np.uint8], time_s: float | None = None) -> None:
         """Append a frame, uint8 RGB (H, W, 3); for a ``timed`` writer seconds since the first one.
 
-        Raises:
-            MediaError: If size or type differ.
-            OutputError: If the disk is full, at the end of the writer's block at the latest.
+        A MediaError if size or type differ, an OutputError if the disk is full, here or at the end.
         """
         import av
         from av.video.reformatter import ColorRange, Colorspace

@@ -273,16 +273,16 @@ _IN_FLIGHT = 256
 
 
 @contextmanager
-def cluster_executor(address: str) -> Iterator[Executor]:
-    """Connect to the scheduler at ``address`` and give its executor.
+def cluster_executor(address: str | None) -> Iterator[Any]:
+    """Connect to the scheduler at ``address`` and give its executor; None without an address.
 
     The workers need this package, of the same release, and the files under the same absolute paths.
-    What a lost worker was doing is done again by another.
-
-    Raises:
-        UsageError: If ``distributed`` is not installed, or nothing answers at the address.
-        RunError: If the cluster fails during the block.
+    What a lost worker was doing is done again by another. A UsageError if ``distributed`` is not
+    installed or nothing answers at the address; a RunError if the cluster fails in the block.
     """
+    if address is None:
+        yield None
+        return
     where = f"--scheduler {address}"
     try:
         from distributed import Client

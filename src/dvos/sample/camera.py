@@ -1,8 +1,7 @@
 """The camera that films the field, the sun as a second, parallel camera, and lens and sensor.
 
-World axes, in metres: x to the right, y away from the camera, z up; the
-ground is z = 0. A view turns world points into (column, row, depth), columns
-and rows in samples of the picture it is made for.
+World axes, in metres: x to the right, y away from the camera, z up from the ground. A view turns
+world points into (column, row, depth), columns and rows in samples of its picture.
 """
 
 from __future__ import annotations
@@ -37,13 +36,9 @@ class View(NamedTuple):
 
     def project(self, points: NDArray[np.floating]) -> Doubles:
         """Project world ``points`` (..., 3) to (..., 3) column, row, depth in metres."""
-        local = (points - self.origin) @ self.axes.T
-        scale = self._scale(local[..., 2])
-        out = np.empty_like(local)
-        out[..., 0] = local[..., 0] * scale + self.centre[0]
-        out[..., 1] = local[..., 1] * scale + self.centre[1]
-        out[..., 2] = local[..., 2]
-        return out
+        out = (points - self.origin) @ self.axes.T
+        out[..., :2] = out[..., :2] * self._scale(out[..., 2])[..., None] + self.centre
+        return np.asarray(out)
 
     def jacobian(self, points: NDArray[np.floating]) -> Doubles:
         """Derivative of :meth:`project` at ``points`` (N, 3): float64 (N, 3, 3)."""
@@ -133,10 +128,9 @@ def direction(azimuth: float, elevation: float) -> Doubles:
 
 
 def sun_view(towards_sun: Doubles, area: Doubles, *, top_m: float, cell_m: float) -> View:
-    """A parallel view from the sun, by a unit vector (3,) towards it.
+    """A parallel view from the sun, by a unit vector (3,) towards it, in samples of ``cell_m``.
 
-    It holds the ground points ``area`` (N, 2) and what stands there, up to
-    ``top_m`` metres high; a sample has a side of ``cell_m`` metres.
+    It holds the ground points ``area`` (N, 2) and what stands there, up to ``top_m`` metres high.
     """
     forward = -towards_sun
     right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -164,9 +158,8 @@ class Optics:
 def focus_blur(light: Floats, depth: Floats, *, focus_m: float, sigma: float) -> Floats:
     """Blur what is out of focus in ``light`` (H, W, 3) by ``depth`` (H, W), metres.
 
-    The sharp picture and one blurred by ``sigma`` pixels, the blur at twice
-    the distance ``focus_m`` in focus and beyond, are mixed by the thin-lens
-    circle of confusion, which grows with ``|1 - focus / depth|``.
+    Mixed are the picture and one blurred by ``sigma`` pixels, the blur at twice the distance
+    ``focus_m``, by the thin-lens circle of confusion, which grows with ``|1 - focus / depth|``.
     """
     soft = cv2.GaussianBlur(light, (0, 0), max(sigma, 0.3))
     share = np.abs(1.0 - focus_m / depth)

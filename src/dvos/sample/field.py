@@ -1,17 +1,14 @@
-"""The sample field: from one seed, the files that a user of the method would bring.
-
-Which stand, light and camera each file shows is drawn here as well.
-"""
+"""The sample field: from one seed, the files that a user of the method would bring."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from dvos.config.workflow import SampleSettings
 from dvos.files import digest, refuse_foreign
@@ -37,10 +34,8 @@ _TARGET_SCENE, _HELDOUT_SCENE = 10_001, 10_003
 def make_sample_field(out: Path, settings: SampleSettings | None = None) -> dict[str, int]:
     """Make the sample field in ``out``; what is there already and unchanged is kept.
 
-    See ``docs/explanation/sample-field.md``; the folder fits ``dvos demo --data``.
-
-    Returns:
-        Labelled heads in the first frame of each file, by its name.
+    Given are the labelled heads in the first frame of each file, by its name. See
+    ``docs/explanation/sample-field.md``; the folder fits ``dvos demo --data``.
     """
     chosen = settings or SampleSettings()
 
@@ -93,22 +88,17 @@ class _FileResult:
 
 @dataclass(frozen=True)
 class FileJob:
-    """One picture or video to render, with its masks.
-
-    ``masks`` is the still's mask file, or the folder for one mask a frame of a
-    video; None for no masks. A ``bare`` field has no heads. ``seed`` is the
-    sample's, ``scene`` the scene's number.
-    """
+    """One picture or video to render, with its masks."""
 
     path: Path
-    masks: Path | None
-    seed: int
-    scene: int
+    masks: Path | None  # Mask of the still, or folder for one mask a frame; None for none
+    seed: int  # Of the sample
+    scene: int  # Number of the scene
     frames: int
     frame_rate: float
     size: tuple[int, int]
     kind: Literal["still", "video"] = "video"
-    bare: bool = False
+    bare: bool = False  # Whether no head stands there
 
 
 def write_file(job: FileJob) -> dict[str, Any]:
@@ -116,31 +106,25 @@ def write_file(job: FileJob) -> dict[str, Any]:
     make = background_scene if job.bare else headed_scene
     scene = make(job.seed, job.scene, seconds=job.frames / job.frame_rate)
     renderer = Renderer(scene, frame_rate=job.frame_rate, size=job.size)
-    files = [str(job.path)]
-    heads = 0
-    if job.kind == "still":
-        frame = renderer.frame(0)
-        write_image(job.path, frame.image)
-        heads = _count(frame.instances)
-        if job.masks is not None:
-            write_mask(job.masks, frame.instances)
-            files.append(str(job.masks))
-        return {"files": files, "heads": heads}
+    files, heads = [job.path], 0
+    is_still = job.kind == "still"
     # Masks come first under their names; the video's appears when all is done.
-    with VideoWriter(job.path, frame_rate=job.frame_rate, size=job.size) as video:
-        for index in range(job.frames):
+    with ExitStack() as stack:
+        if not is_still:
+            writer = VideoWriter(job.path, frame_rate=job.frame_rate, size=job.size)
+            video = stack.enter_context(writer)
+        for index in range(1 if is_still else job.frames):
             frame = renderer.frame(index)
-            video.write(frame.image)
-            heads = heads if index else _count(frame.instances)
+            if is_still:
+                write_image(job.path, frame.image)
+            else:
+                video.write(frame.image)
+            heads = heads if index else int(np.count_nonzero(np.unique(frame.instances)))
             if job.masks is not None:
-                path = job.masks / f"{job.path.stem}_{index:06d}.png"
-                write_mask(path, frame.instances)
-                files.append(str(path))
-    return {"files": files, "heads": heads}
-
-
-def _count(instances: NDArray[np.uint16]) -> int:
-    return int(np.count_nonzero(np.unique(instances)))
+                name = "" if is_still else f"{job.path.stem}_{index:06d}.png"
+                files.append(job.masks / name)
+                write_mask(files[-1], frame.instances)
+    return {"files": [str(path) for path in files], "heads": heads}
 
 
 #: Which stream of random numbers a scene draws from.
@@ -148,10 +132,7 @@ _HEADED, _BARE = 1, 2
 
 
 def headed_scene(seed: int, number: int, *, seconds: float) -> Scene:
-    """A stand with heads; each ``number`` is a stand, light and camera of its own.
-
-    The camera will travel over it for ``seconds``.
-    """
+    """A stand with heads of its own, light and camera, which travels over it for ``seconds``."""
     rng = np.random.default_rng([seed, _HEADED, number])
     recipe = StandRecipe(
         heads=True,
@@ -209,14 +190,14 @@ def _scene(recipe: StandRecipe, rng: Generator, seed: tuple[int, ...], seconds: 
 def _path(recipe: StandRecipe, rng: Generator) -> CameraPath:
     heading = rng.uniform(-0.5, 0.5) + (np.pi if rng.random() < 0.5 else 0.0)
     speed = rng.uniform(0.035, 0.07)
-    phases = rng.uniform(0, 2 * np.pi, 6)
+    phases = tuple(rng.uniform(0, 2 * np.pi, 6).tolist())
     return CameraPath(
         height_m=0.95 * recipe.height_m + float(rng.uniform(1.22, 1.38)),
         pitch=float(rng.uniform(0.87, 1.02)),
         yaw=float(rng.uniform(-0.45, 0.45)),
         drift=(float(speed * np.cos(heading)), float(speed * np.sin(heading))),
         shake=float(rng.uniform(0.0010, 0.0022)),
-        phases=tuple(phases.tolist()),
+        phases=phases,
         field_of_view=0.66,
     )
 

@@ -28,11 +28,11 @@ def tile_noise(rng: Generator, size: int, *, cells: int, octaves: int) -> Floats
             break
         grid = rng.standard_normal((count, count)).astype(np.float32)
         # Two cells of wrapped border let the interpolation see across the seam.
-        padded = np.pad(grid, 2, mode="wrap")
         scale = size // count
-        side = (count + 4) * scale
+        side, edge = (count + 4) * scale, 2 * scale
+        padded = np.pad(grid, 2, mode="wrap")
         large = cv2.resize(padded, (side, side), interpolation=cv2.INTER_CUBIC)
-        total += large[2 * scale : 2 * scale + size, 2 * scale : 2 * scale + size] / 2**octave
+        total += large[edge : edge + size, edge : edge + size] / 2**octave
     total -= total.mean()
     return np.asarray(total / total.std(), np.float32)
 
@@ -42,12 +42,9 @@ def _tile_lumps(rng: Generator, size: int, spacing: float) -> Floats:
     count = max(4, int((size / spacing) ** 2))
     points = rng.integers(0, size, (count, 2))
     margin = int(spacing * 3)
-    field = np.full((size + 2 * margin, size + 2 * margin), 255, np.uint8)
-    for dy in (-size, 0, size):
-        for dx in (-size, 0, size):
-            place = points + np.array([dy + margin, dx + margin])
-            inside = ((place >= 0) & (place < size + 2 * margin)).all(axis=1)
-            field[place[inside, 0], place[inside, 1]] = 0
+    field = np.full((size, size), 255, np.uint8)
+    field[points[:, 0], points[:, 1]] = 0
+    field = np.pad(field, margin, mode="wrap")
     distance = cv2.distanceTransform(field, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     distance = distance[margin : margin + size, margin : margin + size] / np.float32(spacing)
     return np.asarray(np.maximum(0.0, 1.0 - distance**2), np.float32)
@@ -63,9 +60,7 @@ def make_soil(rng: Generator, *, colour: tuple[float, float, float], size: int =
     Gives float32 (S, S, 5), ``size`` S a power of two: linear red, green, blue albedo of mean
     ``colour``, then the x and y part of the surface normal before normalising (z is 1).
     """
-    coarse = _tile_lumps(rng, size, 1024 / 22)
-    medium = _tile_lumps(rng, size, 1024 / 70)
-    fine = _tile_lumps(rng, size, 1024 / 200)
+    coarse, medium, fine = (_tile_lumps(rng, size, 1024 / count) for count in (22, 70, 200))
     rough = tile_noise(rng, size, cells=8, octaves=7)
     height = 0.8 * coarse + 0.6 * medium + 0.38 * fine + 0.20 * rough
     height = cv2.GaussianBlur(height, (0, 0), 0.7, borderType=cv2.BORDER_REPLICATE)
@@ -79,12 +74,9 @@ def make_soil(rng: Generator, *, colour: tuple[float, float, float], size: int =
     # Crumbs of chaff and dry earth.
     light += 0.9 * np.clip(grit - 2.1, 0.0, 1.0)
     warm = 0.05 * tile_noise(rng, size, cells=16, octaves=3)
-    texels = np.empty((size, size, 5), np.float32)
-    for channel, tint in enumerate((1.0 + warm, np.ones_like(warm), 1.0 - warm)):
-        texels[..., channel] = colour[channel] * light * tint
-    texels[..., 3] = -slope_x
-    texels[..., 4] = -slope_y
-    return texels
+    tints = (1.0 + warm, np.ones_like(warm), 1.0 - warm)
+    albedo = (part * light * tint for part, tint in zip(colour, tints, strict=True))
+    return np.stack([*albedo, -slope_x, -slope_y], axis=-1).astype(np.float32)
 
 
 @jit_like_numpy
@@ -190,8 +182,7 @@ def light_up(
                 lit = patches[py, px] * _lit_share(
                     sun_depth, sx * sun_focal + 1.0, sy * sun_focal + 1.0, sz - 0.007
                 )
-            # Depth darkening (Luft et al. 2006): what lies behind its
-            # surroundings gets less light from the sky.
+            # Depth darkening (Luft et al. 2006): less sky for what lies behind its surroundings.
             hollow = max(0.0, z - openness[py, px])
             level = min(1.0, max(0.0, above / canopy_m))
             ambient = (deep + (1.0 - deep) * level) / (1.0 + hollows * hollow)
@@ -267,11 +258,7 @@ def draw_awns(
 
 
 def join_owners(owner: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Reduce ``owner`` (2h, 2w) to (h, w).
-
-    A pixel belongs to a head that owns at least two of its four samples; of
-    two such heads, the one met first.
-    """
+    """``owner`` (2h, 2w) as (h, w): the head that owns two of four samples, or the first such."""
     height, width = owner.shape[0] // 2, owner.shape[1] // 2
     four = owner.reshape(height, 2, width, 2).transpose(1, 3, 0, 2).reshape(4, height, width)
     joined = np.zeros((height, width), np.uint16)

@@ -1,8 +1,4 @@
-"""Drawing of ribbons (blades, stalks, straw) and ellipsoids (grains, clods) with a depth test.
-
-What is nearer wins, sample by sample, so occlusion of grains, heads and
-leaves by one another is exact whatever the order of drawing.
-"""
+"""Drawing of ribbons (blades, stalks, straw) and ellipsoids (grains, clods) with a depth test."""
 
 from __future__ import annotations
 
@@ -188,9 +184,8 @@ def draw_ribbons(ribbons: Ribbons, noise: Floats, buffers: Buffers) -> None:
 def _silhouette(axes: Floats) -> tuple[float, float, float, float, float, float]:
     """Quadric of a projected ellipsoid.
 
-    Returns:
-        The inverse of the silhouette's 2 x 2 matrix (xx, xy, yy), the slope of
-        mid-depth along x and along y, and half the thickness at the centre.
+    Inverse of the silhouette's 2 x 2 matrix (xx, xy, yy), slopes of mid-depth along x and y, half
+    the thickness at the centre.
     """
     s_xx = axes[0, 0] ** 2 + axes[0, 1] ** 2 + axes[0, 2] ** 2
     s_yy = axes[1, 0] ** 2 + axes[1, 1] ** 2 + axes[1, 2] ** 2
@@ -252,8 +247,7 @@ def _grain_colour(local: Floats, style: Floats, noise: Floats, out: Floats) -> N
 def draw_ellipsoids(solids: Ellipsoids, world: Floats, noise: Floats, buffers: Buffers) -> None:
     """Draw ellipsoids exactly, each as if seen by parallel rays.
 
-    ``world`` (E, 3, 3) are the half axes in the world as columns, each divided by
-    the square of its length, which turns sphere points into normals.
+    ``world`` (E, 3, 3), half axes as columns over their squared length, gives the normals.
     """
     centres, axes, styles, owners = solids
     depth, surface, owner = buffers

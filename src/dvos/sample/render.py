@@ -8,17 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.sample import Doubles, Floats, Ints
-from dvos.sample.camera import (
-    SHUTTER,
-    CameraPath,
-    Optics,
-    View,
-    expose,
-    focus_blur,
-    motion_blur,
-    sun_view,
-)
+from dvos.sample import Doubles, Floats, Ints, camera
+from dvos.sample.camera import SHUTTER, CameraPath, Optics, View
 from dvos.sample.lighting import draw_awns, fill_ground, join_owners, light_up
 from dvos.sample.raster import Buffers, Ellipsoids, Ribbons, draw_ellipsoids, draw_ribbons
 from dvos.sample.shapes import (
@@ -101,8 +92,7 @@ class Shapes:
 class Renderer:
     """Renders the frames of a scene, in any order; ``size`` (height, width) is even.
 
-    The only state is memory to work in, which is too large to ask for anew at
-    each frame: a frame's bytes depend on the arguments alone.
+    The only state is memory to work in, too large to ask for anew at each frame.
     """
 
     def __init__(self, scene: Scene, *, frame_rate: float, size: tuple[int, int]) -> None:
@@ -127,16 +117,17 @@ class Renderer:
         # Sharp is what stands so high in the middle of the picture: mostly heads.
         above = view.origin[2] - scene.optics.focus * scene.stand.recipe.height_m
         focus_m = float(above / -view.axes[2, 2])
-        light = focus_blur(light, depth, focus_m=focus_m, sigma=scene.optics.aperture * width / 640)
+        sigma = scene.optics.aperture * width / 640
+        light = camera.focus_blur(light, depth, focus_m=focus_m, sigma=sigma)
         later = scene.path.at(time_s + SHUTTER / self.frame_rate, self._fine)
         point = view.origin + focus_m * view.axes[2]
         moved = (later.project(point)[:2] - view.project(point)[:2]) / _OVERSAMPLING
-        light = motion_blur(light, (float(moved[0]), float(moved[1])))
+        light = camera.motion_blur(light, (float(moved[0]), float(moved[1])))
         rng = np.random.default_rng([*scene.seed, 7, frame_index])
         instances = join_owners(buffers.owner)
         small = np.bincount(instances.ravel()) < _LEAST_PIXELS * (width / 640) ** 2
         instances[small[instances]] = 0
-        return RenderedFrame(expose(light, scene.optics, rng), instances)
+        return RenderedFrame(camera.expose(light, scene.optics, rng), instances)
 
 
 def shapes_at(scene: Scene, view: View, time_s: float) -> Shapes:
@@ -202,18 +193,13 @@ def _draw(scene: Scene, view: View, shapes: Shapes, buffers: Buffers) -> None:
         axes = view.jacobian(solids.centres[order]) @ half_axes
         squares = (half_axes**2).sum(axis=1, keepdims=True)
         drawn = [one.astype(np.float32) for one in (centres[order], axes, solids.styles[order])]
-        world = (half_axes / squares).astype(np.float32)
-        draw_ellipsoids(
-            Ellipsoids(drawn[0], drawn[1], drawn[2], solids.owners[order]),
-            world,
-            scene.noise,
-            buffers,
-        )
+        placed = Ellipsoids(drawn[0], drawn[1], drawn[2], solids.owners[order])
+        draw_ellipsoids(placed, (half_axes / squares).astype(np.float32), scene.noise, buffers)
     stalks = stalk_ribbons(scene.stand.tillers, shapes.bent, shapes.stalks, eye)
     for ribbons in (shapes.blades, stalks):
-        placed = ribbons._replace(edges=view.project(ribbons.edges).astype(np.float32))
-        order = np.argsort(placed.edges[:, -1, 0, 2], kind="stable")
-        parts = (one[order].astype(np.float32) for one in placed)
+        edges = view.project(ribbons.edges).astype(np.float32)
+        order = np.argsort(edges[:, -1, 0, 2], kind="stable")
+        parts = (one[order].astype(np.float32) for one in (edges, *ribbons[1:]))
         draw_ribbons(Ribbons(*parts), scene.noise, buffers)
 
 
@@ -225,23 +211,15 @@ def _light(
     # Shadows: depth seen from the sun over the ground in view (Williams 1978).
     top = 1.25 * recipe.height_m
     cell = light.cell_m * max(1.0, 1280 / width)
-    sun = sun_view(light.towards_sun, view.footprint(0.0, top), top_m=top, cell_m=cell)
+    sun = camera.sun_view(light.towards_sun, view.footprint(0.0, top), top_m=top, cell_m=cell)
     shade = Buffers.of_size((0, 0))._replace(depth=np.empty(sun.size, np.float32))
     _draw(scene, sun, shapes, shade)
     small = cv2.resize(buffers.depth, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     openness = cv2.GaussianBlur(small, (0, 0), 0.018 * width / 4)
+    patches = light.cloud_patches(view, time_s)
     light_up(
-        view,
-        sun,
-        shade.depth,
-        (light.sun, light.sky, light.bounce),
-        light.deep,
-        light.hollow,
-        recipe.height_m,
-        light.cloud_patches(view, time_s),
-        openness,
-        buffers,
-        out,
+        *(view, sun, shade.depth, (light.sun, light.sky, light.bounce), light.deep, light.hollow),
+        *(recipe.height_m, patches, openness, buffers, out),
     )
     if not len(shapes.awns) or recipe.awn_m <= 0:
         return

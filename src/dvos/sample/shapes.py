@@ -1,6 +1,5 @@
 """Where every part of a stand is at one moment: wind, stalks, leaves, heads, awns.
 
-All functions are pure: the same stand, wind and time give the same shapes.
 Directions are unit vectors (..., 3), places metres.
 """
 
@@ -141,12 +140,10 @@ def blade_ribbons(
 
 def clod_ellipsoids(clods: Clods, which: Ints) -> Ellipsoids:
     """Clods and pebbles ``which``."""
-    n = len(which)
-    styles = np.empty((n, 5), np.float32)
-    styles[:, :3] = clods.colour[which]
-    styles[:, 3] = 1.0
-    styles[:, 4] = 64.0 + 37.0 * which
-    return Ellipsoids(clods.centre[which], clods.axes[which], styles, np.zeros(n, np.uint16))
+    mottled = np.stack([np.ones(len(which)), 64.0 + 37.0 * which], axis=1)
+    styles = np.concatenate([clods.colour[which], mottled], axis=1).astype(np.float32)
+    none = np.zeros(len(which), np.uint16)
+    return Ellipsoids(clods.centre[which], clods.axes[which], styles, none)
 
 
 def head_shapes(
@@ -215,12 +212,7 @@ def head_shapes(
     reach = heads.awn[which][:, None, None] * (1.0 + 0.18 * noise[:, :, other, 2])
     ways = t * aim[..., None, :] + t**2 * curve[..., None, :]
     awns = tips[..., None, :] + reach[..., None, None] * ways
-    solids = Ellipsoids(
-        np.concatenate([grains.centres, cores.centres]),
-        np.concatenate([grains.axes, cores.axes]),
-        np.concatenate([grains.styles, cores.styles]),
-        np.concatenate([grains.owners, cores.owners]),
-    )
+    solids = Ellipsoids(*map(np.concatenate, zip(grains, cores, strict=True)))
     return solids, awns.reshape(-1, _AWN_POINTS, 3)
 
 

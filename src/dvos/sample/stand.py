@@ -1,8 +1,4 @@
-"""What grows and lies in a field: plain arrays, drawn once from a seed.
-
-Nothing here knows time, camera or light; see :mod:`dvos.sample.shapes` for
-where each part is at a given moment.
-"""
+"""What grows and lies in a field: plain arrays, drawn once from a seed."""
 
 from __future__ import annotations
 
@@ -67,13 +63,8 @@ def _style(
     rng: Generator, base: Doubles, tip: Doubles, wither: Doubles, look: tuple[float, ...]
 ) -> Floats:
     """How ribbons are drawn; ``look``: roundness, veins, light let through, gloss."""
-    style = np.empty((len(base), STYLE_COLUMNS), np.float32)
-    style[:, 0:3] = base
-    style[:, 3:6] = tip
-    style[:, 6] = wither
-    style[:, 7] = rng.uniform(64, 4096, len(base))
-    style[:, 8:] = look
-    return style
+    offset, looks = rng.uniform(64, 4096, len(base)), np.tile(look, (len(base), 1))
+    return np.column_stack([base, tip, wither, offset, looks]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -284,10 +275,10 @@ class Clods:
         place = rng.uniform(low, high, (count, 2))
         centre = np.column_stack([place, size * rng.uniform(-0.1, 0.3, count)])
         turn = rng.uniform(0, np.pi, count)
-        zero, one = np.zeros(count), np.ones(count)
-        cos, sin = np.cos(turn), np.sin(turn)
-        rows = (cos, -sin, zero, sin, cos, zero, zero, zero, one)
-        frame = np.stack(rows, axis=1).reshape(count, 3, 3)
+        frame = np.zeros((count, 3, 3))
+        frame[:, 0, 0] = frame[:, 1, 1] = np.cos(turn)
+        frame[:, 1, 0], frame[:, 2, 2] = np.sin(turn), 1.0
+        frame[:, 0, 1] = -frame[:, 1, 0]
         half = size[:, None] * rng.uniform([0.8, 0.6, 0.45], [1.3, 1.0, 0.8], (count, 3))
         pebble = rng.random(count) < 0.12
         colour = np.asarray(recipe.soil) * rng.uniform(0.75, 1.3, (count, 1))

@@ -84,7 +84,7 @@ def _recipe(rng: Generator) -> StandRecipe:
     ripeness = float(rng.random())
     leaf = _spread(rng, 0.07, 0.22)
     width = _spread(rng, 0.007, 0.018)
-    soil = _mixed(rng, _SOILS).tolist()
+    red, green, blue = _mixed(rng, _SOILS).tolist()
     return StandRecipe(
         heads=rng.random() > 0.1,
         ripeness=ripeness,
@@ -98,7 +98,7 @@ def _recipe(rng: Generator) -> StandRecipe:
         straw_per_m2=_spread(rng, 5, 300),
         clods_per_m2=_spread(rng, 50, 600),
         row_m=float(rng.uniform(0.10, 0.25)),
-        soil=(soil[0], soil[1], soil[2]),
+        soil=(red, green, blue),
         headed=_spread(rng, 0.3, 1.0),
         nodes=int(rng.integers(12, 24)),
         floret=float(rng.uniform(0.75, 1.25)),

@@ -8,6 +8,7 @@ draws change places in the code, all clips change.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -28,24 +29,15 @@ Size = tuple[int, int]
 Range = tuple[float, float]
 
 
-def uniform(rng: Generator, bounds: Range) -> float:
-    """One number, evenly from ``bounds``."""
-    return bounds[0] + (bounds[1] - bounds[0]) * float(rng.random())
-
-
-def uniforms(rng: Generator, bounds: Range, count: int) -> Floats:
-    """``count`` numbers, evenly from ``bounds``."""
+def uniform(rng: Generator, bounds: Range, count: int | None = None) -> Any:
+    """A number, or float64 (count,), evenly from ``bounds``."""
     return bounds[0] + (bounds[1] - bounds[0]) * rng.random(count)
 
 
-def log_uniform(rng: Generator, bounds: Range) -> float:
-    """One positive number, its logarithm evenly from ``bounds``."""
-    return math.exp(uniform(rng, (math.log(bounds[0]), math.log(bounds[1]))))
-
-
-def log_uniforms(rng: Generator, bounds: Range, count: int) -> Floats:
-    """``count`` positive numbers, their logarithms evenly from ``bounds``."""
-    return np.exp(uniforms(rng, (math.log(bounds[0]), math.log(bounds[1])), count))
+def log_uniform(rng: Generator, bounds: Range, count: int | None = None) -> Any:
+    """A positive number, or float64 (count,), its logarithm evenly from ``bounds``."""
+    drawn = uniform(rng, (math.log(bounds[0]), math.log(bounds[1])), count)
+    return math.exp(drawn) if count is None else np.exp(drawn)
 
 
 def whole(rng: Generator, bounds: Range, shape: int | tuple[int, ...]) -> Ints:

@@ -1,12 +1,8 @@
 """The atlas: all cutouts in one flat array, built once and, if they are many, kept on disk.
 
-Decoding some thousand takes seconds: the texels of a kept atlas are mapped into memory, once for
-all processes, from a folder ``atlas-<digest>`` of the cache folder, where files may be deleted at
-any time. The digest covers the path, size and time of change of every file.
-
-A cutout's own alpha is hard. What the atlas keeps instead is the signed distance to the
-contour, so that each clip can draw the edge as soft, and as far inward, as its settings say.
-Under the soft edge lie the object's own colours, carried outward from the nearest pixel inside.
+A kept one is mapped into memory, once for all processes, from a folder ``atlas-<digest>`` of the
+cache, of paths, sizes and times of change. A cutout's alpha is hard: the atlas holds the distance
+to its contour, so that each clip draws the edge as its settings say, over colours carried outward.
 """
 
 from __future__ import annotations
@@ -45,10 +41,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Atlas:
-    """All cutouts of a scene, whatever their role.
-
-    N cutouts on L levels, each level half the size of the one before.
-    """
+    """All N cutouts of a scene, whatever their role, on L levels, each half of the one before."""
 
     texels: Bytes  # uint8 (P, 4): R, G, B, and 128 + 16 * distance inside the contour in texels
     place: Ints  # int64 (N, L, 3): first texel, height, width
@@ -83,8 +76,7 @@ def source_name(path: Path) -> str:
 def build_atlas(paths: Sequence[Path]) -> Atlas:
     """Decode cutouts and distractors, RGBA images, into an atlas, or map one that was kept.
 
-    Raises:
-        MediaError: If images cannot be read or hold no object; all at once.
+    A MediaError with all images that cannot be read or hold no object.
     """
     if len(paths) < CACHED_FROM:
         return _in_memory(paths)
@@ -126,8 +118,7 @@ def _decode(paths: Sequence[Path], store: Callable[[Bytes], object]) -> dict[str
                 used += level.shape[0] * level.shape[1]
             inside = levels[0][..., 3] > 128
             area[n] = max(int(np.count_nonzero(inside)), 1)
-            height, width = levels[0].shape[:2]
-            length[n] = max(height, width) - 2 * BORDER
+            length[n] = max(levels[0].shape[:2]) - 2 * BORDER
             colour[n] = levels[0][inside, :3].mean(0) if inside.any() else 128
     stills: dict[str, list[float]] = {}
     for path, longer in zip(paths, length.tolist(), strict=True):
@@ -140,10 +131,7 @@ def _decode(paths: Sequence[Path], store: Callable[[Bytes], object]) -> dict[str
 
 
 def _keep(paths: Sequence[Path], folder: Path) -> bool:
-    """Write an atlas folder under a temporary name, then rename it.
-
-    The texels go straight to the disk: memory does not grow with the table.
-    """
+    """Write an atlas folder, its texels straight to the disk; whether that could be done."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder.parent) as temporary:
@@ -158,8 +146,7 @@ def _keep(paths: Sequence[Path], folder: Path) -> bool:
         _LOG.warning(
             "the cutouts cannot be kept in %s (%s) and are decoded in every run; "
             "set DVOS_CACHE to a folder that can be written",
-            folder.parent,
-            error.strerror or error,
+            *(folder.parent, error.strerror or error),
         )
         return False
     return True
@@ -176,11 +163,10 @@ def _load(folder: Path) -> Atlas:
 
 
 def prepare_cutout(rgba: Bytes) -> list[Bytes] | None:
-    """Make the levels of one cutout (H, W, 4), whose object has an alpha of at least 128.
+    """Make the ``LEVELS`` (h, w, 4) of a cutout (H, W, 4), its object with an alpha of 128 or more.
 
-    Gives ``LEVELS`` arrays (h, w, 4): straight R, G, B and 128 + 16 times the distance in
-    texels inside the contour, clipped to 0..255; each half the size of the one before, with
-    a border of ``BORDER``. None if no pixel belongs to the object.
+    Straight R, G, B and 128 + 16 times the distance in texels inside the contour, with a border of
+    ``BORDER``; each half of the one before. None if no pixel belongs to the object.
     """
     padded = np.pad(rgba, [(BORDER, BORDER), (BORDER, BORDER), (0, 0)])
     inside = padded[..., 3] >= 128
@@ -212,11 +198,7 @@ def prepare_cutout(rgba: Bytes) -> list[Bytes] | None:
 def _halved(
     image: Singles, coverage: Singles, distance: Singles
 ) -> tuple[Singles, Singles, Singles]:
-    """The next level: 2 x 2 means, colours weighed by what they cover.
-
-    Near the contour the distance is taken from the covered share, so that
-    thin parts (awns) fade instead of vanishing at once.
-    """
+    """The next level: 2 x 2 means, colours weighed by what they cover; thin parts (awns) fade."""
     height, width = coverage.shape
     core = (slice(BORDER, height - BORDER), slice(BORDER, width - BORDER))
     even = [(0, (height - 2 * BORDER) % 2), (0, (width - 2 * BORDER) % 2)]
@@ -225,6 +207,7 @@ def _halved(
     weight = np.pad(coverage[core], even) + np.float32(1e-3)
     colour = np.pad(image[core], [*even, (0, 0)], mode="edge")
     colour = _mean2(colour * weight[..., None]) / _mean2(weight)[..., None]
+    # Near the contour the distance is that of the covered share.
     deep = np.where(cover > 0.5, np.maximum(depth, 0.5), np.minimum(depth, -0.5))
     depth = np.where((cover > 0) & (cover < 1), cover - np.float32(0.5), deep)
     around = [(BORDER, BORDER)] * 2

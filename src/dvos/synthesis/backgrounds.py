@@ -47,20 +47,14 @@ class Background:
     size: Size  # Height and width of its first frame
     masks: tuple[Path | None, ...]  # Mask of each frame's own objects, None = it has none
 
-    @property
-    def labelled(self) -> bool:
-        """Whether any frame shows objects of its own."""
-        return any(self.masks)
-
 
 def group_backgrounds(
     tables: Sequence[Sequence[BackgroundRow]], frames: str = "numbered"
 ) -> list[Background]:
     """Group the images of each table into backgrounds.
 
-    ``numbered``: images of one folder and stem whose names end in ``_`` and six digits that
-    rise by one, or from 0 on by any step, are a video. ``video``: any number of digits, gaps
-    allowed. ``stills``: every image by itself.
+    ``numbered``: images of one folder and stem whose names end in ``_`` and six digits that rise by
+    one, or from 0 on by any step, are a video. ``video``: any digits, with gaps. ``stills``: none.
     """
     pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
     backgrounds: list[list[BackgroundRow]] = []
@@ -83,7 +77,7 @@ def group_backgrounds(
             runs[key] = (place, number, rises or None)
     found = []
     for (name, table), rows in zip(names, backgrounds, strict=True):
-        images, masks = tuple(row.image for row in rows), tuple(row.mask for row in rows)
+        images, masks = zip(*((row.image, row.mask) for row in rows), strict=True)
         found.append(Background(name, table, images, image_size(images[0]), masks))
     return found
 
@@ -119,19 +113,13 @@ class BackgroundStore:
         """A frame as RGBX words (H, W), halved ``level`` times."""
         return self._get(background, frame, level)[0]
 
-    def mean_colour(self, background: int, frame: int, level: int) -> Floats:
-        """Mean colour (3,) of a frame, 0..255."""
-        return np.asarray(self._get(background, frame, level)[1], np.float64)
-
     def labels(self, background: int, frame: int) -> Ids | None:
         """Numbers (H, W) of the frame's own objects, 0 = none; None if it has no mask.
 
-        The ids of an instance mask are kept, so that they last over a video;
-        the parts of a semantic mask are numbered in each frame anew.
+        Ids of an instance mask last over a video; parts of a semantic one are numbered anew.
         """
-        if self.backgrounds[background].masks[frame] is None:
-            return None
-        return np.asarray(self._get(background, frame, _LABELS)[0], np.uint16)
+        mask = self.backgrounds[background].masks[frame]
+        return None if mask is None else self._get(background, frame, _LABELS)[0]
 
     def object_count(self, background: int, frames: Ints) -> int:
         """The highest number of an object in any of the frames; 0 where there is none."""
@@ -167,8 +155,7 @@ class BackgroundStore:
     ) -> BackgroundShot:
         """Draw one shot of ``frames`` frames.
 
-        A background too small for the frame at the drawn scale is enlarged until it
-        fills it; where the camera looks beyond its border it is mirrored.
+        A background too small for the frame is enlarged; beyond its border it is mirrored.
         """
         number, start = self._run(rng, clip_index, frames, table)
         background = self.backgrounds[number]
@@ -193,9 +180,8 @@ class BackgroundStore:
         last = len(background.frames) - 1
         steps = (start + np.arange(frames)) % (2 * last) if last else np.zeros(frames, np.int64)
         order = np.where(steps <= last, steps, 2 * last - steps).astype(np.int64)
-        colour = self.mean_colour(number, int(order[0]), level)
-        labelled = self.object_count(number, order)
-        return BackgroundShot(number, order, level, maps, colour, labelled)
+        colour = self._get(number, int(order[0]), level)[1]
+        return BackgroundShot(number, order, level, maps, colour, self.object_count(number, order))
 
     def _run(
         self, rng: Generator, clip_index: int, frames: int, table: int | None
@@ -216,7 +202,7 @@ class BackgroundStore:
             which = int(choice[2] * runs)
             choice = np.random.default_rng([self.seed, block, which, 1]).random(3)
         # The first number decides between all or, first, those with objects of their own.
-        share, own = float(choice[0]), [n for n in allowed if backgrounds[n].labelled]
+        share, own = float(choice[0]), [n for n in allowed if any(backgrounds[n].masks)]
         if 0 < len(own) < len(allowed):
             if share < self.settings.labelled:
                 allowed, share = own, share / self.settings.labelled

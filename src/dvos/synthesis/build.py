@@ -25,7 +25,7 @@ from dvos.errors import DvosError, FaultCollector, RunError, TableError
 from dvos.files import composed, digest, file_digest, file_stamp
 from dvos.media.intensity import choose_intensity, settled
 from dvos.media.mask_values import declared_void
-from dvos.synthesis import Bools, Ids, Ints, Size
+from dvos.synthesis import Bools, Ids, Size
 from dvos.synthesis.atlas import Atlas, build_atlas
 from dvos.synthesis.backgrounds import BackgroundStore, group_backgrounds
 from dvos.synthesis.compositor import SyntheticClip, Window, render
@@ -50,9 +50,7 @@ def build_clip_generator(
 ) -> ClipGenerator:
     """Make a clip generator from tables of images.
 
-    Raises:
-        TableError: If tables cannot be read or are missing; all faults at once.
-        MediaError: If images cannot be read.
+    A TableError with all faults if tables are missing or faulty; a MediaError of images.
     """
     with FaultCollector(TableError) as faults:
         for kind, tables, remedy in (
@@ -119,9 +117,8 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
         tuple(os.path.abspath(table) for table in tables)  # noqa: PTH100 (symlinks stay)
         for tables in kinds
     )
-    scene = settings.scene.model_dump_json()
     return Recipe(
-        scene=scene,
+        scene=settings.scene.model_dump_json(),
         backgrounds=backgrounds,
         cutouts=cutouts,
         distractors=distractors,
@@ -136,10 +133,7 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
 def build_generator(recipe: Recipe) -> ClipGenerator:
     """The generator of ``recipe``, made ready once per process.
 
-    Raises:
-        TableError: If tables are missing or faulty, all faults at once.
-        MediaError: If images cannot be read.
-        RunError: If the recipe is from other code than this process runs.
+    As :func:`build_clip_generator`; a RunError if the recipe is of other code than this process's.
     """
     if recipe.engine != _engine():
         raise RunError.at(
@@ -204,10 +198,8 @@ class ClipGenerator:
     ) -> SyntheticClip:
         """Make one clip.
 
-        Raises:
-            ValueError: If the window or a time lies outside.
-            RunError: If a clip would need more than 65535 instances.
-            MediaError: If a background frame cannot be read.
+        A ValueError if the window or a time lies outside, a RunError if a clip would need more than
+        65535 instances, a MediaError if a background frame cannot be read.
         """
         window = window or (0, 0, *size)
         y, x, height, width = window
@@ -217,13 +209,7 @@ class ClipGenerator:
         if len(which) and not 0 <= which.min() <= which.max() < frames:
             raise ValueError(f"the times {times} are not inside a clip of {frames} frames")
         scene = self.scene(clip_index, frames=frames, size=size, background=background, scale=scale)
-        return self.render_scene(scene, window=window, times=which, flow=flow)
-
-    def render_scene(
-        self, scene: Scene, *, window: Window, times: Ints, flow: bool = False
-    ) -> SyntheticClip:
-        """Render a scene's frames ``times`` in ``window``."""
-        return render(scene, self.atlas, self.store, times, window, flow)
+        return render(scene, self.atlas, self.store, which, window, flow)
 
     def scene(
         self,

@@ -27,7 +27,7 @@ from dvos.media.video_write import VideoWriter
 from dvos.runner import progress
 from dvos.synthesis import Bytes, Ids, Singles
 from dvos.synthesis.build import ClipGenerator, Recipe, build_generator
-from dvos.synthesis.compositor import InstanceRow, SyntheticClip
+from dvos.synthesis.compositor import SyntheticClip, render
 from dvos.synthesis.flow import write_flow
 from dvos.synthesis.scene import Scene
 from dvos.tables import STORE_SUFFIX, write_rows
@@ -58,9 +58,8 @@ class ClipJob:
 def render_clip(job: ClipJob) -> dict[str, Any]:
     """Make and write one clip.
 
-    Returns:
-        ``files``: what a later run checks before it trusts that the clip is there: the
-        store, or the tree's ``clip.json``, which lists the rest, and what stands beside them.
+    The ``files`` given are what a later run checks before it trusts that the clip is there: the
+    store, or the tree's ``clip.json``, which lists the rest, and what stands beside them.
     """
     generator = build_generator(job.recipe)
     settings, number = job.settings, job.number
@@ -102,7 +101,11 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
             files.append(video)
         truth = _render(generator, scene, writers, flow=settings.flow)
     if settings.instances:
-        write_instance_table(table, truth.table)
+        lines = (
+            (t, n, x0, y0, x1 - x0, y1 - y0, *areas, int(entering), int(leaving))
+            for t, n, y0, y1, x0, x1, *areas, entering, leaving in truth.table
+        )
+        write_rows(table, _COLUMNS, lines)
         files.append(table)
     for unwanted in {video, table}.difference(files):
         unwanted.unlink(missing_ok=True)
@@ -123,7 +126,7 @@ def _render(
     parts: list[SyntheticClip] = []
     for start in range(0, scene.frames, step):
         times = np.arange(start, min(start + step, scene.frames))
-        part = generator.render_scene(scene, window=(0, 0, height, width), times=times, flow=flow)
+        part = render(scene, generator.atlas, generator.store, times, (0, 0, height, width), flow)
         for k in range(len(times)):
             motion = None if part.flow is None else part.flow[k]
             for write in writers:
@@ -194,15 +197,6 @@ class TreeWriter:
         return self.files[-1]
 
 
-def write_instance_table(path: Path, rows: Sequence[InstanceRow]) -> None:
-    """Write the table of all instances of a clip, by frame and id."""
-    lines = (
-        (t, n, x0, y0, x1 - x0, y1 - y0, *areas, int(entering), int(leaving))
-        for t, n, y0, y1, x0, x1, *areas, entering, leaving in rows
-    )
-    write_rows(path, _COLUMNS, lines)
-
-
 _CELL = 420  # longer side of a picture, px
 
 
@@ -211,8 +205,7 @@ def write_preview(
 ) -> tuple[int, int]:
     """Write a sheet with a row a clip: its first frame, then first, middle and last with masks.
 
-    The clips are the first six of the set, made as they would be written, but for
-    the frames shown only. Gives the number of clips and of frames shown.
+    The clips are the first six of the set. Gives the number of clips and of frames shown.
     """
     size, frames = (settings.height, settings.width), settings.frames
     times = sorted({0, frames // 2, frames - 1})

@@ -75,16 +75,15 @@ class SyntheticClip:
         """Rows by frame, then by instance."""
         present = (self.full > 0) & (self.identity > 0)
         rows = []
-        last = len(present) - 1
         by_id = np.argsort(self.identity, kind="stable")
+        # Nobody enters in the first frame, or leaves after the last.
+        near = np.concatenate([present[:1], present, present[-1:]])
         for t in range(len(present)):
-            for n in by_id[present[t][by_id]]:
-                y0, y1, x0, x1 = self.box[t, n].tolist()
+            for n in by_id[present[t][by_id]].tolist():
                 areas = int(self.visible[t, n]), int(self.full[t, n])
-                entering = bool(t > 0 and not present[t - 1, n])
-                leaving = bool(t < last and not present[t + 1, n])
-                number = int(self.identity[n])
-                rows.append(InstanceRow(t, number, y0, y1, x0, x1, *areas, entering, leaving))
+                moves = not near[t, n], not near[t + 2, n]
+                box = self.box[t, n].tolist()
+                rows.append(InstanceRow(t, int(self.identity[n]), *box, *areas, *moves))
         return rows
 
 
@@ -98,9 +97,8 @@ def render(
 ) -> SyntheticClip:
     """Render frames of a scene in a window.
 
-    The pixels are those that rendering the whole frame gives there, byte for
-    byte: what reaches in from outside the window is drawn as well, and then
-    cut off.
+    The pixels are those that rendering the whole frame gives there, byte for byte: what reaches in
+    from outside is drawn as well, and then cut off.
     """
     drawn = _expanded(scene, window)
     cut = tuple(
@@ -127,26 +125,20 @@ def render(
         flow=np.empty((count, *window[2:], 2), np.float32) if flow else None,
     )
     before = sprite_poses(scene, atlas, np.maximum(frames - 1, 0)) if flow else None
-    canvas = _Canvas(
-        scene, backgrounds, np.empty(drawn[2:], np.uint32), np.empty(drawn[2:], np.int32), drawn[:2]
-    )
+    pixels, owner = np.empty(drawn[2:], np.uint32), np.empty(drawn[2:], np.int32)
+    canvas = _Canvas(scene, backgrounds, pixels, owner, drawn[:2])
+    inner_box = np.array([window[0], window[0] + window[2], window[1], window[1] + window[3]])
+    darkness = 0 if scene.shade is None else round(256 * scene.shade.strength)
     for k, frame in enumerate(frames.tolist()):
         canvas.draw_background(frame)
         canvas.draw_own_objects(frame)
         if owners > sprites:
             below = np.bincount(canvas.owner[cut].ravel(), minlength=owners + 1)
             result.full[k, sprites:] = below[sprites + 1 :]
+        order = scene.order[near[k][scene.order]]
         draw_sprites(
-            canvas.pixels,
-            canvas.owner,
-            result.full[k],
-            canvas.corner,
-            np.array([window[0], window[0] + window[2], window[1], window[1] + window[3]]),
-            scene.order[near[k][scene.order]],
-            textures,
-            poses,
-            k,
-            0 if scene.shade is None else round(256 * scene.shade.strength),
+            *(pixels, owner, result.full[k], canvas.corner, inner_box),
+            *(order, textures, poses, k, darkness),
         )
         whole = result.frames[k] if drawn == window else np.empty((*drawn[2:], 3), np.uint8)
         canvas.finish(frame, whole)
@@ -186,13 +178,9 @@ def _expanded(scene: Scene, window: Window) -> Window:
 
 
 def _touching(box: Ints32, window: Window) -> Bools:
-    y, x, height, width = window
-    return np.asarray(
-        (box[..., 0] < y + height)
-        & (box[..., 1] > y)
-        & (box[..., 2] < x + width)
-        & (box[..., 3] > x)
-    )
+    """Which of the boxes (..., 4) meet a window."""
+    start, size = np.array(window[:2]), np.array(window[2:])
+    return np.asarray(((box[..., ::2] < start + size) & (box[..., 1::2] > start)).all(-1))
 
 
 def _laid_out(shapes: Ints, which: Ints) -> tuple[Ints, int]:
@@ -273,10 +261,9 @@ class _Canvas:
         lens = self.scene.lens
         channels = self.pixels.view(np.uint8).reshape(*self.pixels.shape, 4)
         if lens.defocus > 0:
-            side = _kernel_size(lens.defocus)
-            channels = cv2.GaussianBlur(
-                channels, (side, side), lens.defocus, borderType=cv2.BORDER_REFLECT_101
-            )
+            size = (_kernel_size(lens.defocus),) * 2
+            border = cv2.BORDER_REFLECT_101
+            channels = cv2.GaussianBlur(channels, size, lens.defocus, borderType=border)
         noisy = lens.read_noise > 0 or lens.shot_noise > 0
         if self.scene.lighting is None and not noisy:
             cv2.cvtColor(channels, cv2.COLOR_RGBA2RGB, dst=image)
@@ -284,16 +271,13 @@ class _Canvas:
             lit = self.scene.lighting
             dark = np.zeros((0, 0, 3), np.int64)
             sigma = np.sqrt(lens.read_noise**2 + lens.shot_noise**2 * np.arange(256) / 255)
+            words = np.ascontiguousarray(channels).view(np.uint32)[..., 0]
+            gains = dark if lit is None else light_grid(lit, self.scene.size, frame)
+            deviation = np.rint(1024 * sigma).astype(np.int32)
+            key = np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64)
             finish_frame(
-                np.ascontiguousarray(channels).view(np.uint32)[..., 0],
-                self.corner,
-                dark if lit is None else light_grid(lit, self.scene.size, frame),
-                lit is not None,
-                _NORMAL,
-                np.rint(1024 * sigma).astype(np.int32),
-                np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64),
-                noisy,
-                image,
+                *(words, self.corner, gains, lit is not None),
+                *(_NORMAL, deviation, key, noisy, image),
             )
         if lens.quality:
             data = simplejpeg.encode_jpeg(image, lens.quality, "RGB", "420", fastdct=False)

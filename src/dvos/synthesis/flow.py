@@ -1,9 +1,7 @@
 """Dense flow of rendered frames to the frames before them, and its files.
 
-Files are 16-bit PNG in the encoding of the KITTI benchmark. Source: Menze and
-Geiger, "Object Scene Flow for Autonomous Vehicles" (CVPR 2015), development
-kit: red = 64 u + 2**15, green = 64 v + 2**15, u to the right and v down in px,
-blue = 1 where the flow is known, else all three are 0.
+Files are 16-bit PNG in the encoding of the KITTI benchmark (Menze and Geiger, CVPR 2015): red =
+64 u + 2**15, green = 64 v + 2**15, u to the right and v down in px, blue = 1, or all 0 for unknown.
 """
 
 from __future__ import annotations

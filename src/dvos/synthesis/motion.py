@@ -14,10 +14,8 @@ from dvos.synthesis import (
     Ints,
     Size,
     log_uniform,
-    log_uniforms,
     signs,
     uniform,
-    uniforms,
     whole,
 )
 
@@ -72,8 +70,8 @@ class CameraPath:
         shift = self.centre - np.einsum("tij,tj->ti", turn, self.centre + share * self.travel)
         return np.concatenate([turn, shift[:, :, None]], 2)
 
-    def region(self, size: Size, margin: float) -> tuple[float, float, float, float]:
-        """Box y0, y1, x0, x1 of the canopy that holds all that is ever seen."""
+    def region(self, size: Size, margin: float) -> Floats:
+        """Box (4,), y0, y1, x0, x1, of the canopy that holds all that is ever seen."""
         height, width = size
         corners = np.array([[0, 0], [0, width], [height, 0], [height, width]], np.float64)
         # Every frame of a training clip; of a long one about a hundred, between
@@ -85,8 +83,7 @@ class CameraPath:
         shift = depth[:, None, None] * self.travel[frames]  # 2, F, 2
         back = (corners - self.centre - shift[:, :, None]) @ turn
         points = (self.centre + back).reshape(-1, 2)
-        low, high = points.min(0) - margin, points.max(0) + margin
-        return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+        return np.stack([points.min(0) - margin, points.max(0) + margin], 1).ravel()
 
 
 def draw_camera(settings: CameraSettings, rng: Generator, frames: int, size: Size) -> CameraPath:
@@ -198,7 +195,7 @@ def draw_wind(
     crossing = (extent + wavelength) / speed
     start = rng.random(number) * (frames + crossing) - crossing
     width = wavelength * (0.15 + 0.25 * rng.random(number))
-    strength = uniforms(rng, settings.gust_strength, number)
+    strength = uniform(rng, settings.gust_strength, number)
     direction = np.array([math.sin(heading), math.cos(heading)])
     rate, weight = 2 * math.pi / periods, weight / np.linalg.norm(weight)
     gusts = np.stack([start, speed, width, strength], 1)
@@ -207,8 +204,8 @@ def draw_wind(
 
 def draw_own_sway(settings: WindSettings, rng: Generator, count: int) -> Floats:
     """Each sprite's factor on the sway, own rate and phase: (N, 3)."""
-    factor = log_uniforms(rng, settings.variation, count)
-    rate = 2 * math.pi / log_uniforms(rng, settings.period, count)
+    factor = log_uniform(rng, settings.variation, count)
+    rate = 2 * math.pi / log_uniform(rng, settings.period, count)
     phase = 2 * math.pi * rng.random(count)
     return np.stack([factor, rate, phase], 1)
 
@@ -237,32 +234,29 @@ class Bending:
 def draw_bending(settings: ElasticSettings, rng: Generator, count: int) -> Bending:
     """Draw the bending of ``count`` sprites; those that do not bend have zeros."""
     bends = (rng.random(count) < settings.probability) & settings.enabled
-    amplitude = uniforms(rng, settings.amplitude, count) * bends
+    amplitude = uniform(rng, settings.amplitude, count) * bends
     nodes = amplitude[:, None, None, None] * (2 * rng.random((count, 3, 3, 2)) - 1)
     phase = 2 * math.pi * rng.random((count, 3, 3, 2))
-    shear = uniforms(rng, settings.shear, count) * bends
+    shear = uniform(rng, settings.shear, count) * bends
     matrix = shear[:, None, None] * (2 * rng.random((count, 2, 2)) - 1) / 2
     shear_phase = 2 * math.pi * rng.random(count)
-    rate = 2 * math.pi / log_uniforms(rng, settings.period, count)
+    rate = 2 * math.pi / log_uniform(rng, settings.period, count)
     return Bending(nodes, phase, matrix, shear_phase, rate)
 
 
-@dataclass(frozen=True)
-class Steps:
-    """A sprite's own published steps."""
+def draw_steps(
+    settings: WalkSettings, rng: Generator, frames: int, count: int
+) -> tuple[Floats, Floats]:
+    """Draw the published steps of ``count`` sprites; all zero if switched off.
 
-    moves: Floats  # (T, N, 2) whole px, frame 0 at rest
-    angle: Floats  # (T, N) radians turned since frame 0
-
-
-def draw_steps(settings: WalkSettings, rng: Generator, frames: int, count: int) -> Steps:
-    """Draw the published steps of ``count`` sprites; all zero if switched off."""
+    Moves (T, N, 2) in whole px, frame 0 at rest, and radians turned since then (T, N).
+    """
     if not settings.enabled:
-        return Steps(np.zeros((frames, count, 2)), np.zeros((frames, count)))
+        return np.zeros((frames, count, 2)), np.zeros((frames, count))
     moves = _published_moves(settings, rng, frames, count)
     turns = whole(rng, settings.turn, (frames, count)) * signs(rng, count)
     turns[0] = 0
-    return Steps(moves, np.radians(np.cumsum(turns, 0)))
+    return moves, np.radians(np.cumsum(turns, 0))
 
 
 def _published_moves(

@@ -17,22 +17,13 @@ from dvos.synthesis import (
     Ints,
     Size,
     log_uniform,
-    log_uniforms,
     signs,
     uniform,
-    uniforms,
     whole,
 )
 from dvos.synthesis.atlas import LEVELS, Atlas
 from dvos.synthesis.kernels.places import CELL, footprints, place, stamp
-from dvos.synthesis.motion import (
-    CameraPath,
-    Steps,
-    draw_bending,
-    draw_own_sway,
-    draw_steps,
-    rotations,
-)
+from dvos.synthesis.motion import CameraPath, draw_bending, draw_own_sway, draw_steps, rotations
 from dvos.synthesis.scene import Sprites
 
 
@@ -112,10 +103,7 @@ class Casting:
         return [*means, means[1] * float(leaf)]
 
     def draw_sprites(self, rng: Generator, cast: Cast, counts: Sequence[int] | Ints) -> Sprites:
-        """Draw objects, distractors and leaves: ``counts`` of each.
-
-        Every sprite takes the same draws, whatever its role.
-        """
+        """Draw ``counts`` objects, distractors and leaves; all take the same draws."""
         atlas, looks, wanted = self.atlas, self.settings.appearance, self.settings.population
         count = int(sum(counts))
         pick = rng.random(count)
@@ -125,27 +113,26 @@ class Casting:
             mine = role == k
             if mine.any():
                 cutout[mine] = pool[(pick[mine] * len(pool)).astype(np.int64)]
-        scale = cast.factor[cutout] * log_uniforms(rng, looks.scale, count)
+        scale = cast.factor[cutout] * log_uniform(rng, looks.scale, count)
         leaf = role == 2
-        scale = scale * np.where(leaf, log_uniforms(rng, wanted.foreground_scale, count), 1.0)
-        stretch = np.where(leaf, log_uniforms(rng, wanted.foreground_stretch, count), 1.0)
+        scale = scale * np.where(leaf, log_uniform(rng, wanted.foreground_scale, count), 1.0)
+        stretch = np.where(leaf, log_uniform(rng, wanted.foreground_stretch, count), 1.0)
         shape = atlas.place[cutout, 0, 1:]
         upright = shape[:, 0] >= shape[:, 1]
-        axes = np.stack(
-            [scale * np.where(upright, stretch, 1), scale * np.where(upright, 1, stretch)], 1
-        )
+        along, across = np.where(upright, stretch, 1), np.where(upright, 1, stretch)
+        axes = np.stack([scale * along, scale * across], 1)
         mirroring = looks.flip_vertical, looks.flip_horizontal
         return Sprites(
             cutout=cutout,
             is_object=role == 1,
             layer=np.where(leaf, 1, 0),
             scale=axes,
-            angle=np.radians(uniforms(rng, looks.rotation, count)),
+            angle=np.radians(uniform(rng, looks.rotation, count)),
             flip=np.where(rng.random((count, 2)) < mirroring, -1.0, 1.0),
             colour=self._colours(rng, cast, cutout),
-            feather=uniforms(rng, looks.feather, count),
-            shrink=uniforms(rng, looks.shrink, count),
-            depth=uniforms(rng, (-1.0, 1.0), count),
+            feather=uniform(rng, looks.feather, count),
+            shrink=uniform(rng, looks.shrink, count),
+            depth=uniform(rng, (-1.0, 1.0), count),
             own_sway=draw_own_sway(self.settings.wind, rng, count),
             bending=draw_bending(self.settings.elastic, rng, count),
             length=atlas.length[cutout] * axes.max(1),
@@ -156,9 +143,9 @@ class Casting:
         """Colour matrices (N, 3, 4): hue, saturation, gain, towards the background."""
         looks = self.settings.appearance
         count = len(cutout)
-        hue = np.radians(uniforms(rng, looks.hue, count))[:, None, None]
-        saturation = uniforms(rng, looks.saturation, count)[:, None, None]
-        gain = uniforms(rng, looks.gain, count)[:, None, None]
+        hue = np.radians(uniform(rng, looks.hue, count))[:, None, None]
+        saturation = uniform(rng, looks.saturation, count)[:, None, None]
+        gain = uniform(rng, looks.gain, count)[:, None, None]
         # Rodrigues' rotation about (1, 1, 1) / sqrt(3), the grey axis, which keeps R + G + B.
         grey = np.full((3, 3), 1 / 3)
         cross = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
@@ -168,10 +155,6 @@ class Casting:
         ratio = np.maximum(cast.background_colour, 8.0) / mean
         near = np.clip(ratio, 0.33, 3.0) ** cast.harmonise
         return np.concatenate([near[:, :, None] * matrix, np.zeros((count, 3, 1))], 2)
-
-
-#: y0, y1, x0, x1.
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -190,7 +173,7 @@ def draw_tracks(
 ) -> Tracks:
     """Draw the sprites of a clip and the ways they go."""
     walk, fills_field = casting.settings.walk, casting.settings.population.refill == "field"
-    box: Box = (0.0, float(size[0]), 0.0, float(size[1]))
+    box = np.array([0.0, size[0], 0.0, size[1]])
     if fills_field:
         numbers = np.concatenate([cast.objects, cast.distractors])
         length = casting.atlas.length[numbers] * cast.factor[numbers]
@@ -200,20 +183,20 @@ def draw_tracks(
     # Rounded so that the mean over many clips is the number wanted.
     counts = np.floor(np.array(cast.counts) * share + rng.random(3)).astype(np.int64)
     sprites = casting.draw_sprites(rng, cast, counts)
-    area = np.tile(np.array(box), (len(sprites), 1))
+    area = np.tile(box, (len(sprites), 1))
     if not walk.may_leave:
         # Held inside: a sprite starts where it may stand.
         half = np.minimum(sprites.length / 2 + 1, min(box[1] - box[0], box[3] - box[2]) / 2)
         area += half[:, None] * (1, -1, 1, -1)
     start = _find_places(rng, casting, sprites, area, box)
-    steps = draw_steps(walk, rng, frames, len(sprites))
+    moves, turned = draw_steps(walk, rng, frames, len(sprites))
     if not fills_field:
         start = camera.unview(start, 1 + camera.spread * sprites.depth, 0)
         replacing = _Replacing(rng, casting, cast, np.array(size, np.float64), camera)
-        return replacing.run(sprites, start, steps)
-    place = start[None] + np.cumsum(steps.moves, 0)
+        return replacing.run(sprites, start, moves, turned)
     alive = np.ones((frames, len(sprites)), np.bool_)
-    return Tracks(sprites, place, steps.angle, alive, np.zeros(len(sprites), np.int64))
+    lot = np.zeros(len(sprites), np.int64)
+    return Tracks(sprites, start[None] + np.cumsum(moves, 0), turned, alive, lot)
 
 
 def _footprints(atlas: Atlas, sprites: Sprites) -> tuple[NDArray[np.int16], Ints, Ints]:
@@ -235,7 +218,7 @@ def _find_places(
     casting: Casting,  # Atlas and settings
     sprites: Sprites,  # The new ones
     area: Floats,  # (N, 4): y0, y1, x0, x1 that each centre may lie in
-    box: Box,  # What the coarse map of covered places spans
+    box: Floats,  # y0, y1, x0, x1: what the coarse map of covered places spans
     standing: tuple[Sprites, Floats] | None = None,  # Sprites already there with their places
 ) -> Floats:
     """Places (N, 2) of new sprites, each the best of its tries."""
@@ -251,10 +234,9 @@ def _find_places(
     radius = sprites.length * (low + (high - low) * rng.random(len(sprites)))
     draws = rng.random((len(sprites), wanted.tries, 3))
     margin = float(sprites.length.max()) if len(sprites) else 0.0
-    origin = np.array([box[0] - margin, box[2] - margin])
-    rows = int((box[1] - box[0] + 2 * margin) // CELL) + 1
-    columns = int((box[3] - box[2] + 2 * margin) // CELL) + 1
-    covered = np.zeros((rows, columns), np.uint8)
+    origin = box[::2] - margin
+    cells_across = ((box[1::2] - box[::2] + 2 * margin) // CELL).astype(np.int64) + 1
+    covered = np.zeros(cells_across, np.uint8)
     if standing is not None:
         there, where = standing
         cells, first, counts = _footprints(casting.atlas, there)
@@ -279,14 +261,12 @@ class _Replacing:
     size: Floats
     camera: CameraPath
 
-    def run(self, sprites: Sprites, start: Floats, steps: Steps) -> Tracks:
+    def run(self, everyone: Sprites, start: Floats, moves: Floats, turned: Floats) -> Tracks:
         """Follow the first sprites and all that enter later."""
-        frames = len(steps.angle)
-        everyone, lot = sprites, np.zeros(len(sprites), np.int64)
+        frames, lot = len(turned), np.zeros(len(everyone), np.int64)
         place = np.repeat(start[None], frames, 0)
-        moves, turned = steps.moves, steps.angle
-        alive = np.ones((frames, len(sprites)), np.bool_)
-        sense = np.ones((len(sprites), 2))
+        alive = np.ones((frames, len(everyone)), np.bool_)
+        sense = np.ones((len(everyone), 2))
         for t in range(1, frames):
             depth = 1 + self.camera.spread * everyone.depth
             seen = self._step(t, place[t - 1], moves[t], sense, everyone.length, depth)
@@ -300,18 +280,17 @@ class _Replacing:
             if new is None:
                 continue
             more, where = new
-            added = draw_steps(self.casting.settings.walk, self.rng, frames, len(more))
-            inward = np.sign(self.size / 2 - where)
-            heading = np.sign(added.moves[t:].sum(0))
+            added, angle = draw_steps(self.casting.settings.walk, self.rng, frames, len(more))
+            inward = np.sign(added[t:].sum(0)) * np.sign(self.size / 2 - where)
             everyone = everyone.joined(more)
-            lot = np.concatenate([lot, np.full(len(more), t)])
+            born = np.full(len(more), t)
+            lot = np.concatenate([lot, born])
             there = self.camera.unview(where, 1 + self.camera.spread * more.depth, t)
             place = np.concatenate([place, np.repeat(there[None], frames, 0)], 1)
-            moves = np.concatenate([moves, added.moves], 1)
-            turned = np.concatenate([turned, added.angle - added.angle[t]], 1)
-            born = np.arange(frames)[:, None] >= np.full(len(more), t)
-            alive = np.concatenate([alive, born], 1)
-            sense = np.concatenate([sense, np.where(heading * inward < 0, -1.0, 1.0)])
+            moves = np.concatenate([moves, added], 1)
+            turned = np.concatenate([turned, angle - angle[t]], 1)
+            alive = np.concatenate([alive, np.arange(frames)[:, None] >= born], 1)
+            sense = np.concatenate([sense, np.where(inward < 0, -1.0, 1.0)])
         return Tracks(everyone, place, turned, alive, lot)
 
     def _step(
@@ -347,18 +326,13 @@ class _Replacing:
         middle = self.camera.unview(self.camera.centre[None], np.ones(1), t - 1)
         ends = self.camera.view(middle[None], np.ones(1), np.array([t]))
         area = self._entry(more.length, ends[0, 0] - self.camera.centre)
-        y, x = self.camera.centre.tolist()
-        reach = float(np.abs(area - self.camera.centre.repeat(2)).max())
-        box = (y - reach, y + reach, x - reach, x + reach)
+        centre = self.camera.centre.repeat(2)
+        box = centre + np.abs(area - centre).max() * np.array([-1, 1, -1, 1])
         standing = everyone.subset(alive), seen[alive]
         return more, _find_places(self.rng, self.casting, more, area, box, standing)
 
     def _entry(self, length: Floats, motion: Floats) -> Floats:
-        """Strips (N, 4) just beyond the uncovered border, y0, y1, x0, x1.
-
-        The side is drawn in proportion to how much of it is uncovered; without
-        camera motion any side serves.
-        """
+        """Strips (N, 4), y0, y1, x0, x1, just beyond a border, drawn by how much is uncovered."""
         count = len(length)
         choice, side = self.rng.random(count), signs(self.rng, (count, 2))
         total = float(np.abs(motion).sum())

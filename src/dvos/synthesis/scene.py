@@ -112,9 +112,8 @@ def draw_lens(settings: SceneSettings, rng: Generator) -> Lens:
     shot = uniform(rng, noise.shot) * noise.enabled
     key = int(rng.integers(0, 2**63))
     compressed = float(rng.random()) < compression.probability * compression.enabled
-    return Lens(
-        shutter, sigma, read, shot, key, round(uniform(rng, compression.quality)) * compressed
-    )
+    quality = round(uniform(rng, compression.quality)) * compressed
+    return Lens(shutter, sigma, read, shot, key, quality)
 
 
 S = TypeVar("S")
@@ -122,11 +121,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Sprites:
-    """Who takes part and how each looks; N sprites.
-
-    Nothing here but ``instance`` and ``is_object`` tells objects from
-    distractors, and nothing that draws reads these two.
-    """
+    """Who takes part and how each looks; N sprites. Nothing that draws reads ``is_object``."""
 
     cutout: Ints  # int64 (N,), number in the atlas
     is_object: Bools  # bool (N,)
@@ -221,9 +216,8 @@ class Poses(NamedTuple):
 
 def texture_levels(scene: Scene) -> Ints:
     """Level (N,) of the atlas that each sprite is drawn from."""
-    scale = scene.sprites.scale.max(1)
-    halvings = np.ceil(np.log2(HALVED_BELOW / np.maximum(scale, 1e-6)))
-    return np.asarray(np.clip(halvings, 0, LEVELS - 1), np.int64)
+    scale = np.maximum(scene.sprites.scale.max(1), 1e-6)
+    return np.clip(np.ceil(np.log2(HALVED_BELOW / scale)), 0, LEVELS - 1).astype(np.int64)
 
 
 def shadow_pad(scene: Scene) -> int:
@@ -267,8 +261,7 @@ def _boxes(forward: Floats, low: Floats, high: Floats) -> Ints32:
 def sprite_poses(scene: Scene, atlas: Atlas, frames: Ints) -> Poses:
     """Work out the poses of all sprites in the frames asked for.
 
-    The path during the exposure is that of the sprite's centre from the frame
-    before, as a central path of ``shutter`` times its length.
+    The path during the exposure is ``shutter`` times the way of the centre from the frame before.
     """
     sprites = scene.sprites
     levels = texture_levels(scene)
@@ -304,7 +297,7 @@ def _shadows(scene: Scene, forward: Floats, inverse: Floats, shape: Ints) -> tup
     offset = scene.shade.offset * scene.sprites.length[:, None]
     pad = shadow_pad(scene)
     cast = inverse.copy()
-    cast[..., 2] -= np.einsum("fnij,nj->fni", inverse[..., :2], offset)
+    cast[..., 2] -= np.einsum("fnij,nj->fni", cast[..., :2], offset)
     cast /= _SHADOW_CELL
     # The middle of a cell lies 1.5 texels after its first texel.
     cast[..., 2] += pad - 1.5 / _SHADOW_CELL

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,16 +53,9 @@ class SynthesisResult:
 def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     """Make the clips of ``settings``, or of one shard, and their table.
 
-    What is finished already, by whichever shard, is not made again. The run
-    that completes the set writes ``clips.csv``. Clips of other settings, images
-    or code are not replaced: a folder that holds them is refused.
-
-    Raises:
-        TableError: If tables are missing or faulty; all faults at once.
-        MediaError: If an image cannot be read.
-        OutputError: If something cannot be written.
-        UsageError: If the scheduler cannot be reached.
-        RunError: If workers died.
+    What is finished already, by whichever shard, is not made again. The run that completes the set
+    writes ``clips.csv``. Clips of other settings, images or code are not replaced: an OutputError
+    refuses a folder that holds them. For other errors see ``build_clip_generator``, ``run_tasks``.
     """
     recipe = build_recipe(settings)
     if not (settings.backgrounds and settings.cutouts):
@@ -117,11 +108,7 @@ def _run(
     # Worker processes build their own.
     if settings.scheduler is not None or min(runner.worker_count(settings.workers), len(tasks)) > 1:
         forget_generators()
-    address = settings.scheduler
-    cluster: AbstractContextManager[Executor | None] = (
-        nullcontext() if address is None else runner.cluster_executor(address)
-    )
-    with cluster as executor:
+    with runner.cluster_executor(settings.scheduler) as executor:
         runner.run_tasks(
             clip_files.render_clip,
             tasks,
