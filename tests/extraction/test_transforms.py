@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.config.extraction import TRANSFORM_NAMES, TransformSettings
-from dvos.extraction.transforms import draw_transform, fits, resize, transform_patch
+from dvos.extraction.cutouts import draw_transform, fits, resize, transform_patch
 
 
 def image_of(height: int, width: int, seed: int = 0) -> np.ndarray:

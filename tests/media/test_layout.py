@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.media.clip_places import ClipPlace, find_clip_places
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
+    ClipPlace,
     FileIndex,
     clips_of_folder,
+    find_clip_places,
     inner_folder,
     list_files,
     list_folders,

@@ -18,7 +18,7 @@ from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import FaultCollector, MediaError
 from dvos.extraction import Work, named_rng, run_extraction
-from dvos.extraction.transforms import DrawnTransform, draw_transform, fits, resize
+from dvos.extraction.cutouts import DrawnTransform, draw_transform, fits, resize
 from dvos.files import composed, stem_of
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image

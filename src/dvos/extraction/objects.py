@@ -22,8 +22,14 @@ from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.extraction import Work, named_rng, run_extraction
-from dvos.extraction.cutouts import DistractorFinder, Ids, LabelledObject, cut_out, find_objects
-from dvos.extraction.transforms import transform_patch
+from dvos.extraction.cutouts import (
+    DistractorFinder,
+    Ids,
+    LabelledObject,
+    cut_out,
+    find_objects,
+    transform_patch,
+)
 from dvos.files import composed, digest, file_stamp, stem_of
 from dvos.media.colour import hue_swap
 from dvos.media.image import read_image, write_image
@@ -135,9 +141,9 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     results = [row for row in found.all if row is not None]
     if not any(result["objects"] for result in results):
         masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
-        found = f"no mask holds an object: every pixel of {masks} is background"
+        empty = f"no mask holds an object: every pixel of {masks} is background"
         remedy = "label some, or name masks that show them"
-        raise MediaError.at(source, found, "at least one labelled object", remedy)
+        raise MediaError.at(source, empty, "at least one labelled object", remedy)
     return _write_tables(settings, rows, results)
 
 

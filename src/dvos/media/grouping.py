@@ -1,9 +1,8 @@
 """Grouping the pixels of a mask into objects by where each says that its object's centre is.
 
-Every position of a mask votes for the place that its offset points to (a Hough vote, as of Leibe et
-al. 2004 and Panoptic-DeepLab, arXiv 1911.10194), or on from there, as in the flows of Cellpose
-(bioRxiv 2020.02.02.931238). Centres are where votes heap up, and a position belongs to the centre
-nearest to what it voted for. The work grows with the pixels, not with the objects.
+Every position votes for the place that its offset points to (a Hough vote, as of Leibe et al. 2004
+and Panoptic-DeepLab, arXiv 1911.10194), or on from there (as Cellpose, bioRxiv 2020.02.02.931238).
+Centres are where votes heap up; a position belongs to the one nearest to what it voted for.
 """
 
 from __future__ import annotations
@@ -32,16 +31,11 @@ _SCATTER = 2.0
 
 @dataclass(frozen=True, eq=False)
 class ObjectMaps:
-    """What a network says of the objects of a frame, at positions spread evenly over it.
+    """What a network says of the objects of a frame, at positions spread evenly over it."""
 
-    Lengths are in positions: ``offset`` float32 (2, h, w), (x, y) to the centre of the position's
-    object, and ``motion`` from there to where it was in the frame before, None of networks that
-    see one frame alone. Whether there is a centre tells ``centre`` (h, w), in 0..1.
-    """
-
-    offset: Singles
-    centre: Singles
-    motion: Singles | None
+    offset: Singles  # (2, h, w), (x, y) in positions to the centre of the position's object
+    centre: Singles  # (h, w), in 0..1, whether there is one
+    motion: Singles | None  # From it to where it was before, as ``offset``; None if not told
 
     @classmethod
     def of(cls, told: Singles) -> ObjectMaps:
@@ -57,13 +51,10 @@ class ObjectMaps:
 
 @dataclass(frozen=True, eq=False)
 class GroupedMask:
-    """A mask taken apart: ``labels`` int32 (H, W), 0 background, objects from 1 without gaps.
+    """A mask taken apart."""
 
-    Their motion, if told, is float32 (N, 2), (x, y) from each centre to that before, pixels.
-    """
-
-    labels: Numbers
-    motion: Singles | None
+    labels: Numbers  # (H, W), 0 background, objects from 1 without gaps
+    motion: Singles | None  # (N, 2), (x, y) from each centre to that before, pixels, if told
 
     @property
     def count(self) -> int:
@@ -99,7 +90,10 @@ def group_mask(
         fourfold = mask.view(np.uint8) * np.uint8(4)
         weight = cv2.resize(fourfold, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     else:
-        weight = votes.weigh(mask, rows, columns, height, width)
+        down_at, across_at = np.nonzero(mask)
+        places = rows[down_at] * width + columns[across_at]
+        counts = np.bincount(places, minlength=height * width)
+        weight = counts.reshape(height, width).astype(np.float32)
     offsets = (np.ascontiguousarray(each, np.float32) for each in maps.offset)
     towards = votes.aim(weight, *offsets)
     heaps, away = votes.cast(weight, *towards)

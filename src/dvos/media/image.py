@@ -38,6 +38,13 @@ _PARSE_ERRORS = (
 #: What turns grey, and what turns colour with or without alpha, into RGB and RGBA.
 _TO_RGB = (cv2.COLOR_GRAY2RGB, cv2.COLOR_RGBA2RGB)
 _TO_RGBA = (cv2.COLOR_GRAY2RGBA, cv2.COLOR_RGB2RGBA)
+#: How files of each format begin; WebP says it behind its length.
+_BEGINNINGS = {
+    SIGNATURE: "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BM": "BMP",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
+}
 _GUARD = Lock()
 _ROWS = 64
 #: A camera's stray bytes between segments harm no pixel; all else libjpeg complains of does.
@@ -185,17 +192,9 @@ def decode(data: bytes, path: Path) -> Array:
 
 def sniff(head: bytes) -> str:
     """Name the format by its first 16 bytes, as names of files may lie; "" if unknown."""
-    if head.startswith(SIGNATURE):
-        return "PNG"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if head.startswith(b"BM"):
-        return "BMP"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
-    return ""
+    return next((kind for begins, kind in _BEGINNINGS.items() if head.startswith(begins)), "")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """How large an image may be: as OpenCV reads it at most, and as the machine has memory for.
 
-Processes and threads that read at the same time have it together: each may take its share of what
-was free when they began.
+Processes and threads that read at the same time have each a share of what was free.
 """
 
 from __future__ import annotations

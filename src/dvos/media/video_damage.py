@@ -53,10 +53,8 @@ class Clock:
     def close(self, damage: list[str]) -> None:
         """Tell where the stamps did not grow."""
         if self._jumps:
-            damage.append(
-                f"the time stamps stand still or jump back {len(self._jumps)} times, first at"
-                f" {self._jumps[0]}: the times given go on growing"
-            )
+            text = f"the time stamps stand still or jump back {len(self._jumps)} times, first at"
+            damage.append(f"{text} {self._jumps[0]}: the times given go on growing")
 
 
 class DamageLog:
@@ -129,9 +127,8 @@ class DamageLog:
             if reached < duration - 1.0 - frame_s:
                 stated = f"{duration:.2f} s, the last frame decoded is at"
         if stated:
-            self._lines.append(
-                f"the file ends early: its header states {stated} {self._last_s:.2f} s"
-            )
+            text = f"the file ends early: its header states {stated} {self._last_s:.2f} s"
+            self._lines.append(text)
 
     def _flush(self) -> None:
         """End a run of like trouble."""
@@ -152,10 +149,7 @@ class DamageLog:
 
 
 def _is_whole_avi(path: Path) -> bool:
-    """Whether the segments of an AVI (several over 1 GB) end where the file ends, and none misses.
-
-    What its header counts as frames does not tell: a recorder counts those that it dropped.
-    """
+    """Whether the segments of an AVI (several over 1 GB) end with the file, and none misses."""
     with open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(0)

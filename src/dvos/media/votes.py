@@ -16,23 +16,6 @@ _APART = 0.35
 _REACH = 0.75
 
 
-@jit
-def weigh(
-    mask: NDArray[np.bool_], rows: Numbers, columns: Numbers, height: int, width: int
-) -> Singles:
-    """Pixels of a mask (H, W) at each place, float32 (height, width).
-
-    ``rows`` (H,) and ``columns`` (W,) are the places of the mask's rows and columns.
-    """
-    weight = np.zeros((height, width), np.float32)
-    for i in range(mask.shape[0]):
-        row = rows[i]
-        for j in range(mask.shape[1]):
-            if mask[i, j]:
-                weight[row, columns[j]] += np.float32(1)
-    return weight
-
-
 @inlined
 def _aim(place: float, offset: float, count: int) -> float:
     """Where a place points to, within the map; to itself where the offset is no number."""
@@ -215,7 +198,7 @@ def spread(
 ) -> Numbers:
     """The numbers (N + 1,) of the owners (h, w) of places for the pixels of a mask, int32 (H, W).
 
-    See :func:`weigh` for rows and columns.
+    ``rows`` (H,) and ``columns`` (W,) are the places of the mask's rows and columns.
     """
     labels = np.empty(mask.shape, np.int32)
     line, before = np.zeros(mask.shape[1], np.int32), -1

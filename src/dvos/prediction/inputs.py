@@ -14,11 +14,10 @@ from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError, shortened
 from dvos.files import composed, is_plain_name, stem_of
 from dvos.media import layout
-from dvos.media.clip_places import ClipPlace, clip_name, find_clip_places, is_of_masks
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
 from dvos.media.ground_pixel import ground_pixel
 from dvos.media.intensity import ASKED, MEASURED, is_to_be_told, settled, tell
-from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_folders, list_images
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ClipPlace, list_folders, list_images
 from dvos.media.video import VideoFile
 from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
 from dvos.tables.cells import read_records
@@ -112,7 +111,7 @@ def find_clips(
         raise UsageError.at(source, "no such file or folder", remedy="check the path of INPUT")
     else:
         alone = [ClipPlace(stem_of(source), source, kind)]
-        places = find_clip_places(source) if kind == "folder" else alone
+        places = layout.find_clip_places(source) if kind == "folder" else alone
         clips = [_clip(place, frame_rate, intensity) for place in places]
     _check_names(clips, source)
     # Videos tell theirs when they are opened.
@@ -149,8 +148,10 @@ def _tell_left_out(folder: Path, clips: Sequence[ClipInput]) -> None:
     files = sources.union(*(clip.files for clip in clips))
     left: list[str] = []
     # Masks lie beside their frames.
-    for inner in [folder, *(x for x in list_folders(folder) if not is_of_masks(x))]:
-        deeper = [] if inner == folder else [x for x in list_folders(inner) if not is_of_masks(x)]
+    for inner in [folder, *(x for x in list_folders(folder) if not layout.is_of_masks(x))]:
+        deeper = (
+            [] if inner == folder else [x for x in list_folders(inner) if not layout.is_of_masks(x)]
+        )
         unused = [x for place in (inner, *deeper) for x in layout.list_files(place, media)]
         unused = [path for path in unused if path not in files]
         if (
@@ -212,7 +213,7 @@ def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> li
     else:
         # Frames of several videos in one table lie in a folder for each.
         for row in read_images(table):
-            groups.setdefault(clip_name(row.image.parent), []).append(row.image)
+            groups.setdefault(layout.clip_name(row.image.parent), []).append(row.image)
     clips = []
     for name, found in groups.items():
         # A table may name files from the current folder, where other machines do not work.

@@ -6,6 +6,7 @@ Directions are unit vectors (..., 3), places metres.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -212,7 +213,8 @@ def head_shapes(
     reach = heads.awn[which][:, None, None] * (1.0 + 0.18 * noise[:, :, other, 2])
     ways = t * aim[..., None, :] + t**2 * curve[..., None, :]
     awns = tips[..., None, :] + reach[..., None, None] * ways
-    solids = Ellipsoids(*map(np.concatenate, zip(grains, cores, strict=True)))
+    columns: Any = zip(grains, cores, strict=True)
+    solids = Ellipsoids(*map(np.concatenate, columns))
     return solids, awns.reshape(-1, _AWN_POINTS, 3)
 
 

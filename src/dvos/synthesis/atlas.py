@@ -80,13 +80,11 @@ def build_atlas(paths: Sequence[Path]) -> Atlas:
     """
     if len(paths) < CACHED_FROM:
         return _in_memory(paths)
-    stamps: list[object] = [_FORMAT]
-    for path in paths:
-        try:
-            stamps.append([str(real_path(path)), *file_stamp(path)])
-        except OSError as error:
-            raise MediaError.at(path, f"cannot be read ({error.strerror})") from error
-    folder = cache_folder() / f"atlas-{digest(stamps)}"
+    try:
+        stamps = [[str(real_path(path)), *file_stamp(path)] for path in paths]
+    except OSError as error:
+        raise MediaError.at(error.filename, f"cannot be read ({error.strerror})") from error
+    folder = cache_folder() / f"atlas-{digest([_FORMAT, *stamps])}"
     if not folder.is_dir() and not _keep(paths, folder):
         return _in_memory(paths)
     return _load(folder)

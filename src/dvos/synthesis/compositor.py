@@ -82,8 +82,9 @@ class SyntheticClip:
             for n in by_id[present[t][by_id]].tolist():
                 areas = int(self.visible[t, n]), int(self.full[t, n])
                 moves = not near[t, n], not near[t + 2, n]
-                box = self.box[t, n].tolist()
-                rows.append(InstanceRow(t, int(self.identity[n]), *box, *areas, *moves))
+                y0, y1, x0, x1 = self.box[t, n].tolist()
+                number = int(self.identity[n])
+                rows.append(InstanceRow(t, number, y0, y1, x0, x1, *areas, *moves))
         return rows
 
 
@@ -276,8 +277,7 @@ class _Canvas:
             deviation = np.rint(1024 * sigma).astype(np.int32)
             key = np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64)
             finish_frame(
-                *(words, self.corner, gains, lit is not None),
-                *(_NORMAL, deviation, key, noisy, image),
+                words, self.corner, gains, lit is not None, _NORMAL, deviation, key, noisy, image
             )
         if lens.quality:
             data = simplejpeg.encode_jpeg(image, lens.quality, "RGB", "420", fastdct=False)

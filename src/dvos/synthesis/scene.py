@@ -217,7 +217,7 @@ class Poses(NamedTuple):
 def texture_levels(scene: Scene) -> Ints:
     """Level (N,) of the atlas that each sprite is drawn from."""
     scale = np.maximum(scene.sprites.scale.max(1), 1e-6)
-    return np.clip(np.ceil(np.log2(HALVED_BELOW / scale)), 0, LEVELS - 1).astype(np.int64)
+    return np.asarray(np.clip(np.ceil(np.log2(HALVED_BELOW / scale)), 0, LEVELS - 1), np.int64)
 
 
 def shadow_pad(scene: Scene) -> int:

@@ -9,20 +9,10 @@ from dvos.compiling import inlined, jit
 from dvos.synthesis import Bytes, Floats, Ids, Ints, Ints32, Words
 from dvos.synthesis.kernels.packed import LANES, ONE, exposure, mix, pack
 
-_1 = np.uint64(1)
-_30 = np.uint64(30)
-_27 = np.uint64(27)
-_31 = np.uint64(31)
-_STRIDE = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_1, _12, _24, _27, _30, _31, _BELOW = map(np.uint64, (1, 12, 24, 27, 30, 31, 4095))
+_STRIDE, _MIX1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
-_12 = np.uint64(12)
-_24 = np.uint64(24)
-_BELOW = np.uint64(4095)
-_LEAST = np.int64(0)
-_MOST = np.int64(255)
-_HALF = np.int64(65536)
-_UNIT = np.int64(131072)
+_LEAST, _MOST, _HALF, _UNIT = map(np.int64, (0, 255, 65536, 131072))
 
 
 @inlined

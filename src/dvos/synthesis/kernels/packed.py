@@ -26,10 +26,7 @@ ONE = float(1 << 20)
 LANES = np.uint64(0x00FF00FF00FF00FF)
 _HALVES = np.uint64(0x0080008000800080)
 _WORD = np.uint64(0xFFFFFFFF)
-_7 = np.uint64(7)
-_8 = np.uint64(8)
-_24 = np.uint64(24)
-_256 = np.uint64(256)
+_7, _8, _24, _256 = map(np.uint64, (7, 8, 24, 256))
 
 
 @inlined

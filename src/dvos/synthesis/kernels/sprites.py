@@ -25,12 +25,8 @@ from dvos.synthesis.kernels.packed import (
 )
 from dvos.synthesis.scene import Poses
 
-_0 = np.uint64(0)
-_1 = np.uint64(1)
-_8 = np.uint64(8)
+_0, _1, _8, _48, _127 = map(np.uint64, (0, 1, 8, 48, 127))
 _HALVES = np.uint64(0x0080008000800080)
-_48 = np.uint64(48)
-_127 = np.uint64(127)
 
 
 @jit
