@@ -359,11 +359,12 @@ def test_is_binary():
     assert not is_binary(np.array([[1, 2]], np.uint8))
 
 
-def test_components_touch_at_their_corners():
+def test_label_components_by_connectivity():
     mask = np.array([[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1]], dtype=bool)
-    labels = label_components(mask.astype(np.uint8) * 255)
+    assert label_components(mask).max() == 2
+    labels = label_components(mask.astype(np.uint8) * 255, connectivity=4)
     assert labels.dtype == np.uint16
-    assert labels.max() == 2
+    assert labels.max() == 3
     np.testing.assert_array_equal(labels > 0, mask)
 
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -163,14 +163,16 @@ def mask_ids(mask: NDArray[Any], *, where: Path | str = "mask") -> NDArray[np.ui
     return ids
 
 
-def label_components(mask: NDArray[Any]) -> NDArray[np.uint16] | NDArray[np.int32]:
+def label_components(
+    mask: NDArray[Any], connectivity: Literal[4, 8] = 8
+) -> NDArray[np.uint16] | NDArray[np.int32]:
     """Number the connected components of what is not 0 in a mask (H, W) from 1.
 
-    Diagonal neighbours touch. In the order of OpenCV's labelling, uint16, or int32 of more than
-    65535 components.
+    Diagonal neighbours touch with a ``connectivity`` of 8, and do not with 4. In the order of
+    OpenCV's labelling, uint16, or int32 of more than 65535 components.
     """
     binary = np.ascontiguousarray(mask != 0).view(np.uint8)
-    count, labels = cv2.connectedComponents(binary, connectivity=8, ltype=cv2.CV_32S)
+    count, labels = cv2.connectedComponents(binary, connectivity=connectivity, ltype=cv2.CV_32S)
     return labels.astype(np.uint16) if count - 1 <= LARGEST_16 else np.asarray(labels, np.int32)
 
 
