@@ -148,7 +148,5 @@ def _check_place(manifest: Path, work: Sequence[Work[Any]]) -> None:
         return
     records = b"".join(path.read_bytes() for path in manifest.parent.glob(".*.ledger.jsonl"))
     first = [min(one.present(), default=None) for one in work]
-    refuse_foreign(
-        (x for x in first if x and json.dumps(x.name).encode()[1:-1] not in records),
-        "dvos extract",
-    )
+    foreign = (x for x in first if x and json.dumps(x.name).encode()[1:-1] not in records)
+    refuse_foreign(foreign, "dvos extract")

@@ -190,10 +190,10 @@ def _task(settings: FramesSettings, row: VideoRow, threads: int) -> Task[FrameJo
 def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:
     transform = job.settings.transform
     if not fits(transform, size):
-        raise MediaError.at(
-            job.row.video,
-            f"its frames are {size[1]} x {size[0]} pixels, smaller than the crop",
-            f"at least {transform.width} x {transform.height}",
-            "set a larger min_side, a smaller crop, or transform.name: smallest_side_center_crop",
+        found = f"its frames are {size[1]} x {size[0]} pixels, smaller than the crop"
+        expected = f"at least {transform.width} x {transform.height}"
+        remedy = (
+            "set a larger min_side, a smaller crop, or transform.name: smallest_side_center_crop"
         )
+        raise MediaError.at(job.row.video, found, expected, remedy)
     return draw_transform(transform, size, named_rng(job.settings.seed, stem_of(job.row.video)))

@@ -33,9 +33,8 @@ Window = tuple[int, int, int, int]
 
 _MAGIC = b"\x89DVCLIP\n"
 _VERSION = 1
-# Magic, version, tile side, frames, height, width, file size, place of the
-# table, place and size of the metadata, CRC-32 of table and metadata; then
-# the CRC-32 of all that.
+# Magic, version, tile side, frames, height, width, file size, place of the table, place and size of
+# the metadata, CRC-32 of table and metadata; then the CRC-32 of all that.
 _HEADER = struct.Struct("<8sHHIIIQQQIII")
 _HEADER_BYTES = _HEADER.size + 4
 _RECORD = np.dtype([("offset", "<u8"), ("bytes", "<u4"), ("crc", "<u4")])

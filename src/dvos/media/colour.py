@@ -36,9 +36,8 @@ def hue_swap(
 ) -> NDArray[np.uint8]:
     """Turn the colours of one hue range into those of another, as green into yellow.
 
-    Pixels of uint8 RGB (H, W, 3) with a hue in ``source`` are shifted by (middle of ``destin`` -
-    middle of ``source``) round the hue circle; ``lo > hi`` wraps over 179 to 0. Which they are is
-    decided on OpenCV's hue, so that ranges picked in other tools hold.
+    Pixels of uint8 RGB (H, W, 3) with a hue of OpenCV in ``source`` are shifted by (middle of
+    ``destin`` - middle of ``source``) round the hue circle; ``lo > hi`` wraps over 179 to 0.
     """
     swapped = image.copy()
     chosen = in_hue_range(rgb_to_hsv(image)[..., 0], source)

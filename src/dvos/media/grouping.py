@@ -41,8 +41,7 @@ class ObjectMaps:
     def of(cls, told: Singles) -> ObjectMaps:
         """Of the output ``objects`` of a network for one frame, float32 (3 or 5, h, w).
 
-        That is offset (x, y), the logit of a centre, motion (x, y) if it is told, lengths in
-        pixels that the network saw, of which two are a position.
+        That is offset (x, y), logit of a centre, motion (x, y) if told, in pixels, two a position.
         """
         lengths = told / np.float32(_STRIDE)
         motion = lengths[3:5] if len(told) > 3 else None

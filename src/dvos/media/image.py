@@ -26,7 +26,7 @@ from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
 from dvos.media.limits import check_room
 from dvos.media.png import SIGNATURE, animation, check_png, png_header
-from dvos.media.tiff import read_tiff, tiff_size, turned
+from dvos.media.tiff import by_rows, read_tiff, tiff_size, turned
 
 Array = NDArray[Any]
 
@@ -46,7 +46,6 @@ _BEGINNINGS = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
 }
 _GUARD = Lock()
-_ROWS = 64
 #: A camera's stray bytes between segments harm no pixel; all else libjpeg complains of does.
 _HARMLESS_JPEG = "extraneous bytes before marker"
 
@@ -86,18 +85,12 @@ def to_uint8(array: NDArray[Any], intensity: str = "full") -> NDArray[np.uint8]:
     """
     if array.dtype == np.uint8:
         return array
-    result = np.empty(array.shape, np.uint8)
-    # Some rows at a time: what stands between the types is many times as large.
-    for place in range(0, len(array), _ROWS):
-        rows = array[place : place + _ROWS]
-        if intensity == "full":
-            # 257 * 255 = 65535: the one factor that maps full scale to full scale.
-            result[place : place + _ROWS] = (rows.astype(np.uint32) + 128) // 257
-        elif array.dtype == np.uint16:
-            result[place : place + _ROWS] = _table(intensity)[rows]
-        else:
-            result[place : place + _ROWS] = _spread(rows, intensity)
-    return result
+    if intensity == "full":
+        # 257 * 255 = 65535: the one factor that maps full scale to full scale.
+        return by_rows(lambda rows: ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8), array)
+    if array.dtype == np.uint16:
+        return by_rows(lambda rows: _table(intensity)[rows], array)
+    return by_rows(lambda rows: _spread(rows, intensity), array)
 
 
 @lru_cache(maxsize=8)

@@ -67,9 +67,8 @@ def id_colours() -> Image:
     """
     ids = np.arange(65536)
     hue = np.floor((ids * _GOLDEN) % 1.0 * 180)
-    saturation = np.array([120, 235, 180])[ids % 3]
-    value = np.array([220, 255, 165])[ids % 3]
-    hsv = np.stack([hue, saturation, value], axis=-1).astype(np.uint8)
+    strength = np.array([[120, 220], [235, 255], [180, 165]])[ids % 3]  # saturation and value
+    hsv = np.column_stack([hue, strength]).astype(np.uint8)
     colours: Image = hsv_to_rgb(hsv[None])[0]
     colours[0] = 0
     colours.flags.writeable = False
@@ -108,7 +107,7 @@ def contact_sheet(
         top, left = gap + k // columns * step_y, gap + k % columns * (width + gap)
         _place(sheet[top : top + height, left : left + width], image)
         if labels is not None:
-            strip = sheet[top + height : top + height + _LABEL_HEIGHT, left : left + width]
+            strip = sheet[top + height :, left : left + width][:_LABEL_HEIGHT]
             # putText wants contiguous memory; the strip is a window into the sheet.
             canvas = np.ascontiguousarray(strip)
             cv2.putText(canvas, labels[k], (2, 16), font, 0.45, ink, 1, cv2.LINE_AA)

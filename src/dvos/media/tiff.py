@@ -171,7 +171,7 @@ def _image(page: Any, array: Array, alpha: tuple[int, int] | None, path: Path) -
     if kind == _PALETTE:
         table = page.colormap if page.colormap.max() < 256 else page.colormap >> 8
         palette = table.T.astype(np.uint8)
-        colours = _by_rows(lambda rows: palette[rows[..., 0]], colours)
+        colours = by_rows(lambda rows: palette[rows[..., 0]], colours)
     else:
         colours = _full_scale(colours, bits)
     if kind == _WHITE_IS_ZERO and colours.dtype.kind == "u":
@@ -187,7 +187,7 @@ def _image(page: Any, array: Array, alpha: tuple[int, int] | None, path: Path) -
         return colours
     transparency = _full_scale(array[..., alpha[0], None], bits).astype(colours.dtype)
     if alpha[1] == _ASSOCIATED:
-        colours = _by_rows(_undone, colours, transparency)
+        colours = by_rows(_undone, colours, transparency)
     colours = np.broadcast_to(colours, (*colours.shape[:2], 3))
     return np.concatenate([colours, transparency], axis=2)
 
@@ -199,7 +199,7 @@ def _undone(colours: Array, alpha: Array) -> Array:
     return np.where(alpha > 0, whole, colours).astype(colours.dtype)
 
 
-def _by_rows(change: Callable[..., Array], *arrays: Array) -> Array:
+def by_rows(change: Callable[..., Array], *arrays: Array) -> Array:
     """What becomes of arrays (H, W, ...), some rows at a time: what stands between is large."""
     first = change(*(array[:1] for array in arrays))
     result = np.empty((len(arrays[0]), *first.shape[1:]), first.dtype)
@@ -223,6 +223,6 @@ def _full_scale(array: Array, bits: int) -> Array:
     top = 2**bits - 1
     kind = np.uint8 if bits < 8 else np.uint16
     full = 2 * np.iinfo(kind).max
-    return _by_rows(
+    return by_rows(
         lambda rows: ((rows.astype(np.uint64) * full + top) // (2 * top)).astype(kind), array
     )

@@ -137,11 +137,7 @@ def find_centres(  # noqa: C901 - one pass over a map, one over its maxima, one 
 
 @jit
 def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numbers:
-    """For each place the number, from 1, of the nearest centre within whose reach it lies, or 0.
-
-    As centres keep apart by a part of their reach, the work is one of places, however many
-    centres there are.
-    """
+    """For each place the number, from 1, of the nearest centre within whose reach it lies, or 0."""
     nearest = np.zeros((height, width), np.int32)
     distance = np.empty((height, width), np.float32)
     for n in range(len(centres)):
@@ -160,12 +156,7 @@ def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numb
 
 @jit
 def assign(
-    weight: Singles,
-    columns: Singles,
-    rows: Singles,
-    nearest: Numbers,
-    motion: Singles,
-    count: int,
+    weight: Singles, columns: Singles, rows: Singles, nearest: Numbers, motion: Singles, count: int
 ) -> tuple[Numbers, NDArray[np.float64], Singles]:
     """The number of the centre that each place points to, from 1; 0 off the mask and beside all.
 

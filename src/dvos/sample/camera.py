@@ -91,19 +91,12 @@ class CameraPath:
             math.sin(4.1 * time_s + p[2]) + 0.5 * math.sin(13.1 * time_s + p[3]),
             math.sin(3.2 * time_s + p[4]) + 0.4 * math.sin(9.1 * time_s + p[5]),
         ]
-        origin = np.array([
-            self.drift[0] * time_s + 0.3 * self.shake * tremble[0],
-            self.drift[1] * time_s + 0.3 * self.shake * tremble[1],
-            self.height_m + 1.2 * self.shake * tremble[2],
-        ])  # fmt: skip
-        return camera_view(
-            origin,
-            size,
-            pitch=self.pitch + self.shake * tremble[1],
-            yaw=self.yaw + self.shake * tremble[0],
-            roll=0.6 * self.shake * tremble[2],
-            fov=self.field_of_view,
-        )
+        across = self.drift[0] * time_s + 0.3 * self.shake * tremble[0]
+        along = self.drift[1] * time_s + 0.3 * self.shake * tremble[1]
+        origin = np.array([across, along, self.height_m + 1.2 * self.shake * tremble[2]])
+        pitch, yaw = self.pitch + self.shake * tremble[1], self.yaw + self.shake * tremble[0]
+        roll = 0.6 * self.shake * tremble[2]
+        return camera_view(origin, size, pitch=pitch, yaw=yaw, roll=roll, fov=self.field_of_view)
 
 
 def camera_view(

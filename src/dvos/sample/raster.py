@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from dvos.compiling import jit_like_numpy
 from dvos.sample import Doubles, Floats
 
-#: Columns of a ribbon's ``style`` row: colour at the base (3) and at the
-#: withered end (3), where along the ribbon withering begins (0..1), offset into
-#: the noise, roundness (1 a stalk, 0.4 a blade with a keel), strength of midrib
-#: and veins, share of light let through, gloss.
+#: Columns of a ribbon's ``style`` row: colour at the base (3) and at the withered end (3), where
+#: along the ribbon withering begins (0..1), offset into the noise, roundness (1 a stalk, 0.4 a
+#: blade with a keel), strength of midrib and veins, share of light let through, gloss.
 STYLE_COLUMNS = 12
 
 

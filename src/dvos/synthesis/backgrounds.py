@@ -1,10 +1,9 @@
 """Backgrounds: what there is of them, and how they lie in a clip.
 
-Where all the frames fit the bound on what is kept decoded, each clip starts anywhere. Where
-they do not, clips share starts: as many runs of frames as fit are in use at a
-time, and each block of ``reuse`` clips per run has its own. Which runs those
-are follows from the clip's index alone, so a clip stays the same in every
-process, and a process that makes clips in order decodes each run once.
+Where all the frames fit the bound on what is kept decoded, each clip starts anywhere. Where they do
+not, clips share starts: as many runs of frames as fit are in use at a time, and each block of
+``reuse`` clips per run has its own. Which runs those are follows from the clip's index alone, so a
+clip stays the same in every process, and a process that makes clips in order decodes each run once.
 """
 
 from __future__ import annotations

@@ -79,9 +79,7 @@ class Recipe:
     """Everything that decides what clip k of a seed looks like."""
 
     scene: str  # The scene's settings as JSON
-    backgrounds: tuple[str, ...]  # Absolute paths of the tables
-    cutouts: tuple[str, ...]
-    distractors: tuple[str, ...]
+    tables: tuple[tuple[str, ...], ...]  # Absolute paths: of backgrounds, cutouts, distractors
     seed: int  # Of all clips
     inputs: str  # digest of the names, sizes and times of change of all that the tables list
     engine: str  # Digest of this room's code, as other code may draw other clips
@@ -91,9 +89,9 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """Digest of all but the places of the tables."""
-        told = ("backgrounds", "cutouts", "distractors", "void")
+        told = ("tables", "void")
         facts = {name: value for name, value in asdict(self).items() if name not in told}
-        return digest([facts, len(self.backgrounds)])
+        return digest([facts, len(self.tables[0])])
 
 
 def build_recipe(settings: SynthesisSettings) -> Recipe:
@@ -112,16 +110,10 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
                     void = declared_void(row.mask.parent, settings.void) if row.mask else None
                     inputs[-1] += [] if void is None else [["void", *void]]
                     images += [row.image] if kind == 0 else []
-    # Absolute, as workers on other machines start in other folders.
-    backgrounds, cutouts, distractors = (
-        tuple(os.path.abspath(table) for table in tables)  # noqa: PTH100 (symlinks stay)
-        for tables in kinds
-    )
     return Recipe(
         scene=settings.scene.model_dump_json(),
-        backgrounds=backgrounds,
-        cutouts=cutouts,
-        distractors=distractors,
+        # Absolute, as workers on other machines start in other folders; links stay.
+        tables=tuple(tuple(os.path.abspath(one) for one in tables) for tables in kinds),  # noqa: PTH100
         seed=settings.seed,
         inputs=digest(inputs),
         engine=_engine(),
@@ -136,12 +128,10 @@ def build_generator(recipe: Recipe) -> ClipGenerator:
     As :func:`build_clip_generator`; a RunError if the recipe is of other code than this process's.
     """
     if recipe.engine != _engine():
-        raise RunError.at(
-            platform.node(),
-            "a worker runs another release of dvos than the one that gave it work",
-            "the same release everywhere, as another may draw other clips",
-            "install the same release on all machines and start the workers anew",
-        )
+        found = "a worker runs another release of dvos than the one that gave it work"
+        expected = "the same release everywhere, as another may draw other clips"
+        remedy = "install the same release on all machines and start the workers anew"
+        raise RunError.at(platform.node(), found, expected, remedy)
     # Threads of one cluster worker would otherwise build it several times.
     with _building:
         return _build(recipe)
@@ -161,11 +151,12 @@ def _engine() -> str:
 
 @lru_cache(maxsize=1)
 def _build(recipe: Recipe) -> ClipGenerator:
+    backgrounds, cutouts, distractors = (list(map(Path, tables)) for tables in recipe.tables)
     return build_clip_generator(
         SceneSettings.model_validate_json(recipe.scene),
-        backgrounds=[Path(table) for table in recipe.backgrounds],
-        cutouts=[Path(table) for table in recipe.cutouts],
-        distractors=[Path(table) for table in recipe.distractors],
+        backgrounds=backgrounds,
+        cutouts=cutouts,
+        distractors=distractors,
         seed=recipe.seed,
         intensity=recipe.intensity,
         void=recipe.void,

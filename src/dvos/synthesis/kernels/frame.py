@@ -49,10 +49,8 @@ def draw_background(
     for y in range(height):
         at_r = int(np.floor((matrix[0, 0] * (y + top) + matrix[0, 2]) * ONE))
         at_c = int(np.floor((matrix[1, 0] * (y + top) + matrix[1, 2]) * ONE))
-        first_r = at_r + left * step_r
-        last_r = at_r + (left + width - 1) * step_r
-        first_c = at_c + left * step_c
-        last_c = at_c + (left + width - 1) * step_c
+        first_r, last_r = at_r + left * step_r, at_r + (left + width - 1) * step_r
+        first_c, last_c = at_c + left * step_c, at_c + (left + width - 1) * step_c
         inside = (
             (min(first_r, last_r) >> 20) >= reach
             and (min(first_c, last_c) >> 20) >= reach
@@ -134,9 +132,8 @@ def finish_frame(
 ) -> None:
     """Multiply by the light, add noise, write RGB bytes.
 
-    The noise of a pixel is a function of ``key`` and the pixel's place in the
-    frame (splitmix64; Steele, Lea and Flood 2014), so that a window holds the
-    noise of the whole frame.
+    The noise of a pixel is a function of ``key`` and the pixel's place in the frame (splitmix64;
+    Steele, Lea and Flood 2014), so that a window holds the noise of the whole frame.
     """
     (height, width), (top, left) = canvas.shape, corner
     r_slope = g_slope = b_slope = np.int64(0)
@@ -180,9 +177,7 @@ def finish_frame(
                     r = _noisy(r, normal[z & _BELOW], spread_of[r])
                     g = _noisy(g, normal[(z >> _12) & _BELOW], spread_of[g])
                     b = _noisy(b, normal[(z >> _24) & _BELOW], spread_of[b])
-                image[y, x, 0] = r
-                image[y, x, 1] = g
-                image[y, x, 2] = b
+                image[y, x, 0], image[y, x, 1], image[y, x, 2] = r, g, b
             start = stop
 
 
@@ -209,9 +204,7 @@ def measure_owners(
             if number < 0:
                 continue
             if area[number] == 0:
-                box[number, 0] = y
-                box[number, 2] = start
-                box[number, 3] = x
+                box[number, 0], box[number, 2], box[number, 3] = y, start, x
             area[number] += x - start
             box[number, 1] = y + 1
             box[number, 2] = min(box[number, 2], start)

@@ -1,10 +1,9 @@
 """Packed RGBA in fixed point: how it is computed with, and how cutouts are baked into it.
 
-A pixel or texel is a ``uint32``: R, G, B and A (premultiplied; unused on the
-canvas), in memory order on a little-endian machine. To compute with it, it is
-spread over a ``uint64`` with 16 bits for each channel, in the order R, B, G, A
-that takes the fewest steps. One multiplication by a weight of at most 256 then
-weighs all four channels (255 * 256 fits a lane), and four of them make a
+A pixel or texel is a ``uint32``: R, G, B and A (premultiplied; unused on the canvas), in memory
+order on a little-endian machine. To compute with it, it is spread over a ``uint64`` with 16 bits
+for each channel, in the order R, B, G, A that takes the fewest steps. One multiplication by a
+weight of at most 256 then weighs all four channels (255 * 256 fits a lane), and four of them make a
 bilinear sample. Coordinates in a texture have 20 fraction bits.
 
 Numba keeps compiled kernels by the date of their own file: after a change

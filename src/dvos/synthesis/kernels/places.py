@@ -21,14 +21,10 @@ def footprints(
     first: Ints,  # Per sprite (N,): where its list starts in ``cells``
     cells: NDArray[np.int16],  # Receives (row, column) pairs
 ) -> Ints:
-    """List the cells that each sprite covers, relative to its centre's cell.
-
-    Returns:
-        Number of cells of each sprite (N,), at least 1.
-    """
+    """List the cells each sprite covers, from its centre's; their numbers (N,), at least 1."""
     counts = np.empty(source.shape[0], np.int64)
     for n in range(source.shape[0]):
-        base, height, width = source[n, 0], source[n, 1], source[n, 2]
+        base, height, width = source[n]
         count = 0
         for r in range(-radius[n], radius[n] + 1):
             for c in range(-radius[n], radius[n] + 1):
@@ -41,8 +37,7 @@ def footprints(
                     cells[first[n] + count, 1] = c
                     count += 1
         if count == 0:
-            cells[first[n], 0] = 0
-            cells[first[n], 1] = 0
+            cells[first[n]] = 0
             count = 1
         counts[n] = count
     return counts
@@ -76,18 +71,13 @@ def place(
     radius: Floats,  # Per sprite (N,): how near, px
     overlap: float,  # A place is taken at once when less than this is covered
 ) -> Floats:
-    """Place sprites one after another, each at the best of its tries.
-
-    Returns:
-        Centres (N, 2), y and x.
-    """
+    """Place sprites one after another, each at the best of its tries: centres (N, 2), y and x."""
     places = np.empty((first.shape[0], 2))
     for n in range(first.shape[0]):
         mine = cells[first[n] : first[n] + counts[n]]
         best = 2.0
-        beside = -1
-        if n > 0 and draws[n, 0, 2] < clump:
-            beside = int(draws[n, 0, 2] / clump * n)
+        clumps = n > 0 and draws[n, 0, 2] < clump
+        beside = int(draws[n, 0, 2] / clump * n) if clumps else -1
         for k in range(draws.shape[1]):
             y = area[n, 0] + (area[n, 1] - area[n, 0]) * draws[n, k, 0]
             x = area[n, 2] + (area[n, 3] - area[n, 2]) * draws[n, k, 1]
@@ -101,8 +91,7 @@ def place(
             share = stamp(covered, mine, row, column, False)
             if share < best:
                 best = share
-                places[n, 0] = y
-                places[n, 1] = x
+                places[n, 0], places[n, 1] = y, x
             if best < overlap:
                 break
         if marks[n]:

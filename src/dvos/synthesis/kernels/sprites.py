@@ -41,8 +41,7 @@ def _draw_shadow(
 ) -> None:
     """Darken the canvas under one sprite.
 
-    A shadow is smooth: it is looked up every 8 px of the frame, and runs
-    straight between them.
+    A shadow is smooth: it is looked up every 8 px of the frame, and runs straight between them.
     """
     top, left = window
     base, height, width = cells
