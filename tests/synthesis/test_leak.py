@@ -9,6 +9,7 @@ import pytest
 from tiny_material import ALL_OFF, ALL_ON, write_table
 
 from dvos.media.image import write_image
+from dvos.synthesis.compositor import render
 
 SIZE = (112, 128)
 MIXED = {"per": "frame", "foreground": [0, 0], "sources": [0, 0]}
@@ -24,9 +25,10 @@ def test_roles_swapped_in_a_scene_leave_every_byte(generator_of, index):
         sprites=replace(scene.sprites, is_object=roles),
         instance=np.where(roles, np.cumsum(roles), 0).astype(np.uint16),
     )
-    times = np.arange(4)
-    here = generator.render_scene(scene, window=(0, 0, *SIZE), times=times)
-    there = generator.render_scene(swapped, window=(0, 0, *SIZE), times=times)
+    here, there = (
+        render(drawn, generator.atlas, generator.store, np.arange(4), (0, 0, *SIZE))
+        for drawn in (scene, swapped)
+    )
     assert np.array_equal(here.frames, there.frames)
     assert not (here.masks & there.masks).any()
     assert here.masks.any()
@@ -78,7 +80,8 @@ def _samples(generator, clips: int) -> tuple[np.ndarray, np.ndarray]:
         scene = generator.scene(k, frames=2, size=(160, 160))
         # Every sprite gets an id of its own, to find its pixels.
         marked = replace(scene, instance=np.arange(1, len(scene.sprites) + 1, dtype=np.uint16))
-        clip = generator.render_scene(marked, window=(0, 0, 160, 160), times=np.array([1]))
+        window = (0, 0, 160, 160)
+        clip = render(marked, generator.atlas, generator.store, np.array([1]), window)
         for n in range(len(scene.sprites)):
             y0, y1, x0, x1 = clip.box[0, n]
             inside = min(y0, x0) >= 4 and max(y1, x1) <= 156
@@ -135,12 +138,12 @@ def test_the_classifier_would_see_a_fringe(generator_of, material):
     )
 
     class Leaky:
+        atlas, store = generator.atlas, generator.store
+
         def scene(self, *args, **options):
             scene = generator.scene(*args, **options)
             feather = np.where(scene.sprites.is_object, 4.0, scene.sprites.feather)
             return replace(scene, sprites=replace(scene.sprites, feather=feather))
-
-        render_scene = staticmethod(generator.render_scene)
 
     features, roles = _samples(Leaky(), 30)
     chosen = _balanced(roles, np.random.default_rng(0))
