@@ -9,8 +9,7 @@ meaning, and ``api.pyi`` tells the same to editors and type checkers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -27,60 +26,21 @@ from dvos.runner.display import waiting
 if TYPE_CHECKING:
     from dvos.prediction.predictor import FirstMask, Predictor
 
-__all__ = ["FUNCTIONS", "load_predictor", "run", "stub_text"]
+__all__ = ["load_predictor", "run", "stub_text"]
 
 
-@dataclass(frozen=True)
-class _Function:
-    """Where in this package a command's work is done, and what comes of it."""
-
-    target: str  # Module and name.
-    result: str  # A class of that module, or of another one.
-    # Says of settings which network the work is handed beside them, or how it is loaded.
-    network: Callable[[Any], Any] | None = None
-    # As of :func:`~dvos.config.load.load_settings`.
-    checks: Mapping[str, Callable[[Any], object]] | None = None
-    # Is handed the settings before any of it is imported, to start what takes time.
-    ahead: str | None = None
-
-    @property
-    def outcome(self) -> str:
-        """Module and name of what comes of it, in full."""
-        inside = f"dvos.{self.target.split(':')[0]}:{self.result}"
-        return self.result if ":" in self.result else inside
-
-
-#: Of each command, what does its work and what comes of it.
-FUNCTIONS = {
-    "extract frames": _Function("extraction.frames:extract_frames", "pathlib:Path"),
-    "extract objects": _Function("extraction.objects:extract_objects", "ObjectsResult"),
-    "synthesize": _Function("synthesis.write:synthesize", "SynthesisResult"),
-    "train": _Function(
-        "training.run:train",
-        "dvos.training.records:TrainResult",
-        lambda settings: training_spec(settings.network),
-        {"network.name": check_name},
-        "dvos.training.workers:start_ahead",
-    ),
-    "evaluate": _Function(
-        "prediction.predict:evaluate", "EvaluationResult", lambda _: predictor_for
-    ),
-    "predict": _Function("prediction.predict:predict", "PredictResult", lambda _: predictor_for),
-    "pseudo-label": _Function("selftraining.label:pseudo_label", "PseudoLabelResult"),
-    "rounds": _Function("selftraining.rounds:rounds", "RoundsResult"),
-    "score": _Function("scoring.score:score_command", "ScoreResult"),
-    "report": _Function("reporting.html:write_report", "pathlib:Path"),
-    "import": _Function("formats.importing:import_labels", "ImportResult"),
-    "export": _Function("formats.importing:export", "ExportResult"),
-    "convert": _Function(
-        "prediction.convert:convert", "ConvertResult", lambda settings: spec_of(settings.checkpoint)
-    ),
-    "label": _Function("labelling.command:label", "pathlib:Path"),
-    "suggest": _Function("labelling.suggest:suggest", "SuggestResult"),
-    "fit": _Function("workflow.fit:fit", "FitResult"),
-    "demo": _Function("workflow.demo:demo", "DemoResult"),
+#: By command: what of its network the work is handed beside the settings.
+_NETWORKS: dict[str, Callable[[Any], Any]] = {
+    "train": lambda settings: training_spec(settings.network),
+    "evaluate": lambda _: predictor_for,
+    "predict": lambda _: predictor_for,
+    "convert": lambda settings: spec_of(settings.checkpoint),
 }
-_COMMANDS = {function_name(command): command for command in FUNCTIONS}
+#: As of :func:`~dvos.config.load.load_settings`.
+_CHECKS = {"train": {"network.name": check_name}}
+#: What is handed the settings before the work is imported, to start what takes time.
+_AHEAD = {"train": "dvos.training.workers:start_ahead"}
+_COMMANDS = {function_name(command): command for command in COMMANDS}
 
 
 def load_predictor(
@@ -134,26 +94,19 @@ def load_predictor(
 
 def stub_text() -> str:
     """What ``api.pyi`` must hold, so that editors see what :mod:`dvos.api` takes."""
-    return stub(
-        {
-            name: (settings_model(command), COMMANDS[command], FUNCTIONS[command].outcome)
-            for name, command in _COMMANDS.items()
-        },
-        PredictorOptions,
-        load_predictor.__doc__ or "",
-    )
+    functions = {name: (settings_model(c), COMMANDS[c]) for name, c in _COMMANDS.items()}
+    return stub(functions, PredictorOptions, load_predictor.__doc__ or "")
 
 
 def run(command: str, options: dict[str, Any], first: Any = None) -> Any:
     """Do a command with settings by name; what is wrong is worded for a command line."""
-    function = FUNCTIONS[command]
     settings = _settings(command, first, options)
-    if function.ahead is not None:
-        resolve_name(function.ahead)(settings)
+    if command in _AHEAD:
+        resolve_name(_AHEAD[command])(settings)
     with waiting("loads the program"):
-        handed = () if function.network is None else (function.network(settings),)
-        target = resolve_name(f"dvos.{function.target}")
-    return target(settings, *handed)
+        handed = [_NETWORKS[command](settings)] if command in _NETWORKS else []
+        work = resolve_name(f"dvos.{COMMANDS[command].work[0]}")
+    return work(settings, *handed)
 
 
 #: An option as messages name it: of a command line, and in Python.
@@ -225,5 +178,5 @@ def _settings(command: str, first: Any, options: dict[str, Any]) -> Settings:
         config=None if config is None else Path(config),
         overrides=overrides,
         options={short.get(name, name): value for name, value in named},
-        checks=FUNCTIONS[command].checks,
+        checks=_CHECKS.get(command),
     )

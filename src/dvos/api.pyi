@@ -205,8 +205,7 @@ def synthesize(
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
         scene: what the clips show
-        backgrounds: CSVs with Image: bare frames, or Image,Mask: stills; one background each
-            (required)
+        backgrounds: CSVs with Image or Image,Mask; a background each (required)
         cutouts: CSVs with Image: cut-out objects (required)
         distractors: CSVs with Image: look-alikes; may be none (default: [])
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
@@ -289,19 +288,19 @@ def train(
         data: training and validation clips
         epochs: epochs; validation follows each (default: 15)
         clips_per_epoch: clips of an epoch, rounded up to whole batches (default: 512)
-        minutes: time for all; clips_per_epoch and epochs are chosen to end in it (default: none)
+        minutes: time for all; clips_per_epoch and epochs end in it (default: none)
         batch: clips of one step, over all devices together (default: 8)
         accumulate: parts that each batch is run in, one after another (default: 1)
         optimiser: AdamW
         schedule: learning rate over time
         losses: of dvos and paper; xmem has its own loss
         xmem: xmem: how it is trained, as published or others
-        ema_decay: decay of the average of weights that is kept as best; 0: the last (default: 0.99)
+        ema_decay: decay of the average kept as best; 0: the last (default: 0.99)
         start_share: share of network.weights in the best; 3 / (3 + stills) did well (default: 0.0)
         patience: stop after these epochs without a better Dice; 0 for never (default: 0)
         pictures: validation clips drawn into predictions/ (default: 4)
         keep_epochs: keep weights of every so many epochs in weights/; 0: only best (default: 0)
-        trackers: experiment trackers told of each epoch (default: [])
+        trackers: experiment trackers (default: [])
         seed: of weights, clips and all draws (default: 123)
         device: where to train (default: auto)
         devices: devices, or processes of a CPU; 0: one, or up to four processes (default: 0)
@@ -314,8 +313,7 @@ def train(
         save_steps: write last.ckpt every so many steps too; 0: after epochs only (default: 0)
         resume: go on with an unfinished run of these settings; false: start over (default: True)
         stills: folders with images/ and masks/ or head_mask/, same stems (default: [])
-        clips: folders with frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or just the two
-            (default: [])
+        clips: frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks (default: [])
         validation: folders with images/ and masks/ or head_mask/, same stems (default: [])
         crop: side of the training clips, pixels (default: 160)
         weights: best.safetensors, wheat, or a published .tar or .pth (default: none)
@@ -394,7 +392,7 @@ def evaluate(
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
-        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)
@@ -408,7 +406,7 @@ def evaluate(
         checkpoint: best.safetensors of a run, or wheat, the starter weights (required)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables, if known (default: none)
+        frame_rate: rate of folders and tables, if known (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
@@ -514,7 +512,7 @@ def predict(
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
-        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)
@@ -528,7 +526,7 @@ def predict(
         checkpoint: best.safetensors of a run, or wheat, the starter weights (default: wheat)
         stills: the images are photos, each predicted as a simulated pan (default: False)
         pan_step: pixels a simulated pan moves per frame, of stills (default: 4)
-        frame_rate: frames a second of folders and tables, if known (default: none)
+        frame_rate: rate of folders and tables, if known (default: none)
         probabilities: also write <clip>/probabilities/<frame>.png, 16 bit (default: False)
         overlay: also write <clip>.mp4 (of a still overlays/<name>.jpg) (default: False)
         run_lengths: also write <clip>.json, the masks as COCO run lengths (default: False)
@@ -603,8 +601,7 @@ def pseudo_label(
         scales: sizes of a frame that the network sees, of its own (default: [0.5, 0.71, 1.0, 1.41])
         flips: mirror images at each scale: none, left-right (twice the cost), or all four (default:
             horizontal)
-        neighbours: offsets of frames to compare with along the optical flow; [] for none (default:
-            [-1, 1])
+        neighbours: frames to compare with along the flow; [] for none (default: [-1, 1])
         interval: every so many frames one is looked at (default: 1)
         probe: ask a linear classifier of the network's own features, too (default: True)
         probe_frames: frames, spread evenly, that the feature probe is fitted on (default: 64)
@@ -668,8 +665,7 @@ def rounds(
         start_from: weights that each round starts from: the round before's, or those of train
             (default: previous)
         pseudo_share: share of pseudo-labelled clips in training (default: 0.5)
-        tolerance: rounds end when the validation Dice falls by this below the highest so far
-            (default: 0.01)
+        tolerance: they end when validation Dice falls so far below its best (default: 0.01)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -1019,8 +1015,8 @@ def fit(
         classes: of labels of other programs, classes that are taken, a,b; none: the only (default:
             none)
         minutes: time for all of it, validation and report included (default: 20.0)
-        folds: parts in cross-validation; 0: none; null: as time allows (default: none)
-        rounds: rounds of pseudo-labels; null: 1 where unlabelled/ holds something (default: none)
+        folds: parts in cross-validation; 0: none; null: by time (default: none)
+        rounds: rounds of pseudo-labels; null: 1 with unlabelled/ (default: none)
 
     Raises:
         DvosError: with a fault for each thing that is wrong. A keyword whose value is None counts
@@ -1130,7 +1126,7 @@ def load_predictor(
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
         augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
-        augment_scales: size factors that scales averages over (default: [0.75, 1.0, 1.25])
+        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)

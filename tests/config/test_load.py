@@ -18,6 +18,7 @@ from dvos.config.base import (
     plain_values,
     values_affecting,
 )
+from dvos.config.commands import settings_model
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictionSettings
 from dvos.config.show import check_run_settings, settings_yaml
@@ -170,17 +171,35 @@ def test_any_value_survives_the_round_trip(tmp_path: Path, lr: float, name: str)
     assert plain_values(original)["optimiser"]["lr"] == lr
 
 
-class Renamed(Settings):
-    new_name: int = Field(1, description="A number.", json_schema_extra={"was": "inner.old_name"})
-    inner: Optimiser = Field(Optimiser(), description="A section.")
-
-
 def test_an_earlier_name_is_understood_and_told(caplog: pytest.LogCaptureFixture) -> None:
-    found = load_settings(Renamed, overrides=["inner.old_name=5", "inner.lr=0.5"])
-    assert (found.new_name, found.inner.lr) == (5, 0.5)
-    assert "inner.old_name is now called new_name" in caplog.text
-    with pytest.raises(ConfigError, match="--set: new_name: found 'x'"):
-        load_settings(Renamed, overrides=["inner.old_name=x"])
+    asked = {"input": "a.mp4", "checkpoint": "best.safetensors"}
+    found = load_settings(PredictionSettings, options=asked, overrides=["xmem.every=7", "seed=3"])
+    assert (found.xmem.mem_every, found.seed) == (7, 3)
+    assert "xmem.every is now called xmem.mem_every" in caplog.text
+    with pytest.raises(ConfigError, match=r"--set: xmem\.mem_every: found 'x'"):
+        load_settings(PredictionSettings, options=asked, overrides=["xmem.every=x"])
+
+
+@pytest.mark.parametrize(
+    ("command", "place"), [("pseudo-label", ()), ("rounds", ("pseudo_label",))]
+)
+def test_earlier_names_hold_wherever_their_section_stands(
+    command: str, place: tuple[str, ...]
+) -> None:
+    prefix = "".join(f"{part}." for part in place)
+    old = [
+        "opinion=false",
+        "survey_frames=5",
+        "accept.opinion_object=0.7",
+        "accept.decide_rims=false",
+    ]
+    found: Any = load_settings(
+        settings_model(command), overrides=[prefix + one for one in old], partial=True
+    )
+    for part in place:
+        found = getattr(found, part)
+    assert (found.probe, found.probe_frames) == (False, 5)
+    assert (found.filter.probe_object, found.filter.decide_boundary_band) == (0.7, False)
 
 
 class Product(Settings):

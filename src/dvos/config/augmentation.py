@@ -33,10 +33,8 @@ class MotionSettings(PresetSettings):
     zoom: float = setting(0.004, "spread of the change of size per frame", ge=0, le=0.1)
     turn: float = setting(0.3, "spread of the rotation per frame, degrees", ge=0, le=10)
     shake: float = setting(0.3, "spread of each frame's own offset, pixels", ge=0)
-    sway_share: Fraction = setting(
-        0.4, "share of clips that sway, as in the wind", was="data.stills.wind.share"
-    )
-    sway: float = setting(2.5, "largest sway, pixels", was="data.stills.wind.amplitude", ge=0)
+    sway_share: Fraction = setting(0.4, "share of clips that sway, as in the wind")
+    sway: float = setting(2.5, "largest sway, pixels", ge=0)
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import to_jsonable_python
 
 from dvos.files import find_path
 
 T = TypeVar("T")
+
+#: Settings as the lists, mappings, numbers and text that YAML and JSON know.
+plain_values = to_jsonable_python
 
 #: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
 #: work stays good when it changes.
@@ -28,22 +31,14 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def setting(
-    default: Any, description: str, *, affects: str = "", was: str = "", **limits: Any
-) -> Any:
-    """A field with a default.
+def setting(default: Any, description: str, *, affects: str = "", **limits: Any) -> Any:
+    """A field with a default; ``limits`` as of :func:`pydantic.Field`: ``ge``, ``min_length`` ...
 
-    Args:
-        default: Its default.
-        description: What it means, for help, ``config show`` and the signatures.
-        affects: The product that changes with it, where that is not the main one, ``"result"``:
-            ``"labels"`` and the like, or ``"nothing"``.
-        was: What version 0.1.0 called it, from the top: ``"xmem.every"``, or, with a leading dot,
-            within its own section: ``".every"``.
-        limits: As of :func:`pydantic.Field`: ``ge``, ``lt``, ``min_length`` ...
+    ``affects`` is the product that changes with it, where that is not the main one, ``"result"``:
+    ``"labels"`` and the like, or ``"nothing"``.
     """
-    extra: Any = {key: text for key, text in (("affects", affects), ("was", was)) if text}
-    return Field(default, description=description, json_schema_extra=extra or None, **limits)
+    extra: Any = {"affects": affects} if affects else None
+    return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 def free(default: Any, description: str, **limits: Any) -> Any:
@@ -52,11 +47,7 @@ def free(default: Any, description: str, **limits: Any) -> Any:
 
 
 def named_weights(path: Path) -> Path:
-    """The file that comes with the package, where the name of such weights is given, not a file.
-
-    Raises:
-        ValueError: If this installation has no such file.
-    """
+    """The file that comes with the package, where such a name is given; a ValueError without it."""
     # A folder of that name, such as a user's data, is no weights.
     if str(path) not in STARTERS or path.is_file():
         return path
@@ -80,11 +71,7 @@ _SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
 
 def shard_numbers(shard: str) -> tuple[int, int]:
-    """I and N of a shard I/N, the I-th of N parts of some work, I from 1.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """I and N of a shard I/N, the I-th of N parts, I from 1; a ValueError if it is none."""
     match = _SHARD.fullmatch(shard)
     if match is None or int(match[1]) > int(match[2]):
         raise ValueError("a part I/N with 1 <= I <= N, for example 3/8")
@@ -103,11 +90,7 @@ Scheduler = Annotated[
 
 
 def checked_intensity(given: Any) -> str:
-    """An intensity as text: ``auto``, ``full`` or ``LOW,HIGH``, two rising numbers.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
+    """``auto``, ``full`` or ``LOW,HIGH``, two rising numbers, as text; else a ValueError."""
     if given in ("auto", "full"):
         return str(given)
     parts = given.split(",") if isinstance(given, str) else given
@@ -135,11 +118,7 @@ _ID = re.compile("[0-9]{1,5}")
 
 
 def checked_void(given: Any) -> str:
-    """Values that mean "unknown" as text: ``auto``, ``none`` or numbers with commas between them.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
+    """``auto``, ``none`` or values that mean "unknown", with commas, as text; else a ValueError."""
     if given is None or given == "auto":
         return "auto"
     if given == "none":
@@ -170,7 +149,7 @@ class Settings(BaseModel):
 
 
 class PresetSettings(Settings):
-    """Settings with presets, whose names are the type that a subclass gives the field ``preset``.
+    """Settings with presets: ``preset`` is given in a subclass, whose type lists their names.
 
     ``colour: none`` is the preset as it is, ``colour: {preset: none, hue: 20}`` changes one value.
     """
@@ -208,10 +187,7 @@ class PresetSettings(Settings):
 
 
 def merged(old: Any, new: Any) -> Any:
-    """What ``new`` on top of ``old`` gives: of two mappings, the keys named are changed.
-
-    The name of a preset stands for the mapping ``{preset: name}``.
-    """
+    """``new`` on top of ``old``: of mappings, or of a preset's name, the keys named are changed."""
     if not isinstance(new, dict):
         return new
     if isinstance(old, str):
@@ -221,24 +197,8 @@ def merged(old: Any, new: Any) -> Any:
     return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
 
 
-def plain_values(value: Any) -> Any:
-    """Settings as the lists, mappings, numbers and text that YAML and JSON know."""
-    if isinstance(value, BaseModel):
-        return {name: plain_values(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        return {key: plain_values(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_values(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value
-
-
 def values_affecting(settings: Settings, *products: str) -> dict[str, Any]:
-    """The settings that change certain products, as nested mappings of plain values.
-
-    Without any product all are meant, so that only what affects nothing is left out.
-    """
+    """The settings that change certain products, or any, as nested mappings of plain values."""
     chosen: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         extra = field.json_schema_extra
@@ -263,10 +223,7 @@ def flattened(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def changes(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:
-    """The settings that affect what comes out and differ: dotted keys with both values.
-
-    Where one has no such key, its value is told as ``absent``.
-    """
+    """The settings that affect the result and differ: dotted keys, both values or ``absent``."""
     old, new = (flattened(values_affecting(settings)) for settings in (before, after))
     pairs = ((key, old.get(key, "absent"), new.get(key, "absent")) for key in sorted({*old, *new}))
     return [pair for pair in pairs if pair[1] != pair[2]]

@@ -16,32 +16,26 @@ if TYPE_CHECKING:  # it takes longer to load than ``dvos --help`` may
 
 @dataclass(frozen=True)
 class Command:
-    """What is known of a command without loading its settings.
+    """What is known of a command without loading its settings."""
 
-    Attributes:
-        settings: Its settings model, as ``module:Class`` of :mod:`dvos.config`.
-        summary: What it does, in one sentence.
-        argument: The setting that may be given without its name.
-        rest: The setting that takes what follows it on the command line.
-        function: Name of its function, where that is not the command's own.
-        example: What may follow ``dvos`` and its name.
-        then: What one does next, with ``{0}`` for its result; told when it is done.
-        short: Names under which settings of its sections are options of their own: dotted keys.
-    """
-
-    settings: str
-    summary: str
-    argument: str | None = None
-    rest: str | None = None
-    function: str = ""
-    example: str = ""
-    then: str = ""
+    settings: str  # Its model, as module:Class of dvos.config.
+    # What does it, as module:function of dvos, and the class that comes of it, of that module or
+    # as module:Class.
+    work: tuple[str, str]
+    summary: str  # What it does, in one sentence.
+    argument: str | None = None  # The setting that may be given without its name.
+    rest: str | None = None  # The setting that takes what follows it on the command line.
+    function: str = ""  # Name of its function, where that is not its own.
+    example: str = ""  # What may follow ``dvos`` and its name.
+    then: str = ""  # What one does next, with {0} for its result; told when it is done.
+    # Names under which settings of its sections are options of their own: dotted keys.
     short: Mapping[str, str] = field(default_factory=dict)
 
 
 COMMANDS: dict[str, Command] = {
     "extract frames": Command(
         "extraction:FramesSettings",
+        ("extraction.frames:extract_frames", "pathlib:Path"),
         "Write every n-th frame of each video; list them in a CSV.",
         "inputs",
         example="soil.mp4 --interval 10 --out backgrounds.csv",
@@ -49,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "extract objects": Command(
         "extraction:ObjectsSettings",
+        ("extraction.objects:extract_objects", "ObjectsResult"),
         "Cut labelled objects, and look-alike patches that are none, out of stills.",
         "folder",
         example="annotated --min-object-size 64",
@@ -57,12 +52,14 @@ COMMANDS: dict[str, Command] = {
     ),
     "synthesize": Command(
         "synthesis:SynthesisSettings",
+        ("synthesis.write:synthesize", "SynthesisResult"),
         "Composite cutouts over backgrounds into exactly labelled clips.",
         example="--set backgrounds=[frames.csv] --set cutouts=[cutouts.csv] --out clips --preview",
         then="dvos train --set data.clips.tables=[{0.table}] --out run",
     ),
     "train": Command(
         "training:TrainingSettings",
+        ("training.run:train", "dvos.training.records:TrainResult"),
         "Train a network from stills, clips, or clips synthesised on the fly.",
         example="--stills annotated --validation validation --epochs 12 --out run",
         then="dvos predict VIDEO --checkpoint {0.best}",
@@ -77,6 +74,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(
         "prediction:EvaluationSettings",
+        ("prediction.predict:evaluate", "EvaluationResult"),
         "Predict labelled clips with a checkpoint and score them.",
         "input",
         example="clips.csv --checkpoint run/best.safetensors --out evaluation",
@@ -84,6 +82,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "predict": Command(
         "prediction:PredictionSettings",
+        ("prediction.predict:predict", "PredictResult"),
         "Segment every frame; write masks, counts and overlay videos.",
         "input",
         example="field.mp4 --checkpoint run/best.safetensors --out masks --overlay",
@@ -91,6 +90,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "pseudo-label": Command(
         "selftraining:PseudoLabelSettings",
+        ("selftraining.label:pseudo_label", "PseudoLabelResult"),
         "Accept predictions on unlabelled video or photos as labels for training.",
         "input",
         example="field.mp4 --checkpoint run/best.safetensors --out pseudo",
@@ -98,18 +98,21 @@ COMMANDS: dict[str, Command] = {
     ),
     "rounds": Command(
         "selftraining:RoundsSettings",
+        ("selftraining.rounds:rounds", "RoundsResult"),
         "Train, then predict unlabelled video, accept labels and train again.",
         example="--config rounds.yaml",
         then="dvos predict VIDEO --checkpoint {0.best}",
     ),
     "score": Command(
         "scoring:ScoringSettings",
+        ("scoring.score:score_command", "ScoreResult"),
         "Score predicted masks against true ones.",
         example="--truth truth --predictions masks --out scores",
         then="dvos report {0.out}",
     ),
     "report": Command(
         "scoring:ReportSettings",
+        ("reporting.html:write_report", "pathlib:Path"),
         "Write figures, plots and pictures of a run, or of several, as one HTML file.",
         "run",
         "compare",
@@ -118,6 +121,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "import": Command(
         "formats:ImportSettings",
+        ("formats.importing:import_labels", "ImportResult"),
         "Turn labels of another program (COCO, CVAT, labelme ...) into a data folder.",
         "source",
         function="import_labels",
@@ -125,12 +129,14 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "formats:ExportSettings",
+        ("formats.importing:export", "ExportResult"),
         "Write predictions, or any labels, in another program's format.",
         "predictions",
         example="masks --format coco --out masks.json",
     ),
     "convert": Command(
         "prediction:ConvertSettings",
+        ("prediction.convert:convert", "ConvertResult"),
         "Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).",
         "checkpoint",
         example="run/best.safetensors --out model.onnx",
@@ -138,24 +144,28 @@ COMMANDS: dict[str, Command] = {
     ),
     "label": Command(
         "labelling:LabelSettings",
+        ("labelling.command:label", "pathlib:Path"),
         "Open a page in the browser to label, correct and train again.",
         "input",
         example="data",
     ),
     "suggest": Command(
         "labelling:SuggestSettings",
+        ("labelling.suggest:suggest", "SuggestResult"),
         "List the frames to label next: unlike those labelled, and uncertain.",
         "input",
         example="field.mp4 --count 12",
     ),
     "fit": Command(
         "workflow:FitSettings",
+        ("workflow.fit:fit", "FitResult"),
         "Plan, train, validate and report on your own data, in the minutes given.",
         "folder",
         example="plot --out run --minutes 20",
     ),
     "demo": Command(
         "workflow:DemoSettings",
+        ("workflow.demo:demo", "DemoResult"),
         "Run the whole method: cut, synthesise, train, predict, score, report.",
         example="--data wheat --out run",
         then="dvos predict VIDEO --checkpoint {0.checkpoint}",
@@ -169,11 +179,7 @@ def function_name(command: str) -> str:
 
 
 def settings_model(command: str) -> type[Settings]:
-    """The settings model of ``command``; ``extract-frames``, as of a file, will do, too.
-
-    Raises:
-        UsageError: If there is no such command.
-    """
+    """The settings model of ``command``, also of ``extract-frames``; a UsageError without one."""
     known = {_plain(each): each for each in COMMANDS}
     if _plain(command) not in known:
         near = difflib.get_close_matches(_plain(command), COMMANDS, n=1)
@@ -189,13 +195,10 @@ def _plain(command: str) -> str:
 
 
 def guess_command(values: Mapping[str, Any]) -> str:
-    """The command whose settings ``values`` fit best.
+    """The command that knows most of the top-level keys; a UsageError if none knows any.
 
-    That is the one that knows most of the top-level keys; of several, the one that finds the
-    fewest faults besides missing values, then the one that lacks the fewest required keys.
-
-    Raises:
-        UsageError: If no command knows any of the keys.
+    Of several it is the one that finds the fewest faults besides missing values, then the one that
+    lacks the fewest required keys.
     """
     from pydantic import ValidationError
 

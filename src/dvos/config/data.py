@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,7 +19,6 @@ from dvos.config.formats import Classes
 from dvos.config.scene import SceneSettings
 
 Share = float | Literal["auto"]
-_Void = Annotated[Void, Field(json_schema_extra={"was": ".ignore_value"})]
 
 
 class LabelledStillsSettings(Settings):
@@ -27,7 +26,7 @@ class LabelledStillsSettings(Settings):
 
     tables: list[Path] = setting([], "CSV tables Image,Mask of labelled stills")
     folders: list[Path] = setting([], "folders with images/ and masks/ or head_mask/, same stems")
-    void: _Void = "auto"
+    void: Void = "auto"
     scale: float = setting(1.0, "stills are resized by this when read", gt=0, le=4)
 
 
@@ -41,9 +40,7 @@ class SyntheticSettings(Settings):
     """Synthetic clips made on the fly."""
 
     scene: SceneSettings = setting(SceneSettings(), "what the clips show")
-    backgrounds: list[Path] = setting(
-        [], "CSV tables Image of bare background, or Image,Mask of labelled stills to paste among"
-    )
+    backgrounds: list[Path] = setting([], "CSVs Image of bare ground, or Image,Mask of stills")
     cutouts: list[Path] = setting([], "CSV tables Image of cutouts")
     distractors: list[Path] = setting([], "CSV tables Image of distractors; may be empty")
     void: Void = "auto"
@@ -61,17 +58,13 @@ class ClipsSettings(Settings):
     """Labelled clips on the disk."""
 
     tables: list[Path] = setting([], "CSV tables VID,FID,Image,Mask,Label")
-    folders: list[Path] = setting(
-        [], "folders with frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or just the two"
-    )
-    void: _Void = "auto"
+    folders: list[Path] = setting([], "frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks")
+    void: Void = "auto"
     references: Literal["interval", "random"] = setting(
         "interval",
         "interval: one of the intervals apart; random: as far back as the largest reaches",
     )
-    intervals: list[int] = setting(
-        [1], "steps between references in frame ids, one drawn for each sample", min_length=1
-    )
+    intervals: list[int] = setting([1], "frame ids between references, one is drawn", min_length=1)
 
     @model_validator(mode="after")
     def _check_intervals(self) -> Self:
@@ -88,14 +81,11 @@ class EmptySettings(Settings):
 
 
 class PseudoSettings(Settings):
-    """Frames that a network has labelled, in tables as dvos pseudo-label writes them.
-
-    They are never used in validation.
-    """
+    """Frames that a network has labelled, as dvos pseudo-label lists them; not for validation."""
 
     stills: list[Path] = setting([], "CSV tables Image,Mask, used as simulated pans")
     clips: list[Path] = setting([], "CSV tables VID,FID,Image,Mask,Label; references as in clips")
-    void: _Void = "128"
+    void: Void = "128"
     weight: float = setting(1.0, "factor on the weight of such clips' pixels", gt=0, le=10)
 
     @field_validator("stills", "clips", mode="before")
@@ -127,14 +117,13 @@ class LabelledVideoSettings(Settings):
 
     video: Path = Field(description="video file, or folder of frames")
     masks: Path = Field(description="folder of masks named {video stem}_{frame index of 6 digits}")
-    void: _Void = "auto"
+    void: Void = "auto"
 
 
 class ValidationSettings(Settings):
     """What validation is measured on: whole frames, nothing augmented.
 
-    If no source is named here, a share of the labelled stills and clips is
-    held back from training.
+    If no source is named, a share of the labelled stills and clips is held back from training.
     """
 
     stills: LabelledStillsSettings = setting(LabelledStillsSettings(), "stills, as pans over them")
@@ -164,9 +153,7 @@ class DataSettings(Settings):
     object_share: Fraction = setting(0.7, "share of windows laid so that they hold an object")
     spatial: SpatialSettings = setting(SpatialSettings(), "changes of geometry (a preset)")
     colour: ColourSettings = setting(ColourSettings(), "changes of colour (a preset)")
-    degradation: DegradationSettings = setting(
-        DegradationSettings(), "blur, noise, compression, low resolution (a preset)"
-    )
+    degradation: DegradationSettings = setting(DegradationSettings(), "blur, noise, JPEG (preset)")
     diffusion: DiffusionSettings = setting(DiffusionSettings(), "noised patches of references")
     memory_mb: Count = free(1024, "decoded stills and frames kept in memory, MiB per process")
     validation: ValidationSettings = setting(ValidationSettings(), "what validation is done on")

@@ -1,7 +1,6 @@
 """Settings from defaults, a YAML file, ``--set`` and named options, in that order.
 
-Every fault of all sources is reported at once, each with the place it came from, its dotted key,
-the value found and, for a misspelt key, the nearest valid one.
+Every fault of all sources is told at once, with its place and, for a misspelt key, the nearest one.
 """
 
 from __future__ import annotations
@@ -27,6 +26,32 @@ S = TypeVar("S", bound=Settings)
 # Where each dotted key was set, for the wording of faults.
 Origins = dict[str, str]
 
+#: What version 0.1.0 called settings, by now; sections before what is in them.
+_EARLIER = {
+    **{
+        f"network.{name}": f"network.dvos.{name}"
+        for name in ("fusion", "channels", "widths", "fused", "reference_gradient")
+    },
+    **{
+        f"data.{name}.ignore_value": f"data.{name}.void"
+        for name in ("stills", "clips", "pseudo", "validation.stills", "validation.clips")
+    },
+    "data.stills.wind.share": "data.stills.motion.sway_share",
+    "data.stills.wind.amplitude": "data.stills.motion.sway",
+    "xmem.every": "xmem.mem_every",
+    "xmem.working_min": "xmem.min_mid_term_frames",
+    "xmem.working_max": "xmem.max_mid_term_frames",
+    "xmem.deep_updates": "xmem.deep_update_prob",
+    "opinion": "probe",
+    "survey_frames": "probe_frames",
+    "accept": "filter",
+    "filter.opinion_object": "filter.probe_object",
+    "filter.opinion_background": "filter.probe_background",
+    "filter.decide_rims": "filter.decide_boundary_band",
+    "filter.max_spread": "filter.max_std",
+    "filter.min_agreement": "filter.min_consistency",
+}
+
 
 def load_settings(
     model: type[S],
@@ -37,23 +62,15 @@ def load_settings(
     checks: Mapping[str, Callable[[Any], object]] | None = None,
     partial: bool = False,
 ) -> S:
-    """Build and check the settings of one command.
+    """Build and check the settings of one command; a ConfigError tells of everything that is wrong.
 
-    Args:
-        model: The settings model.
-        config: YAML file; its paths are relative to the current directory.
-        overrides: ``a.b=value`` texts, the value in YAML notation.
-        options: Values of named command-line options by dotted key; None: not given.
-        checks: By dotted key, what else is asked of a value that is given, by
-            those who know more than the settings do; raises DvosError.
-        partial: Whether settings of the command's own level may be missing, which are then no
-            attributes of the result.
-
-    Raises:
-        ConfigError: With a fault for each thing that is wrong.
+    ``overrides`` are ``a.b=value`` texts in YAML notation, ``options`` values by dotted key, None
+    for not given. ``checks``, by dotted key, ask more of a value that is given than settings know;
+    they raise a DvosError. With ``partial`` settings of the command's own level may be missing, and
+    are then no attributes of the result.
     """
     values, origins, faults = _merge_sources(config, overrides, options or {})
-    faults += _rename(values, origins, _renamed(model))
+    faults += _rename(values, origins, {*dotted_keys(model)})
     faults += [
         Fault(f"{_origin(key, origins, config)}: {key}", f"found {text!r}", "no zero byte in it")
         for key, text in _texts(values)
@@ -133,22 +150,12 @@ def _unmet(
                 yield Fault(where, f"found {given!r}", fault.expected)
 
 
-def _renamed(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Earlier names of settings, as their fields tell, to the names of now."""
-    names: dict[str, str] = {}
-    for name, field in model.model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and isinstance(extra.get("was"), str):
-            was = str(extra["was"])
-            names[prefix + was[1:] if was.startswith(".") else was] = prefix + name
-        for nested in nested_models(field.annotation):
-            names |= _renamed(nested, f"{prefix}{name}.")
-    return names
-
-
-def _rename(values: dict[str, Any], origins: Origins, names: Mapping[str, str]) -> Iterator[Fault]:
-    """Move what stands under earlier names, with a warning that gives the new one."""
-    for old, new in names.items():
+def _rename(values: dict[str, Any], origins: Origins, known: set[str]) -> Iterator[Fault]:
+    """Move what stands under earlier names of known keys, with a warning that gives the new one."""
+    both = ((of + old, of + new) for of in ("", "pseudo_label.") for old, new in _EARLIER.items())
+    for old, new in both:
+        if new not in known:
+            continue
         parents = old.split(".")
         last = parents.pop()
         places: list[Any] = [values]
@@ -197,11 +204,7 @@ def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def assign(values: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value under a dotted key, on top of what stands there.
-
-    Raises:
-        ValueError: If a part of the key stands for something that has no keys.
-    """
+    """Put a value under a dotted key, on what stands there; a ValueError if that has no keys."""
     *parents, last = key.split(".")
     place = values
     for parent in parents:

@@ -44,24 +44,14 @@ class DvosShapeSettings(NetworkSection):
     }
 
     preset: Literal["wide", "narrow"] = free("wide", "wide, or narrow: as 0.1.0 beside lite0")
-    fusion: Literal["attention", "none"] = setting(
-        "attention", "how the references are summarised", was="network.fusion"
-    )
-    channels: tuple[int, ...] = setting(
-        (24, 48, 72, 128, 192), "channels fused over time, by scale", was="network.channels"
-    )
-    widths: tuple[int, ...] = setting(
-        (48, 72, 96, 160), "channels of the decoder, by scale", was="network.widths"
-    )
-    fused: tuple[bool, ...] = setting(
-        (False, *[True] * 4), "whether references take part, by scale", was="network.fused"
-    )
+    fusion: Literal["attention", "none"] = setting("attention", "how the references are summarised")
+    channels: tuple[int, ...] = setting((24, 48, 72, 128, 192), "channels fused over time, by size")
+    widths: tuple[int, ...] = setting((48, 72, 96, 160), "channels of the decoder, by scale")
+    fused: tuple[bool, ...] = setting((False, *[True] * 4), "whether references take part, by size")
     objects: bool | Literal["auto"] = setting(
         "auto", "tell objects apart, where they are and were; auto: where masks or clips do"
     )
-    reference_gradient: bool = setting(
-        False, "learn by the references, too; half as fast", was="network.reference_gradient"
-    )
+    reference_gradient: bool = setting(False, "learn by the references, too; half as fast")
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
@@ -148,9 +138,7 @@ class NetworkSettings(Settings):
     dvos: DvosShapeSettings = setting(DvosShapeSettings(), "dvos: wide, narrow or its parts")
     paper: PaperSettings = setting(PaperSettings(), "paper: as published or its parts")
     xmem: XMemShapeSettings = setting(XMemShapeSettings(), "xmem: widths, as published or others")
-    backbone_weights: BackboneSettings = setting(
-        BackboneSettings(), "xmem: classifiers its encoders start from"
-    )
+    backbone_weights: BackboneSettings = setting(BackboneSettings(), "xmem: starts of its encoders")
     weights: Weights | None = setting(None, "best.safetensors, wheat, or a published .tar or .pth")
     options: dict[str, Any] = setting({}, "settings of a registered network, as its page tells")
     mean: tuple[float, float, float] | None = setting(

@@ -74,13 +74,9 @@ class XMemPredictionSettings(Settings):
     minimum_area: Count = setting(30, "least object in pixels where a mask is split or found")
     objects_at_once: Natural = setting(0, "objects computed together; 0 = 8 on a CPU, 16 on a GPU")
     memory_limit: float = setting(8.0, "GB to remember objects in; of many less is kept each", gt=0)
-    mem_every: Count = setting(5, "a frame is remembered every so many frames", was="xmem.every")
-    min_mid_term_frames: Count = setting(
-        5, "frames that a consolidation leaves in working memory", was="xmem.working_min"
-    )
-    max_mid_term_frames: int = setting(
-        10, "frames in working memory that set off a consolidation", was="xmem.working_max", ge=2
-    )
+    mem_every: Count = setting(5, "a frame is remembered every so many frames")
+    min_mid_term_frames: Count = setting(5, "frames that a consolidation leaves in working memory")
+    max_mid_term_frames: int = setting(10, "frames there that start a consolidation", ge=2)
     prototypes: Count = setting(128, "elements of long-term memory made by a consolidation")
     long_term: bool = setting(True, "long-term memory; else working memory grows with the video")
     long_term_max: Count = setting(10_000, "most elements of long-term memory")
@@ -106,9 +102,7 @@ class LinkingSettings(Settings):
     gap: Natural = setting(10, "frames that an object may be missed and keep its track")
     sightings: Count = setting(3, "frames that make an object a track, not a chance find", le=10)
     divisions: bool = setting(False, "objects divide in two, as cells do, and name their parent")
-    reach: float | None = setting(
-        None, "pixels that an object may lie from where foreseen; null = by the clip itself", gt=0
-    )
+    reach: float | None = setting(None, "pixels to a foreseen object; null = by the clip", gt=0)
 
 
 class PredictorOptions(Settings):
@@ -126,9 +120,7 @@ class PredictorOptions(Settings):
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
         "none", "views averaged: mirror images, sizes or both; each costs a run"
     )
-    augment_scales: list[float] = setting(
-        [0.75, 1.0, 1.25], "size factors that scales averages over", min_length=1
-    )
+    augment_scales: list[float] = setting([0.75, 1.0, 1.25], "sizes averaged over", min_length=1)
     reference_interval: ReferenceInterval = None
     flow_frames: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = setting(
         "auto", "frames each side averaged along the flow; auto = 4 without references"
@@ -179,9 +171,7 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     )
     stills: bool = setting(False, "the images are photos, each predicted as a simulated pan")
     pan_step: Natural = setting(4, "pixels a simulated pan moves per frame, of stills")
-    frame_rate: float | None = setting(
-        None, "frames a second of folders and tables, if known", gt=0
-    )
+    frame_rate: float | None = setting(None, "rate of folders and tables, if known", gt=0)
     probabilities: bool = setting(False, "also write <clip>/probabilities/<frame>.png, 16 bit")
     overlay: bool = free(False, "also write <clip>.mp4 (of a still overlays/<name>.jpg)")
     run_lengths: bool = free(False, "also write <clip>.json, the masks as COCO run lengths")

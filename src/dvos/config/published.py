@@ -1,7 +1,7 @@
 """Settings files of the published code turned into ours: ``dvos config import``.
 
-What each published key becomes stands in ``presets/import_published.yaml``; the functions that
-it names are here. A key is carried over or told in a note, never dropped silently.
+What each key becomes stands in ``presets/import_published.yaml``; the functions it names are here.
+A key is carried over or told in a note, never dropped silently.
 """
 
 from __future__ import annotations
@@ -29,33 +29,20 @@ Flat = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A published settings file.
+    """A kind of published settings file, and what its keys become."""
 
-    Attributes:
-        name: As a user would call it.
-        command: Our command.
-        marks: Top-level keys by which it is recognised.
-        rules: By dotted published key, each as the table explains.
-        fixed: Our settings that reproduce what the published code fixes.
-        notes: What differs whatever the keys say.
-        optional: Keys of ``rules`` that the shipped file lacks.
-    """
-
-    name: str
-    command: str
-    marks: list[str]
-    rules: dict[str, Any]
-    fixed: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    optional: list[str] = field(default_factory=list)
+    name: str  # As a user would call it.
+    command: str  # Ours.
+    marks: list[str]  # Top-level keys by which it is recognised.
+    rules: dict[str, Any]  # By dotted published key, each as the table explains.
+    fixed: dict[str, Any] = field(default_factory=dict)  # Our settings for what the code fixes.
+    notes: list[str] = field(default_factory=list)  # What differs whatever the keys say.
+    optional: list[str] = field(default_factory=list)  # Keys of rules that the shipped file lacks.
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A published settings file in terms of our command that does its work.
-
-    ``notes`` has a line for each published key without an exact counterpart, and for what differs.
-    """
+    """A published file as settings of our command; notes tell of what has no exact counterpart."""
 
     source: Path
     command: str
@@ -79,9 +66,7 @@ def published_kinds() -> tuple[Kind, ...]:
 def import_published(path: Path) -> Imported:
     """Turn one of the four published YAML files into our settings.
 
-    Raises:
-        ConfigError: If the file is no YAML, none of the four kinds, or holds
-            values that cannot be carried over; all of these at once.
+    A ConfigError, with all faults, if it is none, or holds values that cannot be carried over.
     """
     values = read_yaml(path)
     kind = next((k for k in published_kinds() if all(key in values for key in k.marks)), None)
@@ -194,14 +179,6 @@ _IMAGE_LOSSES = {
 }
 
 
-def _mask_losses(_: Any, flat: Flat) -> dict[str, float]:
-    return _loss_weights(flat, "SEGMENTATION", _MASK_LOSSES)
-
-
-def _image_losses(_: Any, flat: Flat) -> dict[str, float]:
-    return _loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES)
-
-
 def _loss_weights(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, float]:
     """Weights by our keys; those that are not named have none."""
     names = flat.get(f"TrainConfig.Losses.{which}_LOSSES") or []
@@ -213,7 +190,7 @@ def _loss_weights(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, 
 
 
 def _reconstruction(value: Any, flat: Flat) -> float:
-    learns = any(_image_losses(None, flat).values())
+    learns = any(_loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values())
     return float(value) if learns and not flat.get("ModelConfig.FREEZE_REC_HEAD") else 0.0
 
 
@@ -265,16 +242,6 @@ def _about_losses(value: Any, _: Flat) -> str:
     return "; ".join(note for note, told in notes.items() if told)
 
 
-def _about_tests(value: Any, _: Flat) -> str:
-    tables = ", ".join(map(str, value or []))
-    return tables and f"not part of training; run dvos evaluate with --truth on {tables}"
-
-
-def _other_span(value: Any, flat: Flat) -> str:
-    epochs = flat.get("TrainConfig.NUM_EPOCHS")
-    return "" if value == epochs else f"the cosine spans all {epochs} epochs"
-
-
 #: What the table names.
 _FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {
     "extension": lambda value, _: f".{str(value).lower().removeprefix('.')}",
@@ -282,8 +249,8 @@ _FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {
     "hue_swap": _hue_swap,
     # The published deformation is in pixels, ours relative to the sprite.
     "relative": lambda value, _: [float(bound) / 100 for bound in value],
-    "mask_losses": _mask_losses,
-    "image_losses": _image_losses,
+    "mask_losses": lambda _, flat: _loss_weights(flat, "SEGMENTATION", _MASK_LOSSES),
+    "image_losses": lambda _, flat: _loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES),
     "reconstruction": _reconstruction,
     "gamma": lambda value, _: {
         "losses.focal_gamma": float(value),
@@ -303,6 +270,13 @@ _FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {
     ),
     "published_or_none": lambda value, _: "published" if value else "none",
     "about_losses": _about_losses,
-    "about_tests": _about_tests,
-    "other_span": _other_span,
+    "about_tests": lambda value, _: (
+        value
+        and f"not part of training; run dvos evaluate with --truth on {', '.join(map(str, value))}"
+    ),
+    "other_span": lambda value, flat: (
+        f"the cosine spans all {epochs} epochs"
+        if value != (epochs := flat.get("TrainConfig.NUM_EPOCHS"))
+        else ""
+    ),
 }

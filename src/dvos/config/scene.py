@@ -1,8 +1,7 @@
 """What a synthetic scene may look like: every effect, its range, its switch.
 
-A scene's settings are ranges. Each clip draws its own values from them, once,
-so that a sprite keeps its looks over the clip. An effect with ``enabled:
-false`` draws nothing and costs nothing.
+Each clip draws its own values from the ranges, once, so that a sprite keeps its looks over the
+clip. An effect with ``enabled: false`` draws nothing and costs nothing.
 """
 
 from __future__ import annotations
@@ -203,8 +202,7 @@ class CompressionSettings(EffectSettings):
 class SceneSettings(PresetSettings):
     """A scene: what it holds, how it moves, how it was photographed.
 
-    The values of ``preset`` stand wherever a key is not given; its name alone may stand for them.
-    In place of a preset's name, the path of a YAML file that holds a scene may be given.
+    ``preset`` may also be the path of a YAML file that holds a scene.
     """
 
     preset: ScenePreset = setting("generic", "values for keys not given, or a YAML file")

@@ -1,7 +1,7 @@
 """Settings of ``dvos pseudo-label`` and ``dvos rounds``.
 
-What a field affects: by default what the network predicts; ``labels`` what is made of that;
-``probe`` the fit of the feature probe; ``provenance`` only what is noted of the labels.
+A field affects what the network predicts, or ``labels`` what is made of that, ``probe`` the fit of
+the feature probe, ``provenance`` only what is noted of the labels.
 """
 
 from __future__ import annotations
@@ -27,22 +27,12 @@ class FilterSettings(Settings):
     background_threshold: float = setting(
         0.1, "mean probability of background at most", ge=0, lt=0.5
     )
-    probe_object: Fraction = setting(
-        0.9, "probability by the probe from which a pixel is object, too", was=".opinion_object"
-    )
-    probe_background: Fraction = setting(
-        0.2, "probability by the probe up to which it may be background", was=".opinion_background"
-    )
+    probe_object: Fraction = setting(0.9, "probability by the probe from which it is object, too")
+    probe_background: Fraction = setting(0.2, "probability by the probe to which it may be ground")
     opening: Natural = setting(13, "width in pixels of what is object by the probe alone; 0: any")
-    decide_boundary_band: bool = setting(
-        True, "what is unknown, but thinner than opening, is background", was=".decide_rims"
-    )
-    max_std: _Std = setting(
-        0.5, "largest deviation over the views of a labelled pixel; 0.5: any", was=".max_spread"
-    )
-    min_consistency: Fraction = setting(
-        1.0, "least share of neighbouring frames on the same side; 0: any", was=".min_agreement"
-    )
+    decide_boundary_band: bool = setting(True, "unknown but thinner than opening is background")
+    max_std: _Std = setting(0.5, "largest deviation over the views; 0.5: any")
+    min_consistency: Fraction = setting(1.0, "least share of neighbours on the same side; 0: any")
     trust_unseen: bool = setting(True, "a pixel no neighbouring frame sees may have a label")
     min_known: Fraction = setting(0.5, "least share of a frame that is object or background")
     min_object: Fraction = setting(0.0, "least share of a frame that is object; never none")
@@ -68,19 +58,13 @@ class PseudoLabelOptions(Settings):
     flips: Literal["none", "horizontal", "all"] = setting(
         "horizontal", "mirror images at each scale: none, left-right (twice the cost), or all four"
     )
-    neighbours: list[int] = _labels(
-        [-1, 1], "offsets of frames to compare with along the optical flow; [] for none"
-    )
+    neighbours: list[int] = _labels([-1, 1], "frames to compare with along the flow; [] for none")
     interval: Count = _labels(1, "every so many frames one is looked at")
-    probe: bool = _probe(
-        True, "ask a linear classifier of the network's own features, too", was=".opinion"
-    )
+    probe: bool = _probe(True, "ask a linear classifier of the network's own features, too")
     probe_frames: Annotated[Count, Field(le=4096)] = _probe(
-        64, "frames, spread evenly, that the feature probe is fitted on", was=".survey_frames"
+        64, "frames, spread evenly, that the feature probe is fitted on"
     )
-    filter: FilterSettings = _labels(
-        FilterSettings(), "when a prediction is a label", was=".accept"
-    )
+    filter: FilterSettings = _labels(FilterSettings(), "when a prediction is a label")
     device: prediction.Device = "auto"
     precision: prediction.Precision = "auto"
     batch: prediction.NetworkBatch = 0
@@ -144,6 +128,4 @@ class RoundsSettings(Settings):
         "previous", "weights that each round starts from: the round before's, or those of train"
     )
     pseudo_share: float = setting(0.5, "share of pseudo-labelled clips in training", gt=0, lt=1)
-    tolerance: Fraction = setting(
-        0.01, "rounds end when the validation Dice falls by this below the highest so far"
-    )
+    tolerance: Fraction = setting(0.01, "they end when validation Dice falls so far below its best")

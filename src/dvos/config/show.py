@@ -24,23 +24,17 @@ def settings_yaml(
 ) -> str:
     """Settings as YAML that reads back to equal ones, with each field's documentation above it.
 
-    Args:
-        model: The settings model.
-        values: An instance to write; without it the defaults are written, and a required key
-            stands commented out.
-        full: Whether the values of a preset are written out, not its name alone.
+    Without ``values`` the defaults are written, a required key commented out; with ``full`` the
+    values of a preset, not its name alone.
     """
     return "\n".join(_lines(model, values, 0, full=full)) + "\n"
 
 
 def check_run_settings(path: Path, settings: Settings) -> None:
-    """Keep a run's settings in its folder, unless a run with other ones was begun there.
+    """Keep a run's settings in its folder; a UsageError if a run with other ones was begun there.
 
-    Settings marked as affecting nothing may change from start to start, and the folder may be
-    moved with what lies in and beside it; the file is then written anew.
-
-    Raises:
-        UsageError: If the file holds other settings, a fault for each.
+    Settings that affect nothing may change from start to start, and the folder may be moved with
+    what lies in and beside it; the file is then written anew.
     """
     settings = placed(settings)
     if path.exists():

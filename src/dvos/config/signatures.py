@@ -26,11 +26,7 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class Option:
-    """One setting of a command, as Python and the command line offer it.
-
-    ``default`` is ``PydanticUndefined`` where one must be given; ``key`` is the dotted key of the
-    setting that the name stands for.
-    """
+    """One setting of a command, as Python and the command line offer it."""
 
     name: str
     annotation: Any
@@ -40,10 +36,7 @@ class Option:
 
     @property
     def scalar(self) -> Any:
-        """The type of its value where one word can give it, or several one by one; else None.
-
-        ``str`` where several types are allowed, or one of some words.
-        """
+        """The type of its value where one word can give it, or several one by one; else None."""
         if self.name != self.key and get_origin(self.annotation) is list:
             return self.annotation
         parts = [part for part in _members(self.annotation) if part is not NoneType]
@@ -61,6 +54,11 @@ class Option:
         return tuple(str(word) for part in parts for word in get_args(part))
 
     @property
+    def meaning(self) -> str:
+        """Its line in a docstring."""
+        return f"{self.name}: {self.description} {self.default_text}"
+
+    @property
     def default_text(self) -> str:
         """The default in brackets; nothing of a section, which has defaults of its own."""
         if self.default is PydanticUndefined:
@@ -74,10 +72,7 @@ class Option:
 def options_of(
     model: type[BaseModel], short: Mapping[str, str] = MappingProxyType({})
 ) -> list[Option]:
-    """The settings of a model's own level, in order, then those that short names stand for.
-
-    ``short`` holds the dotted keys of the latter by name.
-    """
+    """The settings of a model's own level, then those that ``short`` names stand for, by key."""
     found = [_option(model, name, name) for name in model.model_fields]
     return found + [_option(model, name, key) for name, key in short.items()]
 
@@ -92,11 +87,7 @@ def _option(model: type[BaseModel], name: str, key: str) -> Option:
 
 
 def signature(model: type[Settings], command: Command) -> Signature:
-    """What ``help`` shows of the function of a command.
-
-    The command's ``argument`` may stand first without its name; where it has none, only a whole
-    settings object may.
-    """
+    """What ``help`` shows of a command's function; its argument may stand first, unnamed."""
     argument = command.argument
     if argument:
         own = _type_text(model.model_fields[argument].annotation)
@@ -131,9 +122,8 @@ def docstring(model: type[Settings], command: Command) -> str:
     first = f"{argument}: {model.model_fields[argument].description}" if argument else "settings: "
     whole = f"a whole :class:`{model.__name__}`, which takes the place of all else"
     meanings = [f"{name}: {meaning}" for name, (_, meaning) in _SHARED.items()]
-    meanings += [
-        _meaning(option) for option in options_of(model, command.short) if option.name != argument
-    ]
+    options = options_of(model, command.short)
+    meanings += [option.meaning for option in options if option.name != argument]
     raised = (
         "DvosError: with a fault for each thing that is wrong. A keyword whose value is None "
         "counts as not given; nested settings are given as mappings."
@@ -144,35 +134,29 @@ def docstring(model: type[Settings], command: Command) -> str:
     )
 
 
-def _meaning(option: Option) -> str:
-    return f"{option.name}: {option.description} {option.default_text}"
-
-
 def _wrapped(items: Iterable[str]) -> list[str]:
     wrapper = textwrap.TextWrapper(_WIDTH, initial_indent="    ", subsequent_indent="        ")
     return [line for item in items for line in wrapper.wrap(item)]
 
 
 def stub(
-    functions: Mapping[str, tuple[type[Settings], Command, str]],
+    functions: Mapping[str, tuple[type[Settings], Command]],
     loader: type[Settings],
     loader_doc: str,
 ) -> str:
     """The text of ``api.pyi``.
 
-    Args:
-        functions: By name: settings, the command, and the result as ``module:Name``.
-        loader: Settings that ``load_predictor`` takes as keywords.
-        loader_doc: Its docstring, in which they stand as ``options``.
+    Settings of the ``loader`` stand in its docstring as ``options``.
     """
     imports: dict[str, set[str]] = {"dvos.prediction.predictor": {"FirstMask", "Predictor"}}
     chosen = [option for option in options_of(loader) if option.name != "device"]
     before, _, after = loader_doc.partition("        options:")
-    meanings = [f"    {line}" for line in _wrapped(map(_meaning, chosen))]
+    meanings = [f"    {line}" for line in _wrapped(option.meaning for option in chosen)]
     loader_doc = before + "\n".join(meanings) + after[after.index("\n\n    Returns") :]
-    bodies: list[str] = []
-    for name, (model, command, result) in functions.items():
-        module, result_name = result.split(":")
+    bodies, newline = list[str](), "\n"
+    for name, (model, command) in functions.items():
+        module, _, result_name = command.work[1].rpartition(":")
+        module = module or f"dvos.{command.work[0].partition(':')[0]}"
         if module != "pathlib":
             imports.setdefault(module, set()).add(result_name)
         inner = (
@@ -188,21 +172,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-{_lines(f"from {module} import {', '.join(sorted(imports[module]))}" for module in sorted(imports))}
+{newline.join(f"from {name} import {', '.join(sorted(imports[name]))}" for name in sorted(imports))}
 
 StrPath = str | Path
 
 def run(command: str, values: dict[str, Any]) -> Any: ...
 def stub_text() -> str: ...
 
-{_lines(bodies)}
+{newline.join(bodies)}
 def load_predictor(
     checkpoint: StrPath,
     device: str = 'auto',
     *,
     first_mask: FirstMask | None = None,
     first_mask_checkpoint: StrPath | None = None,
-{_lines(map(_declared, keywords))}
+{newline.join(map(_declared, keywords))}
 ) -> Predictor:
     """{loader_doc}"""'''
 
@@ -224,10 +208,6 @@ def _declared(parameter: Parameter) -> str:
     plain = parameter.default == () or isinstance(parameter.default, (int, float, str, NoneType))
     default = repr(parameter.default) if plain else "..."
     return f"    {parameter.name}: {parameter.annotation} = {default},"
-
-
-def _lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines)
 
 
 def _members(annotation: Any) -> list[Any]:

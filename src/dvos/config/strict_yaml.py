@@ -20,8 +20,7 @@ _NAME = 'in "<unicode string>", '
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text.
 
-    Raises:
-        ValueError: In one line, if it is no YAML, holds a key twice or is too large or too deep.
+    A ValueError of one line if it is no YAML, holds a key twice, or is too large or too deep.
     """
     try:
         return yaml.load(text, Loader=_StrictLoader)
@@ -30,11 +29,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; an empty file is an empty mapping.
-
-    Raises:
-        ConfigError: If the file is missing, or is no mapping in valid YAML.
-    """
+    """Read a YAML mapping, perhaps empty; a ConfigError if the file is missing or holds none."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:

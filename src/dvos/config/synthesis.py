@@ -17,9 +17,7 @@ class SynthesisSettings(Settings):
     """Cutouts and backgrounds to exactly labelled clips on the disk."""
 
     scene: SceneSettings = setting(SceneSettings(), "what the clips show")
-    backgrounds: list[Path] = Field(
-        description="CSVs with Image: bare frames, or Image,Mask: stills; one background each"
-    )
+    backgrounds: list[Path] = Field(description="CSVs with Image or Image,Mask; a background each")
     cutouts: list[Path] = Field(description="CSVs with Image: cut-out objects")
     distractors: list[Path] = setting([], "CSVs with Image: look-alikes; may be none")
     intensity: base.Intensity = "auto"

@@ -144,9 +144,7 @@ class XMemSettings(NetworkSection):
     tuning: float = setting(0.25, "share of the run at its end without frames bent", ge=0, lt=1)
     frame_turn: float = setting(15.0, "largest own rotation of a frame, degrees", ge=0, le=90)
     frame_shear: float = setting(10.0, "largest own shear of a frame, degrees", ge=0, le=45)
-    deep_update_prob: Fraction = setting(
-        0.2, "share of frames that the sensory state learns from", was="xmem.deep_updates"
-    )
+    deep_update_prob: Fraction = setting(0.2, "share of frames that the sensory state learns from")
     warm_up: tuple[int, int] = setting(
         (20_000, 70_000), "steps until which all pixels count, and from which only the hardest"
     )
@@ -175,18 +173,14 @@ class TrainingSettings(Settings):
     data: DataSettings = setting(DataSettings(), "training and validation clips")
     epochs: Count = setting(15, "epochs; validation follows each")
     clips_per_epoch: Count = setting(512, "clips of an epoch, rounded up to whole batches")
-    minutes: float | None = free(
-        None, "time for all; clips_per_epoch and epochs are chosen to end in it", gt=0
-    )
+    minutes: float | None = free(None, "time for all; clips_per_epoch and epochs end in it", gt=0)
     batch: Count = setting(8, "clips of one step, over all devices together")
     accumulate: Count = setting(1, "parts that each batch is run in, one after another")
     optimiser: OptimiserSettings = setting(OptimiserSettings(), "AdamW")
     schedule: ScheduleSettings = setting(ScheduleSettings(), "learning rate over time")
     losses: LossSettings = setting(LossSettings(), "of dvos and paper; xmem has its own loss")
     xmem: XMemSettings = setting(XMemSettings(), "xmem: how it is trained, as published or others")
-    ema_decay: float = setting(
-        0.99, "decay of the average of weights that is kept as best; 0: the last", ge=0, lt=1
-    )
+    ema_decay: float = setting(0.99, "decay of the average kept as best; 0: the last", ge=0, lt=1)
     start_share: float = setting(
         0.0, "share of network.weights in the best; 3 / (3 + stills) did well", ge=0, lt=1
     )
@@ -194,7 +188,7 @@ class TrainingSettings(Settings):
     pictures: Natural = free(4, "validation clips drawn into predictions/")
     keep_epochs: Natural = free(0, "keep weights of every so many epochs in weights/; 0: only best")
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = free(
-        (), "experiment trackers told of each epoch"
+        (), "experiment trackers"
     )
     seed: Natural = setting(123, "of weights, clips and all draws")
     device: Literal["auto", "cpu", "cuda", "mps"] = free("auto", "where to train")

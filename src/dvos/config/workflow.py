@@ -78,12 +78,8 @@ class FitSettings(MethodSettings):
     out: base.Place = Field(description="folder for everything that is made")
     classes: Classes = None
     minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
-    folds: Natural | None = setting(
-        None, "parts in cross-validation; 0: none; null: as time allows"
-    )
-    rounds: Natural | None = setting(
-        None, "rounds of pseudo-labels; null: 1 where unlabelled/ holds something"
-    )
+    folds: Natural | None = setting(None, "parts in cross-validation; 0: none; null: by time")
+    rounds: Natural | None = setting(None, "rounds of pseudo-labels; null: 1 with unlabelled/")
 
     @model_validator(mode="after")
     def _check_folds(self) -> Self:
