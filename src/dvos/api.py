@@ -1,9 +1,8 @@
 """Every command as one function, with the command's name and settings.
 
-Each takes the settings' own names as keywords (nested ones as mappings, ``None`` as not given),
-``config`` (a YAML file) and ``overrides`` (``a.b=value`` texts), or a whole settings object. The
-signatures are made from the settings: ``help(dvos.predict)`` shows each with its type, default and
-meaning, and ``api.pyi`` tells the same to editors and type checkers.
+Each takes settings by name (nested ones as mappings, ``None`` as not given), ``config`` (a YAML
+file) and ``overrides`` (``a.b=value`` texts), or a whole settings object. The signatures are made
+from the settings, for ``help(dvos.predict)`` and, in ``api.pyi``, for editors.
 """
 
 from __future__ import annotations

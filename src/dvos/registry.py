@@ -1,9 +1,7 @@
 """The networks there are: each as one spec, put together of what its rooms offer.
 
-``api``, ``workflow`` and whoever else runs the method look a network up here and hand its spec on;
-training and prediction know no names. A further network is one more entry of :data:`NETWORKS`,
-here or put in from outside; see ``docs/how-to/extend.md``. Importing this module loads no torch; a
-spec does when it is asked for.
+Whoever runs the method looks a network up here and hands its spec on. A further network is one more
+entry of :data:`NETWORKS`; see ``docs/how-to/extend.md``. Importing this loads no torch.
 """
 
 from __future__ import annotations
@@ -101,11 +99,7 @@ def network_spec(name: str) -> NetworkSpec:
 
 
 def check_network(settings: NetworkSettings) -> None:
-    """See that there is a network of the name in settings, and that it has their options.
-
-    Raises:
-        ConfigError: With a fault for each option that is wrong.
-    """
+    """A ConfigError if there is no network of the name in settings, or it has not their options."""
     check_name(settings.name)
     # The networks of this package have no options, so that no torch is needed to tell.
     if settings.options or not callable(NETWORKS[settings.name]):
@@ -113,11 +107,7 @@ def check_network(settings: NetworkSettings) -> None:
 
 
 def training_spec(settings: NetworkSettings) -> NetworkSpec:
-    """The spec of the network that settings name, its options being checked.
-
-    Raises:
-        ConfigError: If there is no such network, or with a fault for each option that is wrong.
-    """
+    """The spec of the network that settings name; a ConfigError tells of options that are wrong."""
     spec = network_spec(settings.name)
     if spec.settings is None:
         if settings.options:
@@ -138,11 +128,7 @@ def training_spec(settings: NetworkSettings) -> NetworkSpec:
 
 
 def spec_of(checkpoint: Path) -> NetworkSpec | None:
-    """The spec of the network in a checkpoint; None for an ONNX file, which brings its network.
-
-    Raises:
-        CheckpointError: If the file is missing or damaged, or its network is not known.
-    """
+    """The spec of a checkpoint's network; None for ONNX. A CheckpointError if it is not known."""
     from dvos.networks.onnx_graph import ONNX_SUFFIX
     from dvos.networks.weights import read_network_info
 
@@ -159,11 +145,7 @@ def spec_of(checkpoint: Path) -> NetworkSpec | None:
 def load_network(
     checkpoint: Path, *, device: str = "cpu", sees_query: bool = False
 ) -> tuple[nn.Module, NetworkInfo]:
-    """As :func:`dvos.networks.weights.load_network`, of whichever network the file holds.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged, of another kind or of an unknown network.
-    """
+    """:func:`dvos.networks.weights.load_network` of whichever network the file holds."""
     from dvos.networks import weights
 
     spec = spec_of(Path(checkpoint))
@@ -183,19 +165,10 @@ def predictor_of(
 ) -> Predictor:
     """Load a trained network, whichever it is, ready to segment.
 
-    Args:
-        checkpoint: ``best.safetensors`` of a training run, a checkpoint of a published training,
-            or an ``.onnx`` file of ``dvos convert``, which is run by onnxruntime on the CPU.
-        options: How it segments. Masks do not depend on ``options.batch``.
-        first_mask: Of a network that starts from masks, such as XMem, what
-            clips start from; needed there, and there alone.
-        first_mask_checkpoint: Network that finds it, where that is ``auto``.
-
-    Raises:
-        CheckpointError: If a file is missing, damaged or holds a network that does not do.
-        UsageError: If the device does not exist, the network has no such
-            option, a first mask or what finds it is missing, or what an
-            ``.onnx`` file needs is not installed.
+    ``checkpoint`` is ``best.safetensors``, a checkpoint of a published training, or an ``.onnx``
+    file. A network that starts from masks, such as XMem, needs ``first_mask``, and the network that
+    finds it where that is ``auto``. A CheckpointError if a file does not do, a UsageError if the
+    device or an option does not exist, or a first mask or what an ``.onnx`` file needs is missing.
     """
     finder = None
     if first_mask_checkpoint is not None:

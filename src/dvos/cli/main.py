@@ -1,10 +1,7 @@
 """The ``dvos`` command: its sub-commands, and how errors leave it.
 
-Exit codes: 0 done; 2 bad usage or configuration; 1 anything else foreseen;
-130 interrupted.
+Exit codes: 0 done; 2 bad usage or configuration; 1 anything else foreseen; 130 interrupted.
 """
-
-from __future__ import annotations
 
 import errno
 import io

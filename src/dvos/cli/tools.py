@@ -1,7 +1,5 @@
 """``dvos check``, ``dvos config show`` and ``dvos config import``: they run nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from inspect import Parameter, Signature
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Settings of how clips are changed in training, each section with presets."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator

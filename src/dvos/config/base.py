@@ -1,7 +1,5 @@
 """What all settings share: strictness, a documented default, and what each one changes."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Settings of the clips a network is trained and validated on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal, Self
 

@@ -1,7 +1,5 @@
 """Settings of ``dvos extract frames`` and ``dvos extract objects``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 

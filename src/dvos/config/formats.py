@@ -1,7 +1,5 @@
 """Settings of ``dvos import`` and ``dvos export``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """Settings of ``dvos label`` and ``dvos suggest``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 Every fault of all sources is told at once, with its place and, for a misspelt key, the nearest one.
 """
 
-from __future__ import annotations
-
 import difflib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence

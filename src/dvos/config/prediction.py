@@ -1,7 +1,5 @@
 """Settings of ``dvos predict``, ``dvos evaluate`` and ``dvos convert``."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self

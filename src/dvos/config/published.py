@@ -4,8 +4,6 @@ What each key becomes stands in ``presets/import_published.yaml``; the functions
 A key is carried over or told in a note, never dropped silently.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache

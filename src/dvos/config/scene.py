@@ -4,8 +4,6 @@ Each clip draws its own values from the ranges, once, so that a sprite keeps its
 clip. An effect with ``enabled: false`` draws nothing and costs nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """Settings of ``dvos score`` and ``dvos report``."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self

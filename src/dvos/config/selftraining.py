@@ -4,8 +4,6 @@ A field affects what the network predicts, or ``labels`` what is made of that, `
 the feature probe, ``provenance`` only what is noted of the labels.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self

@@ -1,7 +1,5 @@
 """Settings as commented YAML: what ``dvos config show`` prints and run folders keep."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path

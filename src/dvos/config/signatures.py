@@ -1,7 +1,5 @@
 """What a command takes, from its settings: signatures, docstrings, the stub of ``dvos.api``."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace

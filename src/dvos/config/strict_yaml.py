@@ -1,7 +1,5 @@
 """YAML of settings: read strictly, and bounded in what it may expand to."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any

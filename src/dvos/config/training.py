@@ -1,7 +1,5 @@
 """Settings of ``dvos train``."""
 
-from __future__ import annotations
-
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Settings of ``dvos fit`` and ``dvos demo``, and of the embedded sample field."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 

@@ -1,7 +1,5 @@
 """Values of documents as what they should be; a ValueError that tells what is not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,12 +1,9 @@
 """COCO and, for videos, YouTube-VIS: one JSON of pictures, classes and annotations.
 
-See https://cocodataset.org/#format-data and https://youtube-vos.org/dataset/vis/, where an
-annotation has a segmentation or null for each frame. Written are run lengths, which hold holes,
-parts and single pixels as they are; ``object`` is the number of the object, ``video`` and ``frame``
-of a COCO picture tell where it belongs. These keys are ours; other readers pass over them.
+See https://cocodataset.org/#format-data and https://youtube-vos.org/dataset/vis/. Run lengths are
+written, which hold holes, parts and single pixels; the keys ``object``, ``video`` and ``frame`` are
+ours, and passed over by other readers.
 """
-
-from __future__ import annotations
 
 import json
 from collections import Counter
@@ -67,10 +64,7 @@ def _parsed(
 
 
 def _crowds(annotations: Sequence[Annotation], reading: Reading) -> bool:
-    """Whether ``iscrowd`` means a crowd: a picture has at most one of a class, and objects beside.
-
-    CVAT, and others after it, mark each single mask so.
-    """
+    """Whether ``iscrowd`` means a crowd: one of a class, with objects beside; CVAT means masks."""
     marked = [one for one in annotations if one.get("iscrowd") == 1]
     each = Counter((str(one["image_id"]), str(one.get("category_id"))) for one in marked)
     if not marked or (len(marked) < len(annotations) and max(each.values()) == 1):

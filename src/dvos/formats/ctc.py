@@ -1,11 +1,8 @@
-"""The layout of the Cell Tracking Challenge: a label image for each frame, and a table of tracks.
+"""The Cell Tracking Challenge: a label image for each frame, and a table of tracks.
 
-A line of the table says ``label first last parent``, frames counted from 0, parent 0 for none. A
-label is there in each frame from its first to its last; see
-https://celltrackingchallenge.net and Maska et al. (Nature Methods 2023).
+Its lines are ``label first last parent``, frames from 0, parent 0 for none; a label is there in
+each frame between. See https://celltrackingchallenge.net and Maska et al. (Nature Methods 2023).
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -41,9 +38,8 @@ class CtcTrack:
 class CtcWriter:
     """Writes ``mask000.tif`` and on into a folder as ``01_RES``, then ``res_track.txt``.
 
-    A track that is not seen in some frames becomes two, the later with the earlier as its parent,
-    as a label may not be absent between its first and its last frame. How many frames there will be
-    tells how many digits names need.
+    A track becomes two at a gap, the later with the earlier as its parent, as the layout has it.
+    ``frames`` tells how many digits names need.
     """
 
     def __init__(self, folder: Path, frames: int) -> None:
@@ -58,11 +54,11 @@ class CtcWriter:
         return self._folder / f"mask{frame:0{self._digits}}.tif"
 
     def add(self, labels: NDArray[Any], parents: Mapping[int, int], frame: int) -> None:
-        """Write the next frame; those left out before are written without objects.
+        """Write the next frame, those left out before it without objects.
 
-        ``labels`` are the permanent ids of tracks (H, W), 0 background, ``parents`` of tracks that
-        begin here by a division the track they come from. A MediaError if there are more labels
-        than the layout can hold.
+        ``labels`` are the permanent ids of tracks (H, W), 0 background; ``parents`` are the tracks
+        that those which begin here by a division come from. A MediaError if there are too many
+        labels.
         """
         while self._next < frame:
             write_label_image(self.files(self._next), np.zeros_like(labels))
@@ -128,10 +124,9 @@ def read_track_table(path: Path) -> dict[int, CtcTrack]:
 def check_presence(
     path: Path, tracks: Mapping[int, CtcTrack], seen: Mapping[int, list[int]]
 ) -> None:
-    """See that a table of tracks tells what its label images show, but for gaps in between.
+    """A TableError with a fault for each label that is seen in other frames than a table tells.
 
-    ``seen`` are the frames of each label, rising. A TableError with a fault for each that is seen
-    in other frames than told.
+    ``seen`` are the frames of each label, rising; gaps in between do not count.
     """
     with FaultCollector(TableError) as faults:
         for label in sorted({*tracks, *seen}):

@@ -1,10 +1,7 @@
 """CVAT XML 1.1, for images and for video: polygons, boxes, ellipses and masks.
 
-See https://docs.cvat.ai/docs/manual/advanced/xml_format/. The runs of a mask count row by row
-inside its own box, which is then placed in the picture.
+See https://docs.cvat.ai/docs/manual/advanced/xml_format/. A mask's runs are row by row in its box.
 """
-
-from __future__ import annotations
 
 from bisect import bisect
 from collections import defaultdict

@@ -1,10 +1,7 @@
 """ImageJ ROIs, alone or in a zip: outlines of the objects of a picture or of a stack's frames.
 
-Through roifile; see https://imagej.net/ij/developer/source/ij/io/RoiDecoder.java.html. Coordinates
-of areas are the corners of pixels, with parts of pixels too. Positions count from 1.
+See https://imagej.net/ij/developer/source/ij/io/RoiDecoder.java.html. Positions count from 1.
 """
-
-from __future__ import annotations
 
 import io
 import logging

@@ -1,7 +1,5 @@
 """``dvos import`` and ``export``: what annotators wrote as a data folder, and in other formats."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -52,8 +50,8 @@ class ImportResult:
 def import_labels(settings: ImportSettings) -> ImportResult:
     """Read labels of another program and write them as a data folder.
 
-    A UsageError if it holds several classes and none is chosen, else a fault for each picture or
-    annotation that cannot be read, and for each place where something else stands.
+    A UsageError if it holds several classes and none is chosen, else a fault for each that is
+    wrong.
     """
     source = open_source(settings.source, name=settings.format, images=settings.images)
     source = choose_classes(source, settings.classes)
@@ -111,9 +109,8 @@ def _check_files(source: LabelledSource) -> None:
 def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = True) -> ImportResult:
     """Write a source as ``annotated``, ``clips`` and ``clips.csv``; all its classes are one.
 
-    What is there already and the same stays, so that an import that was stopped goes on. Without
-    ``pictures`` only masks are written. Raises with a fault for each picture that is not found or
-    cannot be drawn, and each place where something else stands.
+    What is there already and the same stays, so that an import goes on. Without ``pictures`` only
+    masks are written. Raises with a fault for each picture or place that is wrong.
     """
     if pictures:
         _check_files(source)
@@ -199,10 +196,7 @@ def _result(source: LabelledSource, out: Path | None) -> ImportResult:
 def take_sources(
     sources: Iterable[Path], classes: str | None, place: Path
 ) -> tuple[list[Path], list[Path]]:
-    """Import sources as :func:`import_labels` does, each into a folder of its own in ``place``.
-
-    Gives folders of labelled stills, and tables of clips.
-    """
+    """Import each source into a folder in ``place``; gives folders of stills, and tables."""
     paths, found = list(sources), []
     with FaultCollector() as faults:
         for path, name in zip(paths, plain_names(list(map(str, paths))), strict=True):
@@ -215,10 +209,9 @@ def take_sources(
 
 
 def take_truth(path: Path, classes: str | None, place: Path) -> Path:
-    """Write what another program labelled as true masks in ``place``; pictures need not be there.
+    """Write another program's labels as true masks in ``place``, flat or with a folder for a video.
 
-    Gives a flat folder of masks of photos, or one with a folder for each video. A UsageError if it
-    holds both, or several classes and none is chosen.
+    Pictures need not be there. A UsageError if it holds photos and videos, or classes unchosen.
     """
     source = choose_classes(open_source(path), classes)
     result = write_data_folder(source, place, pictures=False)
@@ -246,8 +239,7 @@ class ExportResult:
 def export(settings: ExportSettings) -> ExportResult:
     """Write predictions, a data folder, or labels of any known format, in another format.
 
-    The folder appears when all is written. An OutputError if it holds anything, a MediaError if the
-    source cannot be read or the format cannot hold it.
+    The folder appears when all is written. An OutputError if it holds anything, else a MediaError.
     """
     source = open_source(settings.predictions, images=settings.images)
     if settings.classes is not None:

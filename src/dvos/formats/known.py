@@ -1,7 +1,5 @@
 """The formats by name, and which of them a file or folder is of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +48,9 @@ class Recognised:
 
 
 def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> Recognised | None:
-    """The format of a file or folder, or whether it is of a given one; None if it is of none.
+    """The format of a file or folder, which may have to be a given one; None if it is of none.
 
-    A MediaError if a document cannot be read, unless, with ``strays``, others may lie in the
-    folder.
+    A MediaError if a document cannot be read, unless, with ``strays``, others may lie there.
     """
     tried = [one for one in (FORMATS.values() if name is None else [FORMATS[name]]) if one.read]
     last = label_images.LABELS
@@ -98,10 +95,10 @@ def _content(document: Path) -> Any:
 def open_source(
     path: Path, *, name: str | None = None, images: Path | None = None
 ) -> LabelledSource:
-    """Read what annotators wrote, in a format that may be named; nothing is drawn yet.
+    """Read what annotators wrote, with its pictures at any depth of ``images`` or beside it.
 
-    Its pictures lie in the folder ``images`` at any depth, by default in its own. A UsageError if
-    it is of no known format, a MediaError, with the place in it, if it cannot be read.
+    Nothing is drawn yet. A UsageError if it is of no known format, else a MediaError with the
+    place.
     """
     if not path.exists():
         raise UsageError.at(path, "no such file or folder", remedy="check the path")

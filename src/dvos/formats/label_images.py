@@ -1,9 +1,4 @@
-"""Images whose values are ids: label images beside their pictures, Pascal VOC, DAVIS, YouTube-VOS.
-
-napari, ImageJ and Cellpose write label images, ``NAME_masks.tif``; the others palette PNGs.
-"""
-
-from __future__ import annotations
+"""Images whose values are ids: label images (napari, Cellpose), Pascal VOC, DAVIS, YouTube-VOS."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,10 +1,8 @@
 """Label Studio JSON: brush, polygons, boxes and ellipses of pictures, boxes of videos.
 
-See https://labelstud.io/guide/export. Places are percent of the picture as shown. A brush is a text
-of bits of its own (thi.ng's rle-pack): four equal bytes for each pixel, row by row.
+See https://labelstud.io/guide/export. Places are percent of the picture. A brush is bits of its own
+(thi.ng's rle-pack): four equal bytes for each pixel, row by row.
 """
-
-from __future__ import annotations
 
 import re
 from bisect import bisect

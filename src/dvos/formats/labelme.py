@@ -1,11 +1,8 @@
 """labelme: a JSON beside each picture, of polygons, boxes, circles and masks.
 
-See https://github.com/wkentaro/labelme. Shapes of one label and one ``group_id`` are parts of one
-object; a ``group_id`` of null joins nothing. Written are polygons, and masks where an object has
-holes.
+See https://github.com/wkentaro/labelme. Shapes of one label and ``group_id`` are one object.
+Written are polygons, and masks where an object has holes.
 """
-
-from __future__ import annotations
 
 import base64
 import math

@@ -1,11 +1,7 @@
 """What every annotators' format is turned into, and written from: pictures with their objects.
 
-A reader gives a :class:`LabelledSource` without drawing anything; a writer takes one and asks
-each object for its pixels. So each format is one module of two functions, and any of them can be
-turned into any other.
+A reader gives a :class:`LabelledSource` and draws nothing; a writer asks objects for their pixels.
 """
-
-from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -136,10 +132,7 @@ def joined(regions: Iterable[Region]) -> Region:
 def label_objects(
     labels: NDArray[np.int32], label: str = "", unknown: int | None = None
 ) -> list[LabelledObject]:
-    """The objects of a label image (H, W), one for each id; negative ones and 0 are background.
-
-    ``unknown`` is the number of regions of unknown label.
-    """
+    """The objects of a label image (H, W), one for each id above 0, perhaps one ``unknown``."""
     # It takes a while to load, and drawn polygons do without.
     from scipy import ndimage
 

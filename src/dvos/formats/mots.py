@@ -1,11 +1,8 @@
 """MOTS text, a row for each object of each frame, and MOT text of boxes, which is written only.
 
-See https://www.vision.rwth-aachen.de/page/mots: ``frame id class height width runs``; the id 10000
-is a region that is not judged. MOT: ``frame,id,left,top,width,height,1,-1,-1,-1``. Both are written
-with frames, and MOT's corners, counted from 1; a frame without objects has no row.
+See https://www.vision.rwth-aachen.de/page/mots: ``frame id class height width runs``, id 10000 not
+judged. Frames, and MOT's corners, are written from 1; a frame without objects has no row.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence

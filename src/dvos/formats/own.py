@@ -1,7 +1,5 @@
 """What this program writes and reads: predictions, labelled stills, tables of clips."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -100,11 +98,7 @@ def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
 
 
 def predicted(masks: Path, names: Mapping[str, str], size: Size) -> LabelledSource:
-    """The finished frames of a clip, from its ``instances/<frame>.png``.
-
-    ``names`` are those of its pictures by frame, in order. Masks of another size than (height,
-    width) are a fault when objects are asked for.
-    """
+    """The finished frames of a clip, from ``instances/<frame>.png``; ``names`` are by frame."""
     pictures = [
         Picture(name, size, partial(_numbered, masks / "instances" / f"{frame}.png", size))
         for frame, name in names.items()

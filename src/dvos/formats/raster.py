@@ -1,11 +1,8 @@
 """Outlines to pixels and back, the only place where that is done; run lengths too.
 
-A pixel belongs to a polygon if its centre lies inside: pixel (row, column) covers the square from
-(column, row) to (column + 1, row + 1), as CVAT, labelme, Label Studio, YOLO and ImageJ count.
-Outlines run along the edges of pixels, so that they come back as the very same pixels.
+A pixel belongs to a polygon if its centre lies inside; pixel (row, column) begins at the corner
+(column, row). Outlines run along the edges of pixels, so that the very same pixels come back.
 """
-
-from __future__ import annotations
 
 import math
 import re
@@ -48,10 +45,9 @@ def ring(points: ArrayLike) -> Ring:
 
 
 def fill(rings: Sequence[Ring], size: Size) -> Region:
-    """The pixels inside rings, by the even-odd rule: a ring within a ring is a hole.
+    """The pixels inside rings, by the even-odd rule, within ``size``, (height, width).
 
-    What lies outside ``size``, (height, width), is left out. Of an outline so thin that it holds no
-    pixel's centre, the pixels that its corners lie in.
+    Of an outline so thin that it holds no pixel's centre, the pixels that its corners lie in.
     """
     corners, sides = np.concatenate(rings), np.array(size[::-1])
     left, top = np.clip(corners.min(axis=0), 0, sides).astype(np.int64).tolist()
@@ -141,10 +137,7 @@ def _corners(border: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def bridged(region: Region) -> tuple[NDArray[np.int64], bool]:
-    """All outlines of an object as one ring, and whether bridges join several.
-
-    A bridge is walked there and back, so that it holds no pixel.
-    """
+    """All outlines of an object as one ring, and whether bridges, without a pixel, join several."""
     rings = [one for part in outlines(region) for one in part]
     path = rings[0]
     for one in rings[1:]:
@@ -167,10 +160,7 @@ def encode_region(region: Region, size: Size) -> str:
 
 
 def decode_region(counts: object, size: Size) -> Region:
-    """The region of COCO's run lengths: compressed text or bytes, or plain numbers.
-
-    A ValueError if they are none, or do not fill ``size``, (height, width).
-    """
+    """The region of COCO's run lengths, packed or plain; a ValueError if they are amiss."""
     if isinstance(counts, list):
         if not all(type(one) is int and 0 <= one < 2**32 for one in counts):
             raise ValueError("its runs are no whole numbers from 0 on")

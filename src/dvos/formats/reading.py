@@ -1,7 +1,5 @@
 """What readers share: documents parsed within bounds, pictures found, faults with their place."""
 
-from __future__ import annotations
-
 import os
 import re
 import struct
@@ -127,9 +125,8 @@ class Reading:
     def find(self, name: str, beside: Path | None = None) -> Path | None:
         """The file that a document names, wherever it lay on the machine it was written on.
 
-        Of a name, path or address decides what of its folders fits a file below the root, then
-        which lies beside the document; without an ending, any image. A MediaError if several fit as
-        well.
+        Of a path or address decides what of its folders fits a file below the root, then which lies
+        beside the document; without an ending, any image. A MediaError if several fit as well.
         """
         parts = [part for part in re.split(r"[/\\]+", composed(name)) if part]
         if not parts:
@@ -169,10 +166,10 @@ class Reading:
         return path if path is not None and path.suffix.lower() in VIDEO_SUFFIXES else None
 
     def size(self, path: Path | None, stated: Size | None, where: object) -> Size:
-        """(height, width) of a picture as shown, the one that coordinates are of.
+        """(height, width) of a picture as shown: of its file, or else as the document states it.
 
-        Of its file, if that was found, else as the document states it. A MediaError, with the place
-        in the document, if it is not known, or of another size than stated.
+        A MediaError, with the place in the document, if it is not known, or of another size than
+        stated.
         """
         if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
             if stated is None:
@@ -190,10 +187,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Format:
-    """An annotators' format, read by documents of some suffixes or, without, as a whole folder.
-
-    Reading may tell only later, when an object is asked for, what is wrong with it.
-    """
+    """An annotators' format, read by documents of some suffixes or, without, as a whole folder."""
 
     name: str  # as users give it
     title: str  # as messages name it

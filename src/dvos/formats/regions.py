@@ -1,10 +1,7 @@
 """Outlines of other programs: regions, as plots are, are read, and those of objects written.
 
-Read are GeoJSON, ImageJ's ROIs, or a mask of ids; written GeoJSON, and a CSV table of corners. All
-count x and y in pixels from the upper left corner; those written run along the edges of pixels.
+All count x and y in pixels from the upper left corner.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,10 +52,7 @@ class NamedRegion:
 
 
 def read_regions(path: Path) -> tuple[NamedRegion, ...]:
-    """Read regions: GeoJSON in pixels, polygons named by ``name``; ImageJ's ROIs; a mask of ids.
-
-    A MediaError if it is none of these, holds no region, or has two of one name.
-    """
+    """Regions of GeoJSON in pixels, of ImageJ's ROIs, or of a mask of ids; else a MediaError."""
     suffix = path.suffix.lower()
     if suffix in _GEOJSON:
         data = read_bytes(path, "GeoJSON, ImageJ's ROIs or a mask of ids")

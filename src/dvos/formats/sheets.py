@@ -1,7 +1,5 @@
 """What every writer goes through: pictures under plain names, objects numbered and drawn."""
 
-from __future__ import annotations
-
 import filecmp
 import os
 import re
@@ -74,8 +72,8 @@ class Sheet:
     def labels(self, void: int | None = None) -> NDArray[np.int32]:
         """Its label image, int32 (H, W), 0 background, ``void`` unknown; without that it is noted.
 
-        Where objects overlap, the one with the higher z lies on top, else the smaller one; regions
-        of unknown label lie below all.
+        Of objects that overlap the one of higher z, else the smaller, lies on top, unknown below
+        all.
         """
         labels, notes = np.zeros(self.picture.size, np.int32), self.source.notes
         shapes = list(self.shapes(unknown=void is not None))
@@ -103,8 +101,8 @@ Layout = Literal["folders", "flat", "videos"]
 def sheets(source: LabelledSource, most: int, layout: Layout = "folders") -> Iterator[Sheet]:
     """The pictures of a source, photos first, then video by video; ``most`` is the highest number.
 
-    Names differ within each video (folders) or among all pictures (flat), or each photo is a video
-    of its own (videos). A MediaError if a photo or video has more objects than numbers.
+    Names differ in each video (folders) or among all pictures (flat), or each photo is a video of
+    its own (videos). A MediaError if a photo or video has more objects than numbers.
     """
     videos: dict[str, list[Picture]] = {}
     for picture in source.pictures:

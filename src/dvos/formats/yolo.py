@@ -1,11 +1,8 @@
 """YOLO segmentation: ``data.yaml``, and a text of polygons for each picture.
 
-See https://docs.ultralytics.com/datasets/segment/. A row is a class and the corners of a polygon as
-shares of width and height; a row of five numbers is a box. ``images/X`` goes with ``labels/X``,
-``X/images`` with ``X/labels``.
+See https://docs.ultralytics.com/datasets/segment/. A row is a class and corners as shares of width
+and height, or a box of four. ``images/X`` goes with ``labels/X``, ``X/images`` with ``X/labels``.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Objects of a whole clip: joined, split and deleted through all its frames, and undone."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """``dvos label``: open what is to be labelled, and serve the page until it is stopped."""
 
-from __future__ import annotations
-
 import socket
 import webbrowser
 from contextlib import suppress
@@ -15,7 +13,7 @@ from dvos.labelling.documents import open_document
 
 
 def label(settings: LabelSettings) -> Path:
-    """Serve the page until the user stops it with Ctrl-C; gives the data folder with the labels.
+    """Serve the page until it is stopped with Ctrl-C; gives the data folder with the labels.
 
     A UsageError if what the page needs is not installed, nothing is to label, or the port is taken.
     """

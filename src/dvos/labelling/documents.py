@@ -1,7 +1,5 @@
 """What is labelled: the frames of a data folder, of a video, or of a run's predictions."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -111,10 +109,9 @@ class PredictedClip:
 def open_document(path: Path, out: Path | None = None, intensity: str = "auto") -> Document:
     """Find what there is to label, and the data folder for it.
 
-    ``path`` is a folder of photos or videos, which may be a data folder; a video; or a folder that
-    ``dvos predict``, ``fit`` or ``demo`` wrote predictions to. Without ``out`` labels go to it, and
-    of a video or a run to ``NAME-labels`` beside it. A UsageError if there is nothing to label, or
-    two different photos have one name.
+    ``path`` is a folder of photos or videos, a video, or a folder of predictions. Labels go to
+    ``out``, else to the folder itself, or of a video or a run to ``NAME-labels`` beside it. A
+    UsageError if there is nothing to label, or two photos have one name.
     """
     kind, real = layout.path_kind(path), path.resolve()
     beside = real.parent / f"{real.name if kind == 'folder' else stem_of(real)}-labels"

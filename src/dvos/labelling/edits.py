@@ -1,7 +1,6 @@
 """Edits of a mask of ids: functions that say what a part of it becomes, and patches to undo them.
 
-No edit changes the mask it is given. Each gives a window of it and its new content, of no pixels
-where it changes nothing; a :class:`Patch` made of that does it, and done again undoes it.
+Each gives a window of the mask and its new content; a :class:`Patch` of that does and undoes it.
 """
 
 from __future__ import annotations
@@ -116,8 +115,7 @@ def split(ids: Ids, object_id: int, cut: Region | None, first: int) -> Edit:
     """Part an object along a line, a brush stroke, or without one into its connected parts.
 
     The largest part keeps the id, others get free ones from ``first`` on; parts that the line does
-    not touch stay with it. Pixels under the line go to the part that is nearest, so that none is
-    lost. A UsageError if there is no such object, or it stays in one piece.
+    not touch stay with it, its own pixels go to the nearest part. A UsageError if it stays whole.
     """
     window = cropped(ids == object_id).window
     old = ids[window]

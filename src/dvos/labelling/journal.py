@@ -37,8 +37,8 @@ def content_digest(ids: Ids) -> str:
 class Journal:
     """The edits of one mask, in a file of JSON lines that grows.
 
-    A line ``file`` says what the mask file is about to hold, ``saved`` that it does; so after a
-    kill it is known which edits the file has, and the others are made again.
+    A line ``file`` says what the mask file is about to hold, ``saved`` that it does; so it is known
+    after a kill which edits the file has.
     """
 
     path: Path
@@ -51,10 +51,10 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, ids: Ids, is_saved: bool) -> Journal:
-        """Read a journal, and make again, in ``ids``, what the mask file does not have.
+        """Read a journal, and make again, in the mask's ``ids``, what its file does not have.
 
-        They are what the mask file, or else what it begins from, holds. Where another program
-        changed the mask, that holds: the old journal is set aside, and an empty one given.
+        Where another program changed the mask, that holds: the old journal is set aside for an
+        empty one.
         """
         journal, lines = cls(path), read_lines(path)
         if not lines:

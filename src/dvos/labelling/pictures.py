@@ -1,7 +1,5 @@
 """Pictures for the page: tiles of a pyramid, so that it never holds a large photo whole."""
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What the page may ask for, checked, and pixels as it sends and is sent them."""
 
-from __future__ import annotations
-
 import operator
 from functools import reduce
 from typing import Annotated, Any, Literal

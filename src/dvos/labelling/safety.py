@@ -1,7 +1,5 @@
 """Who may talk to the page's server: whoever has the token, from the page itself."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re
@@ -18,10 +16,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def kept_token(path: Path) -> str:
-    """The token in a file that its owner alone reads, made at the first start.
-
-    It stays, so that an open tab goes on after the server was started again.
-    """
+    """The token in a file that its owner alone reads, which stays, so that an open tab goes on."""
     token = path.read_text(errors="replace") if path.exists() else ""
     if not re.fullmatch(r"[A-Za-z0-9_-]{43}", token):
         token = secrets.token_urlsafe(32)
@@ -36,8 +31,7 @@ class Guard:
     """Lets requests through that name this server, come from its page and know the token.
 
     The page's address with ``?token=`` sets a cookie, which all else is asked for. Names other than
-    this machine's are refused, or a foreign page could reach the server under a name of its own
-    (DNS rebinding); so are requests that another page sends.
+    this machine's are refused, against DNS rebinding; so are requests that another page sends.
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:

@@ -1,7 +1,5 @@
 """The server of the page: it answers from the store, the pictures and the helper."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Awaitable, Callable

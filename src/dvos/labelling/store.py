@@ -8,8 +8,6 @@ Everything is a file of the data folder::
     .labelling/journals/NAME.jsonl           its edits, for undo and after a kill
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil
@@ -106,11 +104,10 @@ class LabelStore:
     def edit(
         self, index: int, make: Make, *, token: str, base: int | None = None, group: str = ""
     ) -> Change:
-        """Change a mask by what ``make`` says that a part of it becomes.
+        """Change a mask by what ``make`` says that a part of it becomes, in a ``group`` or alone.
 
         An edit whose token was noted already is not made again. A ConflictError if the mask has
-        another revision than ``base``, which the sender last saw. It may be part of a ``group`` of
-        a whole clip.
+        another revision than ``base``, which the sender last saw.
         """
 
         def note(sheet: Sheet) -> Patch | None:

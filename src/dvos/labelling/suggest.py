@@ -1,15 +1,9 @@
 """``dvos suggest``: which frames to label next.
 
-Those unlike the ones that are labelled, by what an encoder sees in them, and, with a checkpoint,
-those that it is unsure of: one frame after the other is taken that is farthest from all labelled
-and taken ones (farthest-point choice, Gonzalez 1985; for labelling: Sener and Savarese, ICLR 2018,
-arXiv 1708.00489), its distance weighted by how uncertain it is. All frames are read once, in order;
-of each a few hundred numbers are kept.
-
-Importing this module loads no torch.
+One after the other is taken that is farthest from all labelled and taken ones, by what an encoder
+sees (Gonzalez 1985; Sener and Savarese, ICLR 2018, arXiv 1708.00489), its distance weighted by how
+uncertain a checkpoint is of it. Importing this module loads no torch.
 """
-
-from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -106,12 +100,10 @@ def farthest(
     uncertainty: Doubles | None,
     count: int,
 ) -> list[tuple[int, float]]:
-    """Choose frames far from those that are labelled, and from each other.
+    """Choose frames far from those that are labelled, and from each other: index and distance.
 
-    Where none is labelled, the first is the most uncertain one, or the one nearest to the mean of
-    all. Of equals the earlier frame is taken: the same frames give the same choice. Features are
-    (N, D), uncertainty is of any scale. Gives the index of each, and its distance as of
-    :class:`Suggestion`.
+    Features are (N, D), uncertainty is of any scale. Where none is labelled, the first is the most
+    uncertain one, or the one nearest to the mean. Of equals the earlier frame is taken.
     """
     spread = features.std(0) + np.float32(_LEAST_STD)
     points = (features - features.mean(0)) / spread

@@ -1,7 +1,5 @@
 """Training, prediction and export from the page: commands of this program, each its own process."""
 
-from __future__ import annotations
-
 import csv
 import subprocess
 import sys

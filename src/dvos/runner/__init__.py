@@ -1,10 +1,8 @@
 """Runs a function over many items: processes, resume, progress, clean stops.
 
-A stage describes its work as a list of :class:`Task` and calls :func:`run_tasks`. Finished tasks
-are noted in a manifest beside the outputs, from which a run that was stopped goes on.
+A stage gives :class:`Task` objects to :func:`run_tasks`; a manifest beside the outputs notes what
+is finished.
 """
-
-from __future__ import annotations
 
 from dvos.runner.display import note as note
 from dvos.runner.display import open_display as open_display

@@ -1,10 +1,4 @@
-"""Progress on standard error: a bar on a terminal, plain lines elsewhere.
-
-Whoever works inside a display may say what it is at (:func:`note`, :func:`waiting`). Nothing
-stands still without a word: a bar's clock runs, and lines come every few seconds all the same.
-"""
-
-from __future__ import annotations
+"""Progress on standard error: a bar on a terminal, plain lines elsewhere, never still for long."""
 
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Records of finished work beside the outputs: JSON lines, from which a stopped run goes on."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -110,10 +108,9 @@ class Manifest:
 class ClipManifest:
     """What is finished of a clip: a line for each frame, in order, between a first and a last.
 
-    The first holds the fingerprint of all that the frames' files depend on, and the digest of the
-    clip's own files; the last what could not be decoded. A line that cannot be trusted, is no
-    ``row`` (a type that pydantic checks), or whose files are not ``complete``, ends the reading:
-    its frame is done again.
+    The first holds the fingerprint of all that the frames' files depend on, the last what could not
+    be decoded. Reading ends at a line that is spoilt, no ``row`` or not ``complete``: it is done
+    again.
     """
 
     def __init__(

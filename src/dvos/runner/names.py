@@ -1,11 +1,8 @@
 """Names of this program's results, given back where a copy has taken their accents apart.
 
-This program writes each accented letter as one character; archives, and the file systems of Macs,
-may write it as two. What it looks for by the name that it gave would then not be found, and be made
-again beside what is there.
+Archives and the file systems of Macs may write an accented letter as two characters; what is looked
+for would then not be found, and be made again beside what is there.
 """
-
-from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable

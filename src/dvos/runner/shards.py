@@ -1,10 +1,7 @@
-"""Work on one table shared out between runs: whose part is which, and what all have finished.
+"""Work on one table shared out between runs, each of a shard I/N or of the whole.
 
-Each run, of a shard I/N or of the whole, has a table and a manifest of its own, as only one process
-may append to a manifest; what another run on the same table has finished is not done again.
+Each has a table and a manifest of its own, and does not do again what another has finished.
 """
-
-from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,11 +24,8 @@ _TAKEN: ContextVar[frozenset[str]] = ContextVar("taken", default=frozenset())
 def taken(place: Path) -> Iterator[None]:
     """Keep other runs from a folder, or from the work of a manifest, while the block lasts.
 
-    A run may take again what it has taken: a stage of a long run is a run of its own. On a file
+    A stage of a long run may take it again. A RunError if another run is at work there. On a file
     system without locks nothing is held.
-
-    Raises:
-        RunError: If another run is at work there.
     """
     path = os.path.realpath(place)
     if path in _TAKEN.get():

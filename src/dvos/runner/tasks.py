@@ -69,18 +69,13 @@ def run_tasks(
     """Call ``function`` on each task's item and give the results in task order.
 
     A task is not run again when the manifest, a JSON-lines file of this run's own, has it with the
-    same fingerprint and the files it wrote are there with the sizes noted; that makes no difference
-    to its result. A task that fails with a :class:`DvosError` does not stop the others; all faults
-    are raised together at the end. Any other exception stops the run at once.
+    same fingerprint and its files are there with the sizes noted. The function is one of a module;
+    its result must be JSON-able, with the paths it wrote as ``"files"``. ``workers`` are processes,
+    0 for one per core, 1 for none but this one; an ``executor`` is used instead, and left open.
+    ``begin`` is called before the first task.
 
-    The function is one of a module; its result must be JSON-able, and its ``"files"`` are the paths
-    that it wrote, which are given as absolute ones. ``workers`` are processes, 0 for one per core,
-    1 for none but this one; an ``executor`` is used instead of them, and left open. ``begin`` is
-    called before the first task, when no other run has the manifest.
-
-    Raises:
-        DvosError: What the tasks raised: their common class, else RunError.
-        RunError: If a worker process died, memory ran out, or another run is at this work.
+    A DvosError does not stop the other tasks: all faults are raised together, as their common class
+    or RunError. A RunError if a worker died, memory ran out, or another run is at this work.
     """
     if len({task.key for task in tasks}) != len(tasks):
         raise ValueError("task keys must be unique")
@@ -324,13 +319,8 @@ def run_on_cluster(
 ) -> Generator[tuple[str, Outcome], None, None]:
     """Call ``function`` on named items by the workers of a cluster; each outcome as it comes.
 
-    Unlike :func:`~dvos.runner.tasks.run_tasks` it keeps no record: the function, which a module
-    defines, does. Items, each with a name of its own, must pickle, with absolute paths. With each
-    name comes what the function gave for its item, or the DvosError that it raised.
-
-    Raises:
-        UsageError: If the cluster cannot be reached.
-        RunError: If it fails, or memory ran out on it.
+    It keeps no record: the function, one of a module, does. Items must pickle, with absolute paths.
+    With each name comes what the function gave, or its DvosError.
     """
     tasks = [Task(name, item, "") for name, item in items]
     with (

@@ -1,7 +1,5 @@
 """What workers log, handed back with their results and said by the process that the user sees."""
 
-from __future__ import annotations
-
 import logging
 import os
 import secrets

@@ -1,11 +1,7 @@
 """The pseudo-label filter: temporal consistency, and the criteria by which a prediction is a label.
 
-What is uncertain becomes neither object nor background but *unknown*, a value that training passes
-over. Where the feature probe (:mod:`dvos.selftraining.probe`) takes for object what the network
-takes for background, the pixel is unknown, or object where the probe is sure.
+What is uncertain becomes *unknown*, a value that training passes over.
 """
-
-from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,9 +69,9 @@ def filter_pixels(
 ) -> NDArray[np.uint8]:
     """Labels, uint8 (H, W), of what was predicted for a frame; all arrays are float32 (H, W).
 
-    ``mean`` is the probability of object over the views, ``std`` its standard deviation,
-    ``consistency`` as of :func:`temporal_consistency`, ``probe`` the probability by the feature
-    probe; where there is none the mean decides alone.
+    ``mean`` is the probability of object over the views, ``std`` its deviation, ``consistency`` as
+    of :func:`temporal_consistency`, ``probe`` the probability by the feature probe, if there is
+    one.
     """
     is_object = mean >= criteria.object_threshold
     is_background = mean <= criteria.background_threshold
@@ -114,8 +110,8 @@ def with_consistency(
 ) -> Iterator[Compared]:
     """Every frame, in order, with its :func:`temporal_consistency`, in constant memory.
 
-    It is compared with the frames at the offsets ``neighbours``, such as -1 and 1, as far as they
-    are there; not at all (None) where its index is not ``wanted``.
+    It is compared with the frames at the offsets ``neighbours``; not at all (None) if not
+    ``wanted``.
     """
     ahead, behind = max([0, *neighbours]), -min([0, *neighbours])
     waiting: deque[FramePrediction] = deque()
@@ -158,8 +154,7 @@ def temporal_consistency(
 ) -> NDArray[np.float32]:
     """Share of the neighbouring frames that put a pixel on the same side; NaN where none sees it.
 
-    ``mean`` is the probability of the frame, float32 (H, W); of each neighbour there is its
-    probability, the flow from the frame to it, and the flow back.
+    Of each neighbour there is its probability, float32 (H, W), the flow to it, and the flow back.
     """
     seen, same = np.zeros((2, *mean.shape), np.float32)
     for probability, forward, backward in neighbours:

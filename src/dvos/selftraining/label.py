@@ -1,7 +1,5 @@
 """``dvos pseudo-label``: unlabelled video in; the labels that are sure enough out."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -59,13 +57,9 @@ def write_results(
 ) -> tuple[Path, dict[str, Any], dict[str, list[Row]]]:
     """Write the table for training and ``pseudo_labels.json``; clips of other runs stay in both.
 
-    Clips of this input stand in its ``order``, whichever run labelled them, after those of others.
-    Gives the table, the summary of the ``jobs`` of this run, and the rows of each clip that is
-    labelled; ``probe`` is what is told of the feature probe.
-
-    Raises:
-        OutputError: If a file cannot be written.
-        TableError: If the table there is none of labels.
+    Clips stand in the ``order`` of the input, after those of others. Gives the table, the summary
+    of this run's ``jobs``, and the rows of each labelled clip. An OutputError if a file cannot be
+    written, a TableError if the table there is none of labels.
     """
     from dvos.training.records import versions
 
@@ -219,19 +213,11 @@ class PseudoLabelResult:
 def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     """Label the frames of unlabelled video or photos, as far as that is safe.
 
-    A feature probe is fitted on some frames. Then every frame is predicted in several views and
-    compared with that and with its neighbours; the criteria are told in
-    :class:`dvos.config.selftraining.FilterSettings`. Writes ``masks/<clip>/<frame>.png``, for video
-    files also ``frames/<clip>/``, the probe, and a table with its provenance. Started again it goes
-    on at the next frame.
-
-    Raises:
-        UsageError: If input or device does not exist, or results would replace the input.
-        TableError: If a CSV has faults.
-        CheckpointError: If the checkpoint cannot be used.
-        MediaError: If clips cannot be read, after the others are done; no table is written.
-        OutputError: If something cannot be written; what is done is kept.
-        RunError: If memory runs out.
+    Every frame is predicted in several views, compared with its neighbours and with a feature
+    probe, which is fitted before, and filtered by :class:`dvos.config.selftraining.FilterSettings`.
+    Writes ``masks/<clip>/<frame>.png``, of video files ``frames/<clip>/``, the probe, and a table
+    with its provenance. Started again it goes on at the next frame. A MediaError if clips cannot be
+    read, after the others are done; another DvosError for what else is wrong.
     """
     checkpoint = settings.checkpoint
     if not checkpoint.is_file():

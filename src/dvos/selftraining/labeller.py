@@ -1,9 +1,4 @@
-"""The network and the feature probe of a labelling run, loaded where clips are labelled.
-
-That is this process, or the workers of a cluster, which load them once each.
-"""
-
-from __future__ import annotations
+"""The network and the feature probe of a labelling run, loaded here or by a cluster's workers."""
 
 import logging
 import threading
@@ -203,9 +198,7 @@ def fingerprint_of(settings: PseudoLabelSettings, *products: str) -> str:
 class Labeller:
     """What labels clips: the network in every view, and the reader of its features.
 
-    Raises:
-        CheckpointError: If the checkpoint cannot be used, or shows no features for a probe.
-        UsageError: If there is no such device.
+    A CheckpointError if the checkpoint does not do, a UsageError if there is no such device.
     """
 
     def __init__(self, settings: PseudoLabelSettings) -> None:
@@ -326,9 +319,7 @@ def label_on_cluster(
 ) -> None:
     """Label clips on a cluster, by the probe of a digest; the jobs take up what was done.
 
-    Raises:
-        MediaError: With the faults of all clips that could not be read, after all others are done.
-        DvosError: What else stopped a worker, or the cluster.
+    A MediaError tells of all clips that could not be read, after all others are done.
     """
     by_name = {job.clip.name: job for job in jobs}
     tasks = {

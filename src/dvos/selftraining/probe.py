@@ -1,8 +1,7 @@
 """The feature probe: a linear classifier on what the network's own encoder sees.
 
-Fitted on what the network is sure of in the unlabelled data themselves, both classes counting the
-same, it follows how objects look there. Relatives: the prototypes of ProDA (Zhang et al., CVPR
-2021, arXiv 2101.10979) and class-balanced self-training (Zou et al., ECCV 2018, arXiv 1810.07911).
+Fitted on what the network is sure of, both classes counting the same. Relatives: ProDA (Zhang et
+al., CVPR 2021, arXiv 2101.10979); class-balanced self-training (Zou et al., ECCV 2018, 1810.07911).
 """
 
 from __future__ import annotations
@@ -96,10 +95,9 @@ def fit_probe(
 ) -> ProbeFit:
     """Fit what the network is sure of, then what it and that first fit agree on.
 
-    The second fit takes in objects that the network finds too unsure by itself, and leaves out what
-    it took for background against its own features. Of N samples there are the features (N, C),
-    each channel standardised over the data, the ``probability`` of object by the network, and the
-    ``counts`` of pixels that each stands for, above 0; all are float32.
+    The second fit takes in objects that the network is unsure of. Of N samples there are the
+    features (N, C), standardised over the data, the network's ``probability`` of object, and the
+    ``counts`` of pixels that each stands for; all are float32.
     """
     sure = probability > _SURE_OBJECT, probability < _SURE_BACKGROUND
     fit = _fit(features, counts, *sure)

@@ -1,7 +1,5 @@
 """Fitting the feature probe: a first pass over the unlabelled data, for samples of features."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from bisect import bisect
@@ -80,13 +78,8 @@ def probe_for(
 ) -> tuple[FeatureProbe | None, ProbeRecord]:
     """Fit the probe on frames of all clips, or take up the one of an earlier start.
 
-    Writes ``probe.safetensors``, if one can be fitted. The ``fingerprint`` is that of all that the
-    probe depends on besides settings and clips' files; ``context`` is how many frames before a
-    frame its prediction depends on.
-
-    Raises:
-        OutputError: If something cannot be written.
-        RunError: If memory runs out.
+    Writes ``probe.safetensors``, if one can be fitted. ``fingerprint`` is that of all that it
+    depends on besides settings and clips' files, ``context`` how many frames before a frame count.
     """
     record_path, probe_path = settings.out / ".progress" / "probe.json", settings.out / PROBE
     files: list[object] = []

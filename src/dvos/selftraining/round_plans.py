@@ -1,7 +1,5 @@
 """What each round does and is judged by: settings of its stages, and its validation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -99,16 +99,9 @@ class RoundsResult:
 def rounds(settings: RoundsSettings) -> RoundsResult:
     """Predict unlabelled data, accept what is sure, train with it; several times.
 
-    Round 0 trains on labelled data, or takes ``start``. Every further round predicts with the
-    network before it. The rounds end early when the validation Dice falls, or when no frame is
-    accepted. Started again it goes on where it stopped.
-
-    Raises:
-        UsageError: If ``out`` holds rounds with other settings.
-        OutputError: If something stands there that no rounds made.
-        RunError: If another run is at work in ``out``.
-        ConfigError: If ``train`` or ``retrain`` are at fault.
-        DvosError: Whatever a stage finds wrong.
+    Round 0 trains on labelled data, or takes ``start``; further ones predict with the network
+    before. They end when the validation Dice falls, or no frame is accepted. Started again it goes
+    on. A UsageError if ``out`` holds rounds with other settings, an OutputError if anything else.
     """
     first = plans.build_first_training(settings)
     # Faults of later rounds' settings are told now, not after hours.
@@ -147,8 +140,7 @@ class _Noted:
 class _Rounds:
     """The rounds so far, in ``rounds.json``, ``rounds.csv`` and ``best.safetensors``.
 
-    Rounds that an earlier start has written are not written again while they are gone through, so
-    that the files never tell less than they did.
+    What an earlier start has written is not written again, so that files never tell less.
     """
 
     def __init__(self, settings: RoundsSettings, validation: plans.ValidationKind) -> None:
@@ -168,10 +160,7 @@ class _Rounds:
 
     @property
     def best(self) -> RoundRecord:
-        """The latest round whose validation Dice has not fallen.
-
-        Labelled validation data seldom show what a network gains on data of another kind.
-        """
+        """The latest round whose Dice has not fallen: it seldom shows a gain on other data."""
         lowest = self.highest - self.settings.tolerance
         trained = (record for record in reversed(self.records) if record.checkpoint is not None)
         return next(record for record in trained if record.dice >= lowest)

@@ -1,11 +1,9 @@
 """What a data folder for ``dvos fit`` holds, found and checked; any part of it may be absent.
 
-Labelled are ``annotated/{images,masks}`` and the frames of ``clips.csv``; without objects
-``backgrounds/*``; to score on ``validation/{images,masks}`` or ``validation/*.mp4`` with
-``validation/masks/<video>/*``; to segment ``target/*``; to learn from ``unlabelled/*``.
+It may have ``annotated/{images,masks}``, ``clips.csv``, ``backgrounds/*``,
+``validation/{images,masks}``, ``validation/*.mp4`` with ``validation/masks/<video>/*``,
+``target/*`` and ``unlabelled/*``.
 """
-
-from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -65,15 +63,12 @@ class DataFolder:
 
 
 def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") -> DataFolder:
-    """Find and check the inputs in ``folder``, which the user gave as ``where``.
+    """Find and check the inputs in ``folder``, given as ``where``; a UsageError of all faults.
 
     ``void`` are the values of masks that mean "unknown", see :func:`~dvos.media.mask.read_mask`.
 
     Where nothing is labelled, videos and photos in the folder itself and in ``target`` count as
     unlabelled ones; ``folder`` may then be a single video.
-
-    Raises:
-        UsageError: With a fault for everything that is wrong, or if there is nothing to learn from.
     """
     if folder.is_file() and folder.suffix.lower() in layout.VIDEO_SUFFIXES:
         return DataFolder(folder.parent, unlabelled=(folder,))

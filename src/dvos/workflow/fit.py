@@ -1,10 +1,7 @@
 """``dvos fit``: the whole method on a user's own data, planned by what lies there.
 
-Where nothing is labelled for validation, each still is predicted unseen: the stills are parted into
-folds, and for each a network is trained, in less time, on the others alone.
+Without labelled validation each still is predicted by a network that is trained on other folds.
 """
-
-from __future__ import annotations
 
 import hashlib
 import logging
@@ -76,15 +73,8 @@ class FitResult:
 def fit(settings: FitSettings) -> FitResult:
     """Plan, train, validate and report on a user's data, or go on where an earlier start stopped.
 
-    What the settings leave open is chosen by the data and the time given.
-
-    Raises:
-        UsageError: If the data folder holds nothing to learn from, nothing is labelled and there
-            is no network to start from, or ``out`` holds a fit with other settings.
-        CheckpointError: If the network to start from cannot be used.
-        OutputError: If something stands there that no fit made.
-        RunError: If another run is at work in ``out`` or in the folder of its training.
-        DvosError: Whatever a stage finds wrong.
+    A UsageError if there is nothing to learn from, or ``out`` holds a fit with other settings; an
+    OutputError if something else stands there; another DvosError by a stage.
     """
     data = read_data(settings)
     check_start(settings, labelled=bool(data.labelled))
@@ -257,10 +247,9 @@ def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Sc
 def part(
     data: DataFolder, folds: int, folder: Path, settings: MethodSettings
 ) -> list[list[StillRow]]:
-    """The stills in so many parts of about one size, which depend on their names alone.
+    """The stills in so many parts of about one size, by their names alone, each with an object.
 
-    Frames of clips are parted in blocks of neighbours. A single still is cut into quarters, which
-    are written into ``folder``. Parts without an object are left out.
+    Frames of clips are parted in blocks; a single still into quarters, written into ``folder``.
     """
     if data.annotated and len(data.annotated) > 1:
         rows = sorted(data.annotated, key=lambda row: _hash(row.image.stem))

@@ -1,10 +1,7 @@
 """Whether picture and mask of a pair show the same frame, as tables of ``extract frames`` tell.
 
-Frames extracted with an interval may be named by their order; a picture of that name may then be
-of another frame of the video, of the same size, and no error would ever show.
+A picture named by its order may be of another frame, of the same size, without any error.
 """
-
-from __future__ import annotations
 
 import csv
 import logging
@@ -36,8 +33,7 @@ class ExtractedFrames:
     ) -> None:
         """A fault for each mask that a table tells to be of another frame than its picture.
 
-        Without a picture it is one of a frame of a video, of the number in its name. A line tells
-        of pictures of which no table tells, and whose names have another number.
+        Without a picture its name counts. A line tells of names alone that have another number.
         """
         doubtful = []
         for image, mask in pairs:

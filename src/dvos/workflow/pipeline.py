@@ -1,9 +1,4 @@
-"""The stages of the whole method, for the sample field as for a user's data.
-
-Every stage goes on by itself where it stopped.
-"""
-
-from __future__ import annotations
+"""The stages of the whole method, each of which goes on by itself where it stopped."""
 
 import json
 import shlex
@@ -72,11 +67,9 @@ class StageRecord:
 
 
 class StageManifest:
-    """The stages of a run: their order, times and what they said, kept in ``stages.json``.
+    """The stages of a run in ``stages.json``: order, times over all starts, and what they said.
 
-    The times are those over all starts, so that the report of a run that was interrupted tells the
-    same story as that of an unbroken one. ``announce`` is called with a line as each begins and
-    ends.
+    ``announce`` is called with a line as each begins and ends.
     """
 
     def __init__(

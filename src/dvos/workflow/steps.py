@@ -1,7 +1,5 @@
 """The places in a run's output folder, and the settings of each stage that fills them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,8 +152,7 @@ def with_data_mix(
 ) -> M:
     """The settings with number and shares of training clips, where the user names none.
 
-    Without ``clips`` their number stays open; without ``shares``, of ``synthetic`` clips and clips
-    of bare ``background``, those are taken that suit the number of stills.
+    Without ``clips`` their number stays open; without ``shares`` the number of stills decides.
     """
     count = len(data.annotated)
     if shares is None:
@@ -226,10 +223,9 @@ def training_options(
 def build_timing(
     settings: MethodSettings, folder: MethodFolder, data: DataFolder, backgrounds: Sequence[Path]
 ) -> tuple[TrainingSettings, float]:
-    """The training by which a fit is timed, with at most one clip to validate on.
+    """The training by which a fit is timed, and the megapixels of its validation clip's frame.
 
-    Gives the megapixels of a frame of that clip, too; 0 where there is none, or where it is a
-    synthetic one of twice the crop.
+    These are 0 without one, or where it is a synthetic one of twice the crop.
     """
     some = settings.model_copy(update={"clips": settings.epochs})
     training = build_training(some, folder, data, backgrounds)
