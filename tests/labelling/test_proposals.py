@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dvos.labelling.classifier import frame_samples
 from dvos.labelling.features import FeatureExtractor, FrameFeatures
 from dvos.labelling.proposals import Click, Proposal, Proposer
 from dvos.media.mask import IGNORE
@@ -112,15 +113,31 @@ def test_what_other_frames_taught_is_used_and_replaced(proposer: Proposer, field
     assert proposer.propose_all(second, nothing) == []
 
 
-def test_unknown_pixels_teach_nothing(proposer: Proposer, field: Field) -> None:
+@pytest.mark.parametrize("seen", [True, False])
+def test_unknown_pixels_teach_nothing(proposer: Proposer, field: Field, seen: bool) -> None:
     image, mask = field
     features = proposer.prepare(image)
     ids = np.where(mask, IGNORE, 0).astype(np.uint16)
     ids[_disc(30, 30)] = 7
-    proposer.learn(features, ids, np.ones(mask.shape, bool), [])
+    proposer.learn(features, ids, np.ones(mask.shape, bool) if seen else None, [])
     free = np.where(ids == 7, ids, 0).astype(np.uint16)
     found = proposer.propose_all(features, free)
     assert min(max(_dice(one, _disc(*centre)) for one in found) for centre in CENTRES[1:]) > 0.8
+
+
+def test_what_is_labelled_is_no_ground(field: Field) -> None:
+    """Only what nobody has looked at is taken for background there."""
+    image, mask = field
+    features = FrameFeatures(image, FeatureExtractor(_Colours()))
+    rows, columns = features.ground_places
+    near = cv2.blur(image[..., 0].astype(np.float32), (5, 5))[rows, columns]
+    assert np.corrcoef(near, features.ground[:, 0])[0, 1] > 0.9  # they lie where they are from
+    for value in (1, IGNORE):
+        ids = np.where(mask, value, 0).astype(np.uint16)
+        samples = frame_samples(features, ids, None, [])
+        taught = samples.features[samples.labels == 0]
+        count = np.count_nonzero(~mask[rows, columns])
+        assert np.array_equal(taught[-count:], features.ground[~mask[rows, columns]])
 
 
 def test_a_large_frame_is_looked_at_in_parts() -> None:

@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 
 from dvos.formats.labels import Region
 from dvos.labelling.documents import open_document
+from dvos.labelling.edits import runs_of
 from dvos.labelling.proposals import Helper
-from dvos.labelling.requests import Runs, region_message, region_of, runs_of
+from dvos.labelling.requests import Runs, region_message, region_of
 from dvos.labelling.safety import Guard, kept_token
 from dvos.labelling.server import LabelServer
 from dvos.labelling.work import Workshop

@@ -109,8 +109,9 @@ def frame_samples(
     ]
     parts += [sample for click in clicks for sample in click_samples(features, click)]
     if known is None or not known.all():
-        # What a checkpoint takes for an object is none only if somebody says so.
-        none = features.ground_told <= 0
+        # What a checkpoint takes for an object is none only if somebody says so; nor is an object
+        # that is labelled, or what is labelled unknown.
+        none = (features.ground_told <= 0) & (ids[tuple(features.ground_places)] == 0)
         told = features.ground_told[none]
         parts.append(Samples.of(features.ground[none], 0.0, _UNLABELLED, told))
     return Samples.joined(parts)

@@ -7,7 +7,7 @@ from typing import Any
 from dvos.errors import UsageError
 from dvos.files import append_text
 from dvos.formats.own import read_tracks
-from dvos.labelling.edits import present, recolour
+from dvos.labelling.edits import recolour
 from dvos.labelling.journal import read_lines
 from dvos.labelling.store import LabelStore
 from dvos.media.mask import IGNORE
@@ -34,7 +34,7 @@ class ClipEdits:
             ids = {*known} if known else set[int]()
             for index in () if known else self._labelled(clip):
                 with self._store.sheet(index) as sheet:
-                    ids |= {*present(sheet.ids)} - {IGNORE}
+                    ids |= {*sheet.values} - {IGNORE}
             self._highest[clip] = max(ids, default=0)
         return self._highest.get(clip, 0)
 

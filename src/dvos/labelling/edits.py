@@ -149,6 +149,20 @@ def present(mask: NDArray[np.uint8] | Ids) -> list[int]:
     return np.flatnonzero(found).tolist()
 
 
+def areas_of(ids: Ids) -> NDArray[np.int64]:
+    """Pixels of each id."""
+    values, lengths = runs_of(ids).T
+    return np.bincount(values, lengths, IGNORE + 1).astype(np.int64)
+
+
+def runs_of(ids: Ids) -> NDArray[np.uint32]:
+    """A mask as runs: uint32 (N, 2), the id and the length of each, row by row."""
+    flat = ids.ravel()
+    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
+    lengths = np.diff(np.append(starts, flat.size))
+    return np.stack([flat[starts].astype("<u4"), lengths.astype("<u4")], axis=1)
+
+
 def free_ids(taken: Collection[int], first: int, count: int) -> list[int]:
     """Ids that no object has: above all that are taken and from ``first`` on, else the lowest."""
     taken = {*taken, *_AMBIGUOUS}

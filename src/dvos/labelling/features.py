@@ -115,7 +115,7 @@ class FrameFeatures:
 
     ``key`` is the same for frames of the same pixels, ``size`` is (height, width). ``ground``,
     float32 (N, C + F), are cells drawn at random from some parts, ``ground_told`` (N,) what a
-    checkpoint tells of them.
+    checkpoint tells of them, ``ground_places`` int64 (2, N) their rows and columns in the frame.
     """
 
     def __init__(self, image: Pixels, extractor: FeatureExtractor) -> None:
@@ -130,13 +130,17 @@ class FrameFeatures:
             (index, self._look(index)) for index in spread.astype(int).tolist()
         )
         rng = np.random.default_rng(0)
-        ground, told = [], []
+        ground, told, places = [], [], []
         for part in self._parts.values():
-            count = part.told_cells.size
+            count, columns = part.told_cells.size, part.told_cells.shape[1]
             drawn = rng.choice(count, min(_GROUND_CELLS // len(self._parts), count), False)
             ground.append(part.cells.reshape(count, -1)[drawn])
             told.append(part.told_cells.ravel()[drawn])
+            corner = np.stack(np.divmod(drawn, columns)) * part.stride
+            places.append(corner + part.stride // 2 + np.array(part.box[:2])[:, None])
         cells, self.ground_told = np.concatenate(ground), np.concatenate(told)
+        limits = np.array(self.size)[:, None] - 1
+        self.ground_places = np.minimum(np.concatenate(places, 1), limits)
         self._mean, self._std = cells.mean(0), cells.std(0) + np.float32(_LEAST_STD)
         self.ground = (cells - self._mean) / self._std
         for part in self._parts.values():
@@ -161,6 +165,13 @@ class FrameFeatures:
             place = np.s_[inner[0] - top : inner[2] - top, inner[1] - left : inner[3] - left]
             total[place] = part.logit(model, inner)
         return total
+
+    def colours(self, box: Box) -> Singles:
+        """Colours of a box in Lab, hardly blurred, float32 (h, w, 3)."""
+        top, left, bottom, right = box
+        part = self._image[top:bottom, left:right].astype(np.float32) / 255
+        lab = cv2.cvtColor(part, cv2.COLOR_RGB2LAB)
+        return np.asarray(cv2.GaussianBlur(lab, (0, 0), _BLURS[0]), np.float32)
 
     def _part(self, index: int) -> Part:
         if index not in self._parts:

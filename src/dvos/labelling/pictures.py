@@ -11,7 +11,10 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from dvos.errors import UsageError
+from dvos.formats.labels import Size
 from dvos.labelling.documents import Frame
+
+Pixels = NDArray[np.uint8]
 
 #: Side of a tile, in pixels.
 TILE = 512
@@ -23,49 +26,77 @@ _MOST_THUMBNAILS = 2000
 
 
 class Pictures:
-    """Decoded pictures of frames with their halved versions, the latest few."""
+    """Decoded pictures of frames with their halved versions, the latest few.
+
+    A JPEG is decoded as small as is asked for: a large photo is seen before it was read whole.
+    """
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = frames
         self._guard = threading.Lock()
-        self._pyramids: OrderedDict[int, list[NDArray[np.uint8]]] = OrderedDict()
+        # Of each frame its levels from one on, each half of the one before.
+        self._levels: OrderedDict[int, dict[int, Pixels]] = OrderedDict()
         self.thumbnail = lru_cache(_MOST_THUMBNAILS)(self._thumbnail)
 
-    def pyramid(self, index: int) -> list[NDArray[np.uint8]]:
-        """The picture, then each time half of it, until it fits in one tile."""
-        with self._guard:
-            if index not in self._pyramids:
-                levels = [self._frames[index].picture.read()]
-                while max(levels[-1].shape[:2]) > TILE:
-                    # Rounded up, as the page counts the tiles of a level.
-                    height, width = (-(-side // 2) for side in levels[-1].shape[:2])
-                    half = cv2.resize(levels[-1], (width, height), interpolation=cv2.INTER_AREA)
-                    levels.append(np.asarray(half, np.uint8))
-                self._pyramids[index] = levels
-            self._pyramids.move_to_end(index)
-            sizes = [sum(level.nbytes for level in one) for one in self._pyramids.values()]
-            while len(sizes) > 1 and sum(sizes) > _ROOM:
-                sizes.pop(0)
-                self._pyramids.popitem(last=False)
-            return self._pyramids[index]
+    def whole(self, index: int) -> Pixels:
+        """The picture of a frame."""
+        return self._level(index, 0)
 
     def tile(self, index: int, level: int, row: int, column: int) -> bytes:
-        """A tile as JPEG, at most 512 x 512; a UsageError if the picture has no such tile."""
-        levels = self.pyramid(index)
-        if level < len(levels):
-            tile = levels[level][row * TILE :][:TILE, column * TILE :][:, :TILE]
-            if tile.size:
-                return _jpeg(tile)
-        raise UsageError.at("tile", f"{level}/{row}/{column}", f"a tile of {len(levels)} levels")
+        """A tile as JPEG, at most 512 x 512; a UsageError if the picture has no such tile.
+
+        Level 0 is the picture, each further one half of the one before, until it fits in one tile.
+        """
+        sizes = _sizes(self._frames[index].picture.size())
+        if level < len(sizes):
+            height, width = sizes[level]
+            if row * TILE < height and column * TILE < width:
+                picture = self._level(index, level)
+                return _jpeg(picture[row * TILE :][:TILE, column * TILE :][:, :TILE])
+        raise UsageError.at("tile", f"{level}/{row}/{column}", f"a tile of {len(sizes)} levels")
+
+    def _level(self, index: int, level: int) -> Pixels:
+        with self._guard:
+            if level not in self._levels.get(index, {}):
+                self._levels[index] = _read_levels(self._frames[index], level)
+            self._levels.move_to_end(index)
+            known = self._levels.values()
+            room = [sum(level.nbytes for level in levels.values()) for levels in known]
+            while len(room) > 1 and sum(room) > _ROOM:
+                room.pop(0)
+                self._levels.popitem(last=False)
+            return self._levels[index][level]
 
     def _thumbnail(self, index: int) -> bytes:
-        known = self._pyramids.get(index)
-        picture = known[-1] if known else self._frames[index].picture.small(_THUMBNAIL)
+        known = self._levels.get(index)
+        picture = known[max(known)] if known else self._frames[index].picture.small(_THUMBNAIL)
         scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))
         size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         return _jpeg(np.asarray(small, np.uint8))
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+def _sizes(size: Size) -> list[Size]:
+    """(height, width) of each level, rounded up, as the page counts the tiles of a level."""
+    sizes = [size]
+    while max(sizes[-1]) > TILE:
+        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+    return sizes
+
+
+def _read_levels(frame: Frame, level: int) -> dict[int, Pixels]:
+    """The levels of a picture from that one on, or from an earlier one."""
+    sizes = _sizes(frame.picture.size())
+    picture = frame.picture.small(min(sizes[level])) if level else frame.picture.read()
+    if picture.shape[:2] not in sizes:
+        picture = frame.picture.read()
+    first = sizes.index(picture.shape[:2])
+    levels = {first: picture}
+    for number, (height, width) in enumerate(sizes[first + 1 :], first + 1):
+        half = cv2.resize(levels[number - 1], (width, height), interpolation=cv2.INTER_AREA)
+        levels[number] = np.asarray(half, np.uint8)
+    return levels
+
+
+def _jpeg(picture: Pixels) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), _QUALITY, "RGB", "444"))

@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.formats.labels import Region, cropped
 from dvos.labelling.classifier import Click, Mask, Samples, click_samples, fit, frame_samples
 from dvos.labelling.edits import Ids
-from dvos.labelling.features import FeatureExtractor, FrameFeatures, LinearModel, Pixels, Singles
+from dvos.labelling.features import FeatureExtractor, FrameFeatures, LinearModel, Pixels
+from dvos.labelling.outlines import corrected, outlined, piece_at, region_at
 from dvos.labelling.pictures import Pictures
 from dvos.media.mask import IGNORE
 from dvos.media.splitting import split_mask
@@ -33,20 +33,16 @@ __all__ = ["Click", "FrameFeatures", "Proposal", "Proposer"]
 
 #: Frames whose features are kept.
 _FRAMES = 4
-#: Row and column.
-Place = tuple[int, int]
-
 #: Penalties of the classifier of all other frames, and of what this frame adds to it.
 _PENALTY, _OWN_PENALTY = 0.02, 0.05
 #: Side of an object, as the root of its area, while none is labelled, pixels.
 _SIDE = 40.0
 #: Sides of an object, to each side of a click, that are looked at.
 _REACH = 1.8
-#: Logit that a click has in the end, at least, and beyond which it does not take more to get there.
-_TOLD, _SURE = 6.0, 4.0
-#: How far what a click says reaches, a standard deviation, of an object's side; and variance of its
-#: noise, of what it says.
-_SPREAD, _NOISE = 0.3, 0.05
+#: How far what a click says reaches, a standard deviation, of an object's side.
+_SPREAD = 0.3
+#: Of an object's side, how far about its outline colours are looked at.
+_WIDE = 0.4
 #: Of an object that nobody pointed at: a cut of that share means all of it.
 _MOST = 0.5
 #: Objects that tell their usual area.
@@ -56,10 +52,6 @@ _SCRAP = 0.1
 #: Until some objects are labelled, one ends at this part of the way from the surroundings' logit to
 #: the click's; the former is a percentile of what is near.
 _LEVEL, _GROUND = 0.4, 20
-#: Pixels about a click that belong to its region in any case.
-_NEAR = 2
-#: Deviation of the blur of the map, pixels.
-_BLUR = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +124,13 @@ class Proposer:
             # Nothing tells yet what logit an outline has.
             low = np.percentile(logit, _GROUND)
             logit -= low + _LEVEL * (logit[place] - low)
-        logit = _corrected(logit, inside, _SPREAD * usual**0.5)
+        logit = corrected(logit, inside, _SPREAD * usual**0.5)
         if click.take:
-            mask = _region_at(logit > 0, own == 0, place)
+            mask = outlined(logit, features.colours(box), own == 0, place, _wide(usual))
         else:
-            mask = _region_at(logit < 0, (own > 0) & (own != IGNORE), place)
-            piece = _piece_at(own == own[place], place)
+            free = (own > 0) & (own != IGNORE)
+            mask = region_at(logit < 0, free, place)
+            piece = piece_at(own == own[place], place)
             named = any(take and piece[at] for at, take in inside.items())
             if not named and np.count_nonzero(mask & piece) >= _MOST * np.count_nonzero(piece):
                 mask |= piece
@@ -154,14 +147,21 @@ class Proposer:
             return []
         self._turn_to(features)
         assert self._model is not None
-        logit = features.logit(self._model, (0, 0, *features.size))
-        least = round(_SCRAP * (self._area() or _SIDE**2))
-        labels = split_mask((logit > 0) & (ids == 0), minimum_area=least).labels
-        found = []
-        for number, (rows, columns) in enumerate(find_objects(labels), start=1):
-            mask = labels[rows, columns] == number
-            score = _probability(float(logit[rows, columns][mask].mean()))
-            found.append(Proposal(rows.start, columns.start, mask, score))
+        whole, usual = features.logit(self._model, (0, 0, *features.size)), self._area() or _SIDE**2
+        labels = split_mask((whole > 0) & (ids == 0), minimum_area=round(_SCRAP * usual)).labels
+        wide, found = _wide(usual), []
+        for number, pieces in enumerate(find_objects(labels), start=1):
+            top, left = (max(0, one.start - wide) for one in pieces)
+            window = np.s_[top : pieces[0].stop + wide, left : pieces[1].stop + wide]
+            near, own, logit = labels[window], labels[window] == number, whole[window]
+            free = ((near == 0) | own) & (ids[window] == 0)
+            colours = features.colours((top, left, top + len(own), left + own.shape[1]))
+            smooth = corrected(logit, {}, 0)
+            row, column = divmod(int(np.where(own, smooth, -np.inf).argmax()), own.shape[1])
+            mask = outlined(smooth, colours, free, (row, column), wide)
+            near[own], near[mask] = 0, number
+            region, score = cropped(mask, top, left), _probability(float(logit[mask].mean()))
+            found.append(Proposal(region.top, region.left, region.mask, score))
         return sorted(found, key=lambda proposal: -proposal.score)
 
     def _turn_to(self, features: FrameFeatures, *, anew: bool = False) -> None:
@@ -246,50 +246,17 @@ class Helper:
     def _prepared(self, index: int) -> tuple[Proposer, Any]:
         self._proposer = self._proposer or self._make()
         if index not in self._features:
-            self._features[index] = self._proposer.prepare(self._pictures.pyramid(index)[0])
+            self._features[index] = self._proposer.prepare(self._pictures.whole(index))
             while len(self._features) > _FRAMES:
                 self._features.popitem(last=False)
         self._features.move_to_end(index)
         return self._proposer, self._features[index]
 
 
+def _wide(area: float) -> int:
+    """How far about an outline colours are looked at, pixels, where objects have that area."""
+    return max(3, round(_WIDE * area**0.5))
+
+
 def _probability(logit: float) -> float:
     return float(0.5 + 0.5 * np.tanh(0.5 * logit))
-
-
-def _corrected(logit: Singles, clicks: dict[Place, bool], spread: float) -> Singles:
-    """Logits, blurred, that agree with all clicks, each an object's or not.
-
-    They are the mean of a Gaussian process about what the classifier tells, given the clicks that
-    it gets wrong, or is not sure of (Rasmussen and Williams 2006, chapter 2.2).
-    """
-    smooth = np.clip(cv2.GaussianBlur(logit, (0, 0), _BLUR), -_SURE, _SURE)
-    places, signs = np.array([*clicks]), np.where([*clicks.values()], 1.0, -1.0)
-    amiss = signs * np.maximum(_TOLD - signs * smooth[tuple(places.T)], 0)
-    rows, columns = (
-        np.exp(-((np.arange(side) - at[:, None]) ** 2) / (2 * spread**2))
-        for side, at in zip(logit.shape, places.T, strict=True)
-    )
-    near = rows[:, places[:, 0]] * columns[:, places[:, 1]]
-    shares = np.linalg.solve(near + _NOISE * np.eye(len(places)), amiss)
-    return np.asarray(smooth + (rows.T * shares) @ columns, np.float32)
-
-
-def _region_at(inside: Mask, allowed: Mask, place: Place) -> Mask:
-    """The connected pixels about a click, which lies where they are ``allowed``; no holes."""
-    rows, columns = (slice(max(0, at - _NEAR), at + _NEAR + 1) for at in place)
-    inside = inside.copy()
-    inside[rows, columns] = True
-    return _filled(_piece_at(inside & allowed, place)) & allowed
-
-
-def _piece_at(mask: Mask, place: Place) -> Mask:
-    """The connected piece of a mask that holds a pixel of it."""
-    _, pieces = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
-    return np.asarray(pieces == pieces[place], np.bool_)
-
-
-def _filled(mask: Mask) -> Mask:
-    around = cv2.copyMakeBorder((~mask).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(around, None, (0, 0), 2)
-    return np.asarray(around[1:-1, 1:-1] != 2, np.bool_)

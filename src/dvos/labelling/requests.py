@@ -5,12 +5,11 @@ from functools import reduce
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from dvos.errors import UsageError
 from dvos.formats.labels import Region, Size
-from dvos.labelling.edits import Ids
+from dvos.labelling.edits import runs_of
 from dvos.media.mask import IGNORE
 
 _Value = Annotated[int, Field(ge=0, le=IGNORE)]
@@ -97,14 +96,6 @@ def region_of(sent: Runs, size: Size) -> Region:
         raise UsageError.at("runs", f"{len(lengths)} lengths", f"lengths that add up to {area}")
     inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return Region(top, left, inside.reshape(bottom - top, right - left))
-
-
-def runs_of(ids: Ids) -> NDArray[np.uint32]:
-    """A mask as runs: uint32 (N, 2), the id and the length of each, row by row."""
-    flat = ids.ravel()
-    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
-    lengths = np.diff(np.append(starts, flat.size))
-    return np.stack([flat[starts].astype("<u4"), lengths.astype("<u4")], axis=1)
 
 
 def region_message(region: Region) -> dict[str, Any]:

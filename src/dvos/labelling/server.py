@@ -19,7 +19,7 @@ from dvos.errors import DvosError, OutputError, UsageError
 from dvos.labelling import edits
 from dvos.labelling.clips import ClipEdits
 from dvos.labelling.documents import Document
-from dvos.labelling.edits import Edit, Ids
+from dvos.labelling.edits import Edit, Ids, runs_of
 from dvos.labelling.pictures import Pictures
 from dvos.labelling.proposals import Helper
 from dvos.labelling.requests import (
@@ -29,7 +29,6 @@ from dvos.labelling.requests import (
     Training,
     region_message,
     region_of,
-    runs_of,
 )
 from dvos.labelling.store import ConflictError, LabelStore, Sheet, read_objects
 from dvos.labelling.work import Workshop

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from dvos.errors import DvosError, MediaError, UsageError, check_size
 from dvos.files import atomic_path, write_text
 from dvos.labelling.documents import Document, Frame
-from dvos.labelling.edits import Box, Edit, Ids, Patch, free_ids, present
+from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present
 from dvos.labelling.journal import Entry, Journal, content_digest
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
@@ -56,10 +56,24 @@ class Sheet:
     journal: Journal  # its edits
     semantic: bool  # whether the file holds 0, 128 and 255 alone: objects are not told apart
     dirty: bool  # whether there are edits that the file does not have
+    areas: NDArray[np.int64]  # pixels of each id: to count them anew takes long in a large mask
+
+    @property
+    def values(self) -> list[int]:
+        """What the mask holds, rising."""
+        return np.flatnonzero(self.areas).tolist()
+
+    def apply(self, patch: Patch) -> None:
+        """Make a change, or take it back."""
+        top, left, bottom, right = patch.box
+        part = self.ids[top:bottom, left:right]
+        self.areas -= areas_of(part)
+        patch.apply(self.ids)
+        self.areas += areas_of(part)
 
     def summary(self, first: int) -> dict[str, int | bool]:
         """``count`` objects, told apart or not, and ``next``, a new one's id, from ``first`` on."""
-        values = present(self.ids)
+        values = self.values
         semantic = self.semantic and _is_semantic(values)
         next_id = _OBJECT if semantic else free_ids(values, first, 1)[0]
         count = sum(0 < value < IGNORE for value in values)
@@ -165,7 +179,7 @@ class LabelStore:
             patch = note(sheet)
             if patch is None:
                 return Change(None, revision)
-            patch.apply(sheet.ids)
+            sheet.apply(patch)
             sheet.dirty = True
             self._saver.submit(self._save, index)
             return Change(patch.box, sheet.journal.revision)
@@ -185,7 +199,7 @@ class LabelStore:
             ids, semantic = _numbered(ids, path), False
         journal = self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
         opened = Journal.open(journal, ids, is_saved)
-        return Sheet(ids, opened, semantic, opened.behind)
+        return Sheet(ids, opened, semantic, opened.behind, areas_of(ids))
 
     def _make_room(self) -> None:
         room = sum(sheet.ids.nbytes for sheet in self._sheets.values())
@@ -204,13 +218,13 @@ class LabelStore:
                     if sheet is None or not sheet.dirty:
                         return
                     ids, revision = sheet.ids.copy(), sheet.journal.revision
-                    by_hand = sheet.journal.by_hand
+                    by_hand, values = sheet.journal.by_hand, sheet.values
                 digest = content_digest(ids)
                 with self._guard:
                     sheet.journal.saving(digest, revision)
                 stored: NDArray[np.uint8] | Ids = ids
                 plain = declared_void(frame.mask.parent) is None  # else 128 may be an object
-                if plain and sheet.semantic and _is_semantic(present(ids)):
+                if plain and sheet.semantic and _is_semantic(values):
                     stored = np.where(ids == IGNORE, SEMANTIC[1], ids).astype(np.uint8)
                 self._write(frame, stored, by_hand)
                 with self._guard:

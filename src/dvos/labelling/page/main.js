@@ -190,9 +190,11 @@ class Page {
 
   // --- objects ------------------------------------------------------------------------------
 
-  select(ids) {
+  // What was not selected before may lie in a box alone.
+  select(ids, box = []) {
+    const isBoxEnough = !this.mask.selected.size;
     this.mask.selected = ids;
-    this.view.changed();
+    this.view.changed(...(isBoxEnough ? box : []));
     this.showObjects();
   }
 

@@ -213,7 +213,8 @@ export class Tools {
   #send({ spans, value, only }) {
     const edit = { kind: "paint", region: spans.message(), value, only: only ? [...only] : null };
     this.page.send(edit);
-    if (value && value !== UNKNOWN) this.page.select(new Set([value]));
+    const isSelected = this.page.mask.selected.has(value);
+    if (value && value !== UNKNOWN && !isSelected) this.page.select(new Set([value]), edit.region.box);
   }
 
   #split({ spans }) {
