@@ -255,7 +255,7 @@ class Helper:
 
 def _wide(area: float) -> int:
     """How far about an outline colours are looked at, pixels, where objects have that area."""
-    return max(3, round(_WIDE * area**0.5))
+    return int(max(3, round(_WIDE * area**0.5)))
 
 
 def _probability(logit: float) -> float:
