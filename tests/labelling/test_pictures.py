@@ -34,7 +34,7 @@ def test_a_jpeg_is_read_as_small_as_is_asked_for(tmp_path: Path, ramp: np.ndarra
     coarse = simplejpeg.decode_jpeg(pictures.tile(0, 3, 0, 0))
     assert _shapes(pictures) == {3: (155, 257)}
     assert coarse.shape == (155, 257, 3)
-    assert np.abs(coarse.astype(int) - ramp[4::8, 4::8][:155, :257]).mean() < 3
+    assert np.abs(coarse[:154, :256].astype(int) - ramp[4::8, 4::8][:154, :256]).mean() < 3
     pictures.tile(0, 1, 1, 1)
     assert _shapes(pictures) == {1: (619, 1026), 2: (310, 513), 3: (155, 257)}
     assert pictures.whole(0).shape == ramp.shape
