@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 
@@ -56,4 +57,24 @@ def test_closing_early_closes_the_source() -> None:
     ahead = read_ahead(items(), depth=1)
     next(ahead)
     ahead.close()
+    assert closed.is_set()
+
+
+def test_garbage_in_a_circle_ends_and_closes_the_source() -> None:
+    """As of a run that failed: the generator is closed by the collector, its thread with it."""
+    closed = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    ahead = read_ahead(items(), depth=1)
+    next(ahead)
+    circle: list[object] = [ahead]
+    circle.append(circle)
+    del ahead, circle
+    gc.collect()
     assert closed.is_set()

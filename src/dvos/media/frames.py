@@ -6,10 +6,12 @@ Everything that reads frames keeps to :class:`FrameSource`. Memory is constant w
 from __future__ import annotations
 
 import math
+import queue
+import threading
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
@@ -265,23 +267,49 @@ def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]
 
 
 T = TypeVar("T")
-_END: Any = object()
+#: Seconds after which a waiting reader looks whether it is still wanted. An executor would not do:
+#: its thread is gone before a generator that is collected as garbage could wait for it.
+_POLL = 0.1
 
 
 def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
     """Give ``items`` in order while a thread already fetches the next ones, at most ``depth``.
 
-    An exception of ``items`` is raised here, after the items before it. When the consumer stops
-    early the thread ends, and ``items`` is closed in it.
+    An exception of ``items`` is raised here, after the items before it. When
+    the consumer stops early the thread ends, and ``items`` is closed in it.
     """
-    with ThreadPoolExecutor(1, "dvos-reader") as reader:
-        # Beside those that wait one is in the reader's hands.
-        ahead = deque(reader.submit(lambda: next(items, _END)) for _ in range(depth + 1))
+    # An item alone in a tuple; the last entry is what ended the reading.
+    waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[T] | BaseException | None) -> bool:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                waiting.put(entry, timeout=_POLL)
+                return True
+        return False
+
+    def read() -> None:
+        error: BaseException | None = None
         try:
-            while (item := ahead.popleft().result()) is not _END:
-                ahead.append(reader.submit(lambda: next(items, _END)))
-                yield item
+            for item in items:
+                if not put((item,)):
+                    break
+        except BaseException as caught:  # handed to the consumer, which raises it
+            error = caught
         finally:
-            for waiting in ahead:
-                waiting.cancel()
-            reader.submit(getattr(items, "close", lambda: None)).result()
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+        put(error)
+
+    reader = threading.Thread(target=read, name="dvos-reader", daemon=True)
+    reader.start()
+    try:
+        while isinstance(entry := waiting.get(), tuple):
+            yield entry[0]
+        if entry is not None:
+            raise entry
+    finally:
+        stopped.set()
+        reader.join()
