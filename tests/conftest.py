@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 from collections.abc import Generator
 
 import numpy as np
 import pytest
+
+
+def pytest_configure() -> None:
+    """Tests of Ctrl-C need it to be heard: a shell's background jobs begin deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
