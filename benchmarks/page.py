@@ -55,11 +55,12 @@ def make_film(folder):
     return folder / "film.mp4"
 
 
-def make_large(folder):
+def make_large(folder, suffix):
     """A photo of 12,000 x 9,000."""
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
-    write_image(folder / "large" / "photo.jpg", cv2.resize(noise, (12_000, 9_000)), quality=90)
-    return folder / "large"
+    path = folder / f"large{suffix}" / f"photo{suffix}"
+    write_image(path, cv2.resize(noise, (12_000, 9_000)), quality=90)
+    return path.parent
 
 
 def make_crowded(folder):
@@ -172,9 +173,10 @@ def main():
             crowded = Measured(browser, folder / "crowded")
             measure_actions(crowded)
             result["objects_3000_on_4000x3000"] = crowded.close()
-            large = Measured(browser, make_large(folder))
-            measure_actions(large)
-            result["photo_12000x9000"] = large.close()
+            for suffix in (".jpg", ".png", ".tif"):
+                large = Measured(browser, make_large(folder, suffix))
+                measure_actions(large)
+                result[f"photo_12000x9000{suffix}"] = large.close()
         finally:
             browser.close()
     write_result(result, out)

@@ -27,9 +27,10 @@ def _write(folder: Path, frames: list[tuple[list[int], dict[int, int]]]) -> dict
 
 def test_a_gap_makes_two_tracks_the_later_with_the_earlier_as_parent(tmp_path: Path) -> None:
     tracks = _write(tmp_path, [([7, 9], {}), ([9], {}), ([7, 9], {}), ([7], {})])
-    assert tracks == {1: CtcTrack(0, 0, 0), 2: CtcTrack(0, 2, 0), 3: CtcTrack(2, 3, 1)}
-    assert read_label_image(tmp_path / "mask002.tif").tolist() == [[0, 3, 2, 0, 0]]
-    seen = {1: [0], 2: [0, 1, 2], 3: [2, 3]}
+    later = 65_534
+    assert tracks == {7: CtcTrack(0, 0, 0), 9: CtcTrack(0, 2, 0), later: CtcTrack(2, 3, 7)}
+    assert read_label_image(tmp_path / "mask002.tif").tolist() == [[0, later, 9, 0, 0]]
+    seen = {7: [0], 9: [0, 1, 2], later: [2, 3]}
     check_presence(tmp_path / "res_track.txt", tracks, seen)
 
 
@@ -37,9 +38,9 @@ def test_a_division_in_the_last_part_of_a_track_keeps_its_parent(tmp_path: Path)
     frames = [([1], {}), ([], {}), ([1], {}), ([2, 3], {2: 1, 3: 1}), ([2, 3], {})]
     assert _write(tmp_path, frames) == {
         1: CtcTrack(0, 0, 0),
-        2: CtcTrack(2, 2, 1),
-        3: CtcTrack(3, 4, 2),
-        4: CtcTrack(3, 4, 2),
+        65_534: CtcTrack(2, 2, 1),
+        2: CtcTrack(3, 4, 65_534),
+        3: CtcTrack(3, 4, 65_534),
     }
 
 
@@ -55,7 +56,7 @@ def test_frames_left_out_are_written_empty(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.tif")) == [
         f"mask00{k}.tif" for k in range(4)
     ]
-    assert read_track_table(tmp_path / "res_track.txt")[2] == CtcTrack(3, 3, 1)
+    assert read_track_table(tmp_path / "res_track.txt")[65_534] == CtcTrack(3, 3, 1)
 
 
 def test_names_have_as_many_digits_as_the_clip_needs(tmp_path: Path) -> None:

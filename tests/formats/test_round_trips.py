@@ -19,7 +19,8 @@ from dvos.formats.labels import LabelledSource
 
 WRITTEN = [name for name, one in FORMATS.items() if one.write and one.read]
 #: Formats that keep the numbers of objects in photos, or their classes, or tell what is unknown.
-KEEP_IDS = {"voc", "davis", "coco", "labelme", "imagej", "labels", "mots", "youtube-vis"}
+KEEP_IDS = {"voc", "davis", "coco", "cvat", "labelme", "imagej", "label-studio", "labels"}
+KEEP_IDS |= {"mots", "youtube-vis", "ctc"}
 KEEP_CLASSES = {"voc", "coco", "cvat", "labelme", "yolo", "label-studio", "youtube-vis"}
 KEEP_UNKNOWN = {"voc", "davis", "coco", "mots"}
 
@@ -73,8 +74,8 @@ def test_objects_of_videos_keep_their_ids(name: str, tmp_path: Path) -> None:
     assert [one.frame for one in back.pictures] == [0, 1, 2]
     if name == "ctc":
         # A label may not be absent in between there: the object goes on as another, its parent.
-        third[third == 2] = 3
-        assert back.parents == {"plot": {3: 2}}
+        third[third == 2] = 65_534
+        assert back.parents == {"plot": {65_534: 2}}
     for labels, expected in zip(labels_of(back).values(), frames.values(), strict=True):
         assert (labels == expected).all()
 
@@ -94,6 +95,33 @@ def test_what_is_lost_is_said(name: str, tmp_path: Path) -> None:
     source = made_source(tmp_path / "photos", {"a.png": labels})
     _written(source, name, tmp_path / name)
     assert "unknown label" in " ".join(source.notes)
+
+
+@pytest.mark.parametrize("name", ["yolo", "davis", "voc"])
+def test_pictures_of_a_folder_may_lie_elsewhere(name: str, tmp_path: Path) -> None:
+    labels = {"a.png": hard_labels(), "b.png": np.fliplr(hard_labels()).copy()}
+    source = made_source(tmp_path / "photos", labels)
+    out = _written(source, name, tmp_path / name)
+    for folder in (out / "images", out / "JPEGImages"):
+        if folder.is_dir():
+            folder.rename(tmp_path / "taken_away")
+    if name == "yolo":
+        with pytest.raises(MediaError, match=r"no pictures beside its labels.*--images"):
+            open_source(out)
+    photos = tmp_path / ("taken_away" if name == "davis" else "photos")
+    back = open_source(out, images=photos)
+    assert [one.path and one.path.stem for one in back.pictures] == ["a", "b"]
+    for found, expected in zip(labels_of(back).values(), labels.values(), strict=True):
+        assert same_partition(found, expected)
+
+
+def test_label_images_of_a_video_are_read_from_its_folder(tmp_path: Path) -> None:
+    labels = {"a.png": hard_labels(), "b.png": np.fliplr(hard_labels()).copy()}
+    source = made_source(tmp_path / "photos", labels, video="plot")
+    found = read_labels(_written(source, "labels", tmp_path / "labels"))
+    assert [*found] == ["plot/a.png", "plot/b.png"]
+    for one, expected in zip(found.values(), labels.values(), strict=True):
+        assert (one == expected).all()
 
 
 def test_coco_is_read_alike_by_its_own_tools(tmp_path: Path) -> None:
@@ -138,7 +166,9 @@ def test_the_names_of_the_settings_are_those_of_the_formats() -> None:
     assert list(FormatName.__args__) == list(FORMATS)
 
 
-def test_an_export_appears_whole_and_not_over_anything(tmp_path: Path) -> None:
+def test_an_export_appears_whole_and_not_over_anything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source = made_source(tmp_path / "photos", {"a.png": hard_labels()})
     _written(source, "coco", tmp_path / "coco")
     settings = ExportSettings(
@@ -149,4 +179,7 @@ def test_an_export_appears_whole_and_not_over_anything(tmp_path: Path) -> None:
     assert (tmp_path / "y/images/train/a.png").is_file()
     with pytest.raises(Exception, match="is not empty"):
         export(settings)
+    further = settings.model_copy(update={"format": "ctc", "out": tmp_path / "ctc"})
+    export(further)
+    assert "names of classes, which Cell Tracking Challenge does not tell" in caplog.text
     assert json.loads((tmp_path / "coco/annotations.json").read_text())["images"][0]["id"] == 1

@@ -38,8 +38,8 @@ class CtcTrack:
 class CtcWriter:
     """Writes ``mask000.tif`` and on into a folder as ``01_RES``, then ``res_track.txt``.
 
-    A track becomes two at a gap, the later with the earlier as its parent, as the layout has it.
-    ``frames`` tells how many digits names need.
+    A track's label is its id. It becomes two at a gap, as the layout has it, the later with the
+    earlier as its parent and the highest free label. ``frames`` tells how many digits names need.
     """
 
     def __init__(self, folder: Path, frames: int) -> None:
@@ -47,6 +47,8 @@ class CtcWriter:
         self._digits = max(3, len(str(max(0, frames - 1))))
         self._labels: dict[int, int] = {}  # of ids, the latest
         self._tracks: dict[int, list[int]] = {}
+        # Below what our own masks take for unknown.
+        self._free = (one for one in range(LARGEST_16 - 1, 0, -1) if one not in self._tracks)
         self._next = 0
 
     def files(self, frame: int) -> Path:
@@ -77,8 +79,9 @@ class CtcWriter:
             self._tracks[label][1] = frame
             return label
         parent = label or self._labels.get(parents.get(id_, 0), 0)
-        new = len(self._tracks) + 1
-        if new > LARGEST_16:
+        own = id_ <= LARGEST_16 and id_ not in self._tracks
+        new = id_ if own else next(self._free, 0)
+        if not new:
             raise MediaError.at(
                 self._folder,
                 f"more than {LARGEST_16} tracks, counting each gap as the end of one",
@@ -216,4 +219,4 @@ def _write(source: LabelledSource, out: Path) -> None:
 
 
 #: ``VIDEO_RES/mask000.tif`` and on are written, with ``res_track.txt``; of a photo one frame.
-FORMAT = Format("ctc", "Cell Tracking Challenge", _matches, _read, write=_write)
+FORMAT = Format("ctc", "Cell Tracking Challenge", _matches, _read, write=_write, classes=False)

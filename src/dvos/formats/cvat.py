@@ -4,7 +4,7 @@ See https://docs.cvat.ai/docs/manual/advanced/xml_format/. A mask's runs are row
 """
 
 from bisect import bisect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -62,13 +62,15 @@ def _objects(where: str, shapes: Sequence[_Shape], size: Size) -> Iterator[Label
         for place, (label, id_, shape) in enumerate(shapes):
             group = 0 if id_ else checked.whole(shape.get("group_id", 0))
             groups[checked.text(label), id_, group or -1 - place].append(shape)
-        for (label, id_, _), parts in groups.items():
+        times = Counter(group for _, _, group in groups)
+        for (label, id_, group), parts in groups.items():
             track = f" track {id_ - 1}" if id_ else ""
             draws = [
                 drawing(f"{where}{track} {part.tag} {label}", _draw, part, size) for part in parts
             ]
             z = max(int(checked.number(part.get("z_order", 0))) for part in parts)
-            yield LabelledObject(label, together(draws), id_, z=z)
+            number = group if group > 0 and times[group] == 1 else None
+            yield LabelledObject(label, together(draws), id_ or number, z=z)
 
 
 def _draw(shape: Element, size: Size) -> Region:
@@ -182,8 +184,9 @@ def _write(source: LabelledSource, out: Path) -> None:
                 height, width = map(str, sheet.picture.size)
                 told = {"id": str(len(root) - 1), "name": sheet.picture.name}
                 image = SubElement(root, "image", {**told, "width": width, "height": height})
-                for one, _, region in sheet.shapes():
-                    shape = {"label": one.label or "object", **_coded(region, one)}
+                for one, id_, region in sheet.shapes():
+                    label = {"label": one.label or "object", "group_id": str(id_)}
+                    shape = label | _coded(region, one)
                     SubElement(image, "mask", shape)
         indent(root)
         with atomic_path(out / f"{video or 'annotations'}.xml") as temporary:

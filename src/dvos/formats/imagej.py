@@ -149,8 +149,6 @@ def _rings(roi: Any) -> list[Ring]:
 
 
 def _write(source: LabelledSource, out: Path) -> None:
-    for name in source.classes().keys() - {""}:
-        source.notes.add("classes, which ROIs do not tell", name)
     ordered = sheets(source, LARGEST_32)
     for name, own in groupby(ordered, lambda sheet: sheet.video or sheet.name):
         stream = io.BytesIO()
@@ -194,4 +192,4 @@ def _roi(region: Region, name: str, position: int) -> bytes:
     return bytes(roi.tobytes())
 
 
-FORMAT = Format("imagej", "ImageJ ROIs", _matches, _read, (".zip", ".roi"), _write)
+FORMAT = Format("imagej", "ImageJ ROIs", _matches, _read, (".zip", ".roi"), _write, classes=False)

@@ -254,6 +254,8 @@ def export(settings: ExportSettings) -> ExportResult:
             write_data_folder(source, folder / "whole", pictures=True)
         else:
             known.write(source, make_folder(folder / "whole"))
+            for name in () if known.classes else source.classes().keys() - {""}:
+                source.notes.add(f"names of classes, which {known.title} does not tell", name)
         if out.exists():
             out.rmdir()
         (folder / "whole").rename(out)

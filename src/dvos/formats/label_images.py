@@ -38,18 +38,23 @@ def _files(path: Path, _: Any = None) -> list[Path]:
     inner = inner_folder(path, "labels")
     if inner is not None and (files := list_files(inner, _SUFFIXES)):
         return files
-    files = list_files(path, _SUFFIXES)
-    return [one for one in files if stem_without(one, _ENDINGS) != stem_of(one)]
+    for folders in ([path], list_folders(path)):
+        files = [one for folder in folders for one in list_files(folder, _SUFFIXES)]
+        if found := [one for one in files if stem_without(one, _ENDINGS) != stem_of(one)]:
+            return found
+    return []
 
 
 def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     for file in _files(path):
         labels, stem = partial(_labels, file), stem_without(file, _ENDINGS)
+        # Such as the frames of videos are written, each in its folder.
+        name = f"{file.parent.name}/{stem}" if file.parent in list_folders(path) else stem
         height, width = mask_size(file) if file.suffix != ".npy" else labels().shape
         others = [one for one in reading.files.get(stem, []) if one != file]
-        picture = reading.find(stem, file) if others else None
+        picture = reading.find(name, file) if others else None
         size = reading.size(picture, (height, width), file)
-        name = picture.name if picture else f"{stem}.png"
+        name += picture.suffix if picture else ".png"
         yield Picture(name, size, partial(_objects, labels, reading), picture)
 
 
@@ -169,7 +174,9 @@ def _read_davis(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     for folder in _davis_videos(path):
         below = folder.relative_to(path).parts[1:]
         masks = _by_stem(folder)
-        photos = _by_stem(path.joinpath(_PHOTOS, *below), IMAGE_SUFFIXES)
+        places = (path / _PHOTOS, reading.root / _PHOTOS, reading.root)
+        found = (_by_stem(place.joinpath(*below), IMAGE_SUFFIXES) for place in places)
+        photos: dict[str, Path] = next(filter(None, found), {})
         if photos and (lone := [masks[stem] for stem in masks if stem not in photos]):
             where = next(iter(photos.values())).parent
             raise MediaError.at(lone[0], f"no frame of that name in {where}")
@@ -217,11 +224,13 @@ def _write_davis(source: LabelledSource, out: Path) -> None:
             path = out / "Annotations" / sheet.video / f"{sheet.name}.png"
             _write_palette(path, sheet.labels(_VOID))
         sheet.place_file(out / _PHOTOS / sheet.video)
-    for name in source.classes().keys() - {""}:
-        source.notes.add("classes, which DAVIS does not tell", name)
 
 
 #: ``NAME_masks.tif`` is written, of a video ``VIDEO/NAME_masks.tif``; 32 bit where needed.
-LABELS = Format("labels", "label images", _files, _read, write=_write)
+LABELS = Format("labels", "label images", _files, _read, write=_write, classes=False)
 VOC = Format("voc", "Pascal VOC", _voc_folders, _read_voc, write=_write_voc)
-DAVIS = Format("davis", "DAVIS palette folders", _davis_videos, _read_davis, write=_write_davis)
+DAVIS = Format(
+    *("davis", "DAVIS palette folders", _davis_videos, _read_davis),
+    write=_write_davis,
+    classes=False,
+)

@@ -30,6 +30,7 @@ _AREAS = ("brush", "polygon", "rectangle", "ellipse", _BOX_OF_VIDEO)
 _ANNOTATIONS = ("annotations", "completions")
 #: What an upload is called: eight digits before the name.
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 #: Bits of the lengths of runs that a code chooses among; those written are of the last kind.
 _LENGTHS = (4, 8, 12, 16)
 
@@ -105,10 +106,15 @@ def _objects(where: str, regions: Sequence[_Region], size: Size) -> list[Labelle
         LabelledObject(
             label,
             drawing(f"{where} region {one.get('id')}", _draw, kind, one, size),
-            one["id"] if kind == _BOX_OF_VIDEO else None,
+            one["id"] if kind == _BOX_OF_VIDEO else _number(one.get("id")),
         )
         for kind, label, one in regions
     ]
+
+
+def _number(id_: Any) -> int | None:
+    """The number that an object was written under; those of the program itself hold letters."""
+    return int(id_) if isinstance(id_, str) and _NUMBER.fullmatch(id_) else None
 
 
 def _draw(kind: str, result: Values, size: Size) -> Region:

@@ -115,5 +115,5 @@ def _write_boxes(source: LabelledSource, out: Path) -> None:
         write_text(out / f"{video}.txt", rows)
 
 
-MOTS = Format("mots", "MOTS text", _matches, _read, (".txt",), _write)
-MOT = Format("mot", "MOT text of boxes", write=_write_boxes)
+MOTS = Format("mots", "MOTS text", _matches, _read, (".txt",), _write, classes=False)
+MOT = Format("mot", "MOT text of boxes", write=_write_boxes, classes=False)

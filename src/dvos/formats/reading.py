@@ -198,3 +198,4 @@ class Format:
     suffixes: tuple[str, ...] = ()
     #: Writes a source into a folder.
     write: Callable[[LabelledSource, Path], None] | None = None
+    classes: bool = True  # whether it holds what they are called

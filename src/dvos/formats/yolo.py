@@ -32,7 +32,7 @@ _MOST_BYTES = 2**26
 def _matches(path: Path, _: Any) -> bool:
     if path.is_file():
         return path.name.lower() in _TABLES
-    texts = (list_files(labels, {".txt"}) for _, labels in _folders(path))
+    texts = (list_files(labels, {".txt"}) for _, labels in _folders(path, path))
     return _table(path) is not None or any(texts)
 
 
@@ -40,14 +40,19 @@ def _table(path: Path) -> Path | None:
     return next((path / name for name in _TABLES if (path / name).is_file()), None)
 
 
-def _folders(root: Path) -> list[tuple[Path, Path]]:
+def _folders(root: Path, photos: Path) -> list[tuple[Path, Path]]:
     """Folders of images, each with that of its labels, at any of the usual depths."""
     found = []
-    for images in [root / "images", *(one / "images" for one in list_folders(root))]:
-        for folder in [images, *list_folders(images)]:
-            labels = images.with_name("labels") / folder.relative_to(images)
-            if list_files(folder, IMAGE_SUFFIXES) and labels.is_dir():
-                found.append((folder, labels))
+    for part in (root, *list_folders(root)):
+        for labels in (part / "labels", *list_folders(part / "labels")):
+            below = labels.relative_to(part / "labels")
+            places = [part / "images" / below]
+            if photos != root and list_files(labels, {".txt"}):
+                places += [photos / part.relative_to(root) / "images" / below]
+                places += [photos / below, photos]
+            images = (place for place in places if list_files(place, IMAGE_SUFFIXES))
+            if labels.is_dir() and (first := next(images, None)):
+                found.append((first, labels))
     return found
 
 
@@ -56,16 +61,18 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     table = path if path.is_file() else _table(path)
     root = path.parent if path.is_file() else path
     names = {} if table is None else _names(table)
-    folders = _folders(root)
+    folders = _folders(root, reading.root)
     if not folders:
-        raise MediaError.at(path, "has no folders images and labels", "both, beside each other")
+        expected = "folders images and labels beside each other"
+        remedy = "put the pictures there, or name their folder with --images"
+        raise MediaError.at(path, "has no pictures beside its labels", expected, remedy)
     if len(folders) > 1:
-        parts = ", ".join(images.relative_to(root).as_posix() for images, _ in folders)
+        parts = ", ".join(reading.name_of(images, "") for images, _ in folders)
         reading.notes.add(f"parts of the data set read together: {parts}")
     for images, labels in folders:
         files = list_files(images, IMAGE_SUFFIXES)
         for file in files:
-            size, name = image_size(file), file.relative_to(root).as_posix()
+            size, name = image_size(file), reading.name_of(file, "")
             rows = labels / f"{file.stem}.txt"
             yield Picture(name, size, partial(_objects, rows, names, size, reading), file)
         stems = {*map(stem_of, files), "classes"}
