@@ -1,7 +1,5 @@
 """Checks of configurations, tables and data folders before any work is done."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter

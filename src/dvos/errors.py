@@ -14,8 +14,6 @@ The tree, with the exit code the command line gives each branch::
 An error carries one :class:`Fault` for each thing that is wrong: all are reported at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +77,7 @@ class DvosError(Exception):
             raise ValueError("an error needs at least one fault")
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
-    def __reduce__(self) -> tuple[type[DvosError], tuple[tuple[Fault, ...]]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[tuple[Fault, ...]]]:
         # Pickle's default would rebuild it from its joined text and lose the faults.
         return type(self), (self.faults,)
 
@@ -196,7 +194,7 @@ class FaultCollector:
         last = [Fault("", f"and {more} more faults of this kind")] if more else []
         raise (self._error or DvosError)([*self._faults, *last])
 
-    def __enter__(self) -> FaultCollector:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

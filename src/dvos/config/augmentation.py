@@ -1,8 +1,7 @@
 """Settings of how clips are changed in training, each section with presets."""
 
-from typing import ClassVar, Literal, Self
-
-from pydantic import model_validator
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 from dvos.config.base import PRESET, Fraction, PresetSettings, setting
 
@@ -34,11 +33,9 @@ class MotionSettings(PresetSettings):
     sway_share: Fraction = setting(0.4, "share of clips that sway, as in the wind")
     sway: float = setting(2.5, "largest sway, pixels", ge=0)
 
-    @model_validator(mode="after")
-    def _check_shares(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.fast_share + self.still_share > 1:
-            raise ValueError("fast_share and still_share add up to more than 1; lower one of them")
-        return self
+            yield "fast_share and still_share add up to more than 1; lower one of them"
 
 
 class SpatialSettings(PresetSettings):
@@ -61,14 +58,10 @@ class SpatialSettings(PresetSettings):
     elastic: float = setting(4.0, "largest elastic displacement, pixels", ge=0, le=16)
     elastic_share: Fraction = setting(0.2, "share of deformed clips")
 
-    @model_validator(mode="after")
-    def _check_scale(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         low, high = self.scale
         if not 0.05 <= low <= high <= 10:
-            raise ValueError(
-                f"scale is [{low}, {high}]; give the lower end first, both from 0.05 to 10"
-            )
-        return self
+            yield f"scale is [{low}, {high}]; give the lower end first, both from 0.05 to 10"
 
 
 class ColourSettings(PresetSettings):

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import to_jsonable_python
@@ -144,6 +144,16 @@ class Settings(BaseModel):
     """Base of all settings models: unknown keys are faults, values immutable, fields described."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def _faults(self) -> Iterator[str]:
+        """What of the values does not go together, and what to give instead: the first is told."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for fault in self._faults():
+            raise ValueError(fault)
+        return self
 
 
 class PresetSettings(Settings):

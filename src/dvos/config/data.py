@@ -1,9 +1,10 @@
 """Settings of the clips a network is trained and validated on."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from dvos.config.augmentation import (
     ColourSettings,
@@ -43,13 +44,11 @@ class SyntheticSettings(Settings):
     distractors: list[Path] = setting([], "CSV tables Image of distractors; may be empty")
     void: Void = "auto"
 
-    @model_validator(mode="after")
-    def _check_parts(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if bool(self.backgrounds) != bool(self.cutouts) or (
             self.distractors and not self.backgrounds
         ):
-            raise ValueError("synthetic clips need backgrounds and cutouts; give both, or neither")
-        return self
+            yield "synthetic clips need backgrounds and cutouts; give both, or neither"
 
 
 class ClipsSettings(Settings):
@@ -64,11 +63,9 @@ class ClipsSettings(Settings):
     )
     intervals: list[int] = setting([1], "frame ids between references, one is drawn", min_length=1)
 
-    @model_validator(mode="after")
-    def _check_intervals(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if min(self.intervals) < 1:
-            raise ValueError(f"intervals holds {min(self.intervals)}; give steps of at least 1")
-        return self
+            yield f"intervals holds {min(self.intervals)}; give steps of at least 1"
 
 
 class EmptySettings(Settings):
@@ -102,12 +99,10 @@ class ShareSettings(Settings):
     empty: Share = setting(0.0, "clips without objects; auto: 1 if there are any")
     pseudo: Share = setting("auto", "pseudo-labels; auto: 1 if there are any")
 
-    @model_validator(mode="after")
-    def _check_shares(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         for name, share in self:
             if share != "auto" and not 0 <= share < float("inf"):
-                raise ValueError(f"{name} is {share}; give 0 or more, or auto")
-        return self
+                yield f"{name} is {share}; give 0 or more, or auto"
 
 
 class LabelledVideoSettings(Settings):

@@ -1,9 +1,10 @@
 """Settings of ``dvos extract frames`` and ``dvos extract objects``."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dvos.config import base
 from dvos.config.base import Count, Fraction, Natural, Settings, Workers, free, setting
@@ -58,16 +59,14 @@ class FramesSettings(Settings):
     shard: base.Shard = None
     scheduler: base.Scheduler = None
 
-    @model_validator(mode="after")
-    def _output_is_no_input(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if bool(self.inputs) == (self.videos is not None):
-            raise ValueError(
+            yield (
                 "give video files (or folders of them) as inputs, or a CSV of them as videos; "
                 f"{'not both' if self.inputs else 'neither is there'}"
             )
         if self.videos and self.videos.absolute() == self.out.absolute():
-            raise ValueError("videos and out must be different files: give another name to out")
-        return self
+            yield "videos and out must be different files: give another name to out"
 
 
 class ObjectsSettings(Settings):
@@ -102,18 +101,16 @@ class ObjectsSettings(Settings):
         """Where the table of all objects goes."""
         return self.objects or self.cutouts.parent / "objects.csv"
 
-    @model_validator(mode="after")
-    def _check_tables(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if (self.folder is None) == (self.annotated is None):
-            raise ValueError(
+            yield (
                 "give a folder of labelled stills, or a CSV of them as annotated; "
                 f"{'not both' if self.folder else 'neither is there'}"
             )
         source = self.annotated or self.folder or Path()
         tables = [source, self.cutouts, self.distractors, self.objects_table]
         if len({table.absolute() for table in tables}) < len(tables):
-            raise ValueError(
+            yield (
                 "annotated, cutouts, distractors and objects (objects.csv if not given) "
                 "must be four different files: give another name to one of them"
             )
-        return self

@@ -1,7 +1,5 @@
 """Settings of a run whose folder was moved, together with data that lies in or beside it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,15 +54,13 @@ class DvosShapeSettings(NetworkSection):
     )
     reference_gradient: bool = setting(False, "learn by the references, too; half as fast")
 
-    @model_validator(mode="after")
-    def _check_lengths(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         for name, length in (("channels", _SCALES), ("widths", _SCALES - 1), ("fused", _SCALES)):
             values: tuple[Any, ...] = getattr(self, name)
             if len(values) != length:
-                raise ValueError(f"{name} has {len(values)} values; give {length}, one per scale")
+                yield f"{name} has {len(values)} values; give {length}, one per scale"
         if min(*self.channels, *self.widths) < 1:
-            raise ValueError("channels and widths hold a value under 1; give positive numbers")
-        return self
+            yield "channels and widths hold a value under 1; give positive numbers"
 
 
 class PaperSettings(NetworkSection):
@@ -80,18 +79,16 @@ class PaperSettings(NetworkSection):
     skip_diffusion: bool = setting(True, "add noise to the skips in training")
     hidden: int = setting(32, "widest channels of its heads", ge=2)
 
-    @model_validator(mode="after")
-    def _check_widths(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if min(self.multipliers) < 1:
-            raise ValueError("multipliers holds a value under 1; give positive numbers")
+            yield "multipliers holds a value under 1; give positive numbers"
         widths = {"base": self.base, "latent": self.latent, "half of hidden": self.hidden // 2}
         unfit = [f"{name} = {width}" for name, width in widths.items() if width % self.groups]
         if unfit or self.hidden % 2:
-            raise ValueError(
+            yield (
                 f"{', '.join(unfit) or f'hidden = {self.hidden}'} cannot be split into groups = "
                 f"{self.groups}; give multiples of it (hidden: of twice it)"
             )
-        return self
 
 
 class XMemShapeSettings(NetworkSection):
@@ -164,22 +161,20 @@ class NetworkSettings(Settings):
             return {**values, "references": own.references}
         return {**values, "references": _REFERENCES}
 
-    @model_validator(mode="after")
-    def _check_weights_and_frames(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         others = foreign_settings(self, self.name)
         if others:
-            raise ValueError(
+            yield (
                 f"{', '.join(others)} cannot be set for the network {self.name}; leave "
                 f"{'it' if len(others) == 1 else 'them'} out or choose the other network"
             )
         misfit = section_of(self, self.name).misfit(self)
         if misfit:
-            raise ValueError(misfit)
+            yield misfit
         if self.references == 0 and not self.looks_at_query:
-            raise ValueError("references is 0 and the query is not seen; give it a reference")
+            yield "references is 0 and the query is not seen; give it a reference"
         if self.std is not None and min(self.std) <= 0:
-            raise ValueError("std holds a value that is not positive; give positive numbers")
-        return self
+            yield "std holds a value that is not positive; give positive numbers"
 
     @property
     def looks_at_query(self) -> bool:

@@ -1,24 +1,14 @@
 """Settings of ``dvos predict``, ``dvos evaluate`` and ``dvos convert``."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dvos.config.base import (
-    FREE,
-    Count,
-    FreeIntensity,
-    Natural,
-    Scheduler,
-    Settings,
-    Shard,
-    Void,
-    Weights,
-    free,
-    setting,
-)
+from dvos.config import base
+from dvos.config.base import FREE, Count, Natural, Settings, Void, Weights, free, setting
 from dvos.config.scoring import Domain, ScoredFrames
 from dvos.files import real_path
 
@@ -80,18 +70,16 @@ class XMemPredictionSettings(Settings):
     long_term_max: Count = setting(10_000, "most elements of long-term memory")
     top_k: Count = setting(30, "elements of memory read for each place of a frame")
 
-    @model_validator(mode="after")
-    def _check_memory(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.max_mid_term_frames <= self.min_mid_term_frames:
-            raise ValueError("max_mid_term_frames must be more than min_mid_term_frames; raise it")
+            yield "max_mid_term_frames must be more than min_mid_term_frames; raise it"
         if self.long_term_max < self.prototypes:
-            raise ValueError("long_term_max must be at least prototypes; raise it")
+            yield "long_term_max must be at least prototypes; raise it"
         if self.objects == "instances" and self.frames != "first":
-            raise ValueError(
+            yield (
                 "objects=instances numbers each mask anew, so later masks cannot tell which object"
                 " is which; leave frames at first, or give masks with ids"
             )
-        return self
 
 
 class LinkingSettings(Settings):
@@ -114,7 +102,7 @@ class PredictorOptions(Settings):
     every: Count = setting(1, "frames 0, N, 2N, ... are segmented, and refer to each other")
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
-    intensity: FreeIntensity = "auto"
+    intensity: base.FreeIntensity = "auto"
     augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
         "none", "views averaged: mirror images, sizes or both; each costs a run"
     )
@@ -149,15 +137,11 @@ class FirstMaskOptions(Settings):
     def _read_auto(cls, value: Any) -> Any:
         return "auto" if value is not None and str(value) == "auto" else value
 
-    @model_validator(mode="after")
-    def _check_first_mask(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.first_mask == "auto" and self.first_mask_checkpoint is None:
-            raise ValueError(
-                "first_mask is auto; give the network that finds it as first_mask_checkpoint"
-            )
+            yield "first_mask is auto; give the network that finds it as first_mask_checkpoint"
         if self.first_mask_checkpoint is not None and self.first_mask != "auto":
-            raise ValueError("first_mask_checkpoint is for first_mask=auto; leave it out")
-        return self
+            yield "first_mask_checkpoint is for first_mask=auto; leave it out"
 
 
 class PredictionOptions(FirstMaskOptions, PredictorOptions):
@@ -207,34 +191,25 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     )
     seed: Natural = setting(123, "seed of the simulated pans' directions")
 
-    @model_validator(mode="after")
-    def _check_ground(self) -> Self:
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
         if self.known_width is not None and min(self.known_width) <= 0:
-            raise ValueError("known_width holds a number that is not positive; give pixels, mm")
+            yield "known_width holds a number that is not positive; give pixels, mm"
         if self.known_width is not None and self.ground_sampling_distance is not None:
-            raise ValueError("known_width tells ground_sampling_distance; leave one of them out")
+            yield "known_width tells ground_sampling_distance; leave one of them out"
         if self.camera_height is not None and self.ground_sampling_distance != "metadata":
-            raise ValueError("camera_height is for ground_sampling_distance=metadata; leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _check_every(self) -> Self:
+            yield "camera_height is for ground_sampling_distance=metadata; leave it out"
         if self.every > 1 and (self.stills or self.format == "ctc"):
             what = "stills are single frames" if self.stills else "format=ctc holds every frame"
-            raise ValueError(f"every is {self.every}, and {what}; leave out one")
-        return self
-
-    @model_validator(mode="after")
-    def _check_format(self) -> Self:
+            yield f"every is {self.every}, and {what}; leave out one"
         if self.format != "dvos" and self.tracks is False:
-            raise ValueError(f"format is {self.format}, which needs tracks; leave out tracks=false")
+            yield f"format is {self.format}, which needs tracks; leave out tracks=false"
         on_ground = self.regions is not None and self.regions_on == "ground"
         if on_ground and self.tracks is False and not self.stills:
-            raise ValueError(
+            yield (
                 "regions on the ground are followed by tracks; leave out tracks=false, or give"
                 " regions_on=picture"
             )
-        return self
 
 
 class PredictionSettings(PredictionOptions):
@@ -243,8 +218,8 @@ class PredictionSettings(PredictionOptions):
     checkpoint: Checkpoint = Path("wheat")
     input: Annotated[Input, FREE]
     out: Path = free(Path("predictions"), "folder for masks, videos and counts.csv")
-    shard: Shard = None
-    scheduler: Scheduler = None
+    shard: base.Shard = None
+    scheduler: base.Scheduler = None
 
 
 class EvaluationSettings(PredictionOptions):
@@ -283,12 +258,10 @@ class ConvertSettings(Settings):
     std: tuple[float, float, float] | None = setting(None, "channel deviations; null: as mean")
     reference_interval: Count | None = setting(None, "between references; null: 1, or as stored")
 
-    @model_validator(mode="after")
-    def _check_files(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.out.suffix not in (".safetensors", ".onnx"):
-            raise ValueError(f"out is {self.out}; give a name that ends in .safetensors or .onnx")
+            yield f"out is {self.out}; give a name that ends in .safetensors or .onnx"
         if real_path(self.out) == real_path(self.checkpoint):
-            raise ValueError(f"out is the checkpoint itself, {self.out}; give another name")
+            yield f"out is the checkpoint itself, {self.out}; give another name"
         if self.std is not None and min(self.std) <= 0:
-            raise ValueError("std holds a value that is not positive; give positive numbers")
-        return self
+            yield "std holds a value that is not positive; give positive numbers"

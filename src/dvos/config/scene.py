@@ -4,11 +4,11 @@ Each clip draws its own values from the ranges, once, so that a sprite keeps its
 clip. An effect with ``enabled: false`` draws nothing and costs nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -84,11 +84,9 @@ class AppearanceSettings(Settings):
     feather: Factor = setting((0.8, 2.0), "width of the soft edge, px")
     shrink: Span = setting((0.0, 0.6), "how far the edge is drawn inward, px")
 
-    @model_validator(mode="after")
-    def _check_edges(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.feather[1] > 6 or abs(self.shrink[0]) > 3 or abs(self.shrink[1]) > 3:
-            raise ValueError("feather goes up to 6 px and shrink from -3 to 3 px")
-        return self
+            yield "feather goes up to 6 px and shrink from -3 to 3 px"
 
 
 class WalkSettings(EffectSettings):
@@ -241,11 +239,9 @@ class SceneSettings(PresetSettings):
             raise ValueError(f"{fault.where}: {fault.found}") from error
         return merged(values, {key: value for key, value in own.items() if key != "preset"})
 
-    @model_validator(mode="after")
-    def _check_walk(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.population.refill == "field" and self.walk.enabled and not self.walk.may_leave:
-            raise ValueError(
+            yield (
                 "walk.may_leave: false holds sprites in the frame and needs "
                 "population.refill: replace"
             )
-        return self

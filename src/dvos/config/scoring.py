@@ -1,10 +1,11 @@
 """Settings of ``dvos score`` and ``dvos report``."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from dvos.config.base import Natural, Settings, Void, setting
 from dvos.config.formats import Classes
@@ -57,13 +58,11 @@ class ScoringSettings(Settings):
     seed: Natural = setting(123, "seed of the bootstrap draws")
     workers: Natural = setting(0, "threads, or processes of many masks; 0 = one per core")
 
-    @model_validator(mode="after")
-    def _check_truth(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.truth is None and self.counts is None:
-            raise ValueError("give true masks as truth, or counts by hand as counts")
+            yield "give true masks as truth, or counts by hand as counts"
         if self.truth is None and self.tracks:
-            raise ValueError("tracks need true masks; give them as truth")
-        return self
+            yield "tracks need true masks; give them as truth"
 
 
 class ReportSettings(Settings):

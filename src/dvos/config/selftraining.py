@@ -4,11 +4,12 @@ A field affects what the network predicts, or ``labels`` what is made of that, `
 the feature probe, ``provenance`` only what is noted of the labels.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dvos.config import base, prediction
 from dvos.config.base import Count, Fraction, Natural, Settings, free, setting
@@ -35,16 +36,14 @@ class FilterSettings(Settings):
     min_known: Fraction = setting(0.5, "least share of a frame that is object or background")
     min_object: Fraction = setting(0.0, "least share of a frame that is object; never none")
 
-    @model_validator(mode="after")
-    def _check_thresholds(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         for name, low, high in (
             ("object_threshold", "background_threshold", self.object_threshold),
             ("probe_object", "probe_background", self.probe_object),
         ):
             least = getattr(self, low)
             if high <= least:
-                raise ValueError(f"{name} is {high}; give a number above {low} ({least})")
-        return self
+                yield f"{name} is {high}; give a number above {low} ({least})"
 
 
 class PseudoLabelOptions(Settings):
@@ -74,18 +73,16 @@ class PseudoLabelOptions(Settings):
     pictures: Natural = free(0, "accepted frames drawn into overlays/, spread evenly over all")
     seed: Natural = setting(123, "seed of the pans' directions and of the probe's samples")
 
-    @model_validator(mode="after")
-    def _check_views(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         for scale in self.scales:
             if not 0 < scale <= 8:
-                raise ValueError(f"scales holds {scale}; give sizes above 0, at most 8")
+                yield f"scales holds {scale}; give sizes above 0, at most 8"
         if len(set(self.scales)) < len(self.scales):
-            raise ValueError("scales holds a size twice; give each once")
+            yield "scales holds a size twice; give each once"
         if 0 in self.neighbours or len(set(self.neighbours)) < len(self.neighbours):
-            raise ValueError("neighbours holds 0 or an offset twice; give each other frame once")
+            yield "neighbours holds 0 or an offset twice; give each other frame once"
         if any(abs(offset) > 16 for offset in self.neighbours):
-            raise ValueError("neighbours holds an offset above 16, too far to follow; give less")
-        return self
+            yield "neighbours holds an offset above 16, too far to follow; give less"
 
 
 class PseudoLabelSettings(PseudoLabelOptions):

@@ -1,9 +1,10 @@
 """Settings of ``dvos synthesize``."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from dvos.config import base
 from dvos.config.base import Count, Natural, Settings, free, setting
@@ -53,8 +54,6 @@ class SynthesisSettings(Settings):
             raise ValueError("a name that neither begins with a dot nor holds a slash")
         return prefix
 
-    @model_validator(mode="after")
-    def _check_flow(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if self.flow and self.layout == "store":
-            raise ValueError("flow is written to the tree only: set layout: tree, or flow: false")
-        return self
+            yield "flow is written to the tree only: set layout: tree, or flow: false"

@@ -1,22 +1,15 @@
 """Settings of ``dvos train``."""
 
+from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from dvos.config.base import (
-    Count,
-    Fraction,
-    Natural,
-    Place,
-    PresetSettings,
-    Settings,
-    free,
-    setting,
-)
+from dvos.config import base
+from dvos.config.base import Count, Fraction, Natural, PresetSettings, Settings, free, setting
 from dvos.config.data import DataSettings
 from dvos.config.network import NetworkSection, NetworkSettings, foreign_settings, section_of
 
@@ -40,11 +33,9 @@ class OptimiserSettings(Settings):
     betas: tuple[float, float] = setting((0.9, 0.999), "decay of the two moments")
     clip_norm: float = setting(1.0, "gradients are scaled down to this norm; 0: no limit", ge=0)
 
-    @model_validator(mode="after")
-    def _check_betas(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are {list(self.betas)}; give two numbers from 0 to below 1")
-        return self
+            yield f"betas are {list(self.betas)}; give two numbers from 0 to below 1"
 
 
 class ScheduleSettings(Settings):
@@ -56,11 +47,9 @@ class ScheduleSettings(Settings):
     drops: tuple[float, ...] = setting((), "steps: shares of the run at which the rate falls")
     drop: float = setting(0.1, "steps: what the rate is multiplied by there", gt=0, le=1)
 
-    @model_validator(mode="after")
-    def _check_drops(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if not all(0 <= share < 1 for share in self.drops):
-            raise ValueError(f"drops are {list(self.drops)}; give shares from 0 to below 1")
-        return self
+            yield f"drops are {list(self.drops)}; give shares from 0 to below 1"
 
 
 class LossSettings(PresetSettings):
@@ -99,28 +88,26 @@ class LossSettings(PresetSettings):
     focal_tversky_gamma: float = setting(4 / 3, "(1 - Tversky index) ** (1 / this)", ge=0.1, le=10)
     perceptual_weights: Path | None = setting(None, "VGG16 state dict, as of torchvision")
 
-    @model_validator(mode="after")
-    def _check_losses(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         parts = (self.bce, self.dice, self.iou, self.tversky, self.focal, self.focal_tversky)
         if self.mask * sum(parts) <= 0:
-            raise ValueError(
+            yield (
                 "the mask has no loss; give a weight to mask and to one of bce, dice, iou, "
                 "tversky, focal and focal_tversky"
             )
         of_image = (self.mse, self.mae, self.ms_ssim, self.gradient_difference, self.perceptual)
         if self.reconstruction > 0 and sum(of_image) <= 0:
-            raise ValueError(
+            yield (
                 "the reconstruction has no loss; set reconstruction to 0, or give a weight to one "
                 "of mse, mae, ms_ssim, gradient_difference and perceptual"
             )
         if self.tversky_alpha + self.tversky_beta <= 0:
-            raise ValueError("tversky_alpha and tversky_beta are both 0; give one a positive value")
+            yield "tversky_alpha and tversky_beta are both 0; give one a positive value"
         if self.reconstruction * self.perceptual > 0 and self.perceptual_weights is None:
-            raise ValueError(
+            yield (
                 "the perceptual loss needs trained weights; set perceptual_weights to a VGG16 "
                 "state dict (vgg16-*.pth of torchvision), or perceptual to 0"
             )
-        return self
 
 
 class XMemSettings(NetworkSection):
@@ -149,24 +136,20 @@ class XMemSettings(NetworkSection):
     hardest: float = setting(0.15, "share of pixels that count after the warm-up", gt=0, le=1)
     validation_frames: int = setting(24, "most frames of a validation clip, all counted", ge=2)
 
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         shares = [share for share, _ in self.jumps]
         if shares[0] != 0 or sorted(set(shares)) != shares or shares[-1] >= 1:
-            raise ValueError(
-                f"jumps begin at the shares {shares}; give 0 first, then rising ones below 1"
-            )
+            yield f"jumps begin at the shares {shares}; give 0 first, then rising ones below 1"
         if min(jump for _, jump in self.jumps) < 1:
-            raise ValueError("jumps holds a jump under 1; neighbouring frames lie 1 apart")
+            yield "jumps holds a jump under 1; neighbouring frames lie 1 apart"
         if not 0 <= self.warm_up[0] <= self.warm_up[1]:
-            raise ValueError(f"warm_up is {list(self.warm_up)}; give the earlier step first")
-        return self
+            yield f"warm_up is {list(self.warm_up)}; give the earlier step first"
 
 
 class TrainingSettings(Settings):
     """Train a network from stills, clips and synthetic clips."""
 
-    out: Place = Field(description="run folder to write")
+    out: base.Place = Field(description="run folder to write")
     network: NetworkSettings = setting(NetworkSettings(), "the network")
     data: DataSettings = setting(DataSettings(), "training and validation clips")
     epochs: Count = setting(15, "epochs; validation follows each")
@@ -204,22 +187,17 @@ class TrainingSettings(Settings):
     save_steps: Natural = free(0, "write last.ckpt every so many steps too; 0: after epochs only")
     resume: bool = free(True, "go on with an unfinished run of these settings; false: start over")
 
-    @model_validator(mode="after")
-    def _check_batch(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         parts = self.accumulate * (self.devices or 1) * self.nodes
         if self.batch % parts:
-            raise ValueError(
+            yield (
                 f"batch is {self.batch}, which {parts} (accumulate x devices x nodes) does not "
                 f"divide; give a multiple of {parts}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_sections(self) -> Self:
         name = self.network.name
         others = foreign_settings(self, name)
         if others:
-            raise ValueError(
+            yield (
                 f"{', '.join(others)} cannot be set for the network {name}; leave it out or choose "
                 "the network of that name"
             )
@@ -228,16 +206,11 @@ class TrainingSettings(Settings):
         unset = SimpleNamespace(**defaults)
         unused = [key for key in own.unused if attrgetter(key)(self) != attrgetter(key)(unset)]
         if unused:
-            raise ValueError(
-                f"{', '.join(unused)} cannot be set for the network {name}; leave it out"
-            )
+            yield f"{', '.join(unused)} cannot be set for the network {name}; leave it out"
         if self.start_share and self.network.weights is None:
-            raise ValueError(
-                "start_share needs network.weights to start from; set them, or leave it"
-            )
+            yield "start_share needs network.weights to start from; set them, or leave it"
         if self.data.crop % own.stride:
-            raise ValueError(
+            yield (
                 f"data.crop is {self.data.crop}; the network {name} needs a multiple of "
                 f"{own.stride}"
             )
-        return self

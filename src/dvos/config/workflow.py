@@ -1,9 +1,10 @@
 """Settings of ``dvos fit`` and ``dvos demo``, and of the embedded sample field."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dvos.config import base
 from dvos.config.base import Count, Fraction, Natural, Settings, Weights, Workers, free, setting
@@ -52,13 +53,9 @@ class MethodSettings(Settings):
     workers: Workers = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto, cpu, cuda or mps")
 
-    @model_validator(mode="after")
-    def _check_shares(self) -> Self:
+    def _faults(self) -> Iterator[str]:
         if (self.synthetic_share or 0) + (self.background_share or 0) > 1:
-            raise ValueError(
-                "synthetic_share and background_share add up to more than 1; lower one of them"
-            )
-        return self
+            yield "synthetic_share and background_share add up to more than 1; lower one of them"
 
 
 class DemoSettings(MethodSettings):
@@ -79,8 +76,7 @@ class FitSettings(MethodSettings):
     folds: Natural | None = setting(None, "parts in cross-validation; 0: none; null: by time")
     rounds: Natural | None = setting(None, "rounds of pseudo-labels; null: 1 with unlabelled/")
 
-    @model_validator(mode="after")
-    def _check_folds(self) -> Self:
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
         if self.folds == 1:
-            raise ValueError("folds is 1; give 0 for none, or at least 2")
-        return self
+            yield "folds is 1; give 0 for none, or at least 2"

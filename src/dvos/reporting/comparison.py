@@ -1,7 +1,5 @@
 """Several runs: the frames that all were scored on, and what their page shows, by section."""
 
-from __future__ import annotations
-
 import filecmp
 import json
 import math

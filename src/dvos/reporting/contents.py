@@ -1,7 +1,5 @@
 """What a run left behind, as plain data."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

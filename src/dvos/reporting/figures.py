@@ -3,8 +3,6 @@
 Colour alone tells no two lines apart: each has its own dashes, and its name at its end.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re

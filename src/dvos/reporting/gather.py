@@ -4,8 +4,6 @@
 folder itself: the subfolder is looked for first. Files that tables name need not be there.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

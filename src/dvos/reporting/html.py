@@ -3,8 +3,6 @@
 Texts are escaped by the templates; only the plots' drawings are markup already.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from statistics import median

@@ -1,7 +1,5 @@
 """Numbers as a reader wants them: few digits, units, no false precision."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta

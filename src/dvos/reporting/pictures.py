@@ -4,8 +4,6 @@ All is shrunk first: an outline is as wide on a 4K frame as on a small one. What
 a :class:`MediaError` if it is missing or damaged, or a mask and its frame differ in size.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Callable, Collection, Sequence

@@ -1,7 +1,5 @@
 """The sections of the page on one run that show pictures of its data and of what was found."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

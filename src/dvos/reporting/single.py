@@ -1,7 +1,5 @@
 """What the page on one run shows, section by section of ``templates/run.html``."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Iterator, Sequence

@@ -6,8 +6,6 @@ Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
 2016, section 4, where region similarity J is the IoU and contour accuracy F the boundary F.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

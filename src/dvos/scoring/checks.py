@@ -1,7 +1,5 @@
 """What is looked at before scoring, and what figures look like when names are one off."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Collection, Iterable, Sequence

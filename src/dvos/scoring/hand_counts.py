@@ -1,7 +1,5 @@
 """Predicted counts against counts by hand: how well they agree, as a table, figures and a plot."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

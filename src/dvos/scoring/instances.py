@@ -1,7 +1,5 @@
 """Single objects: counted, and found and missed by IoU: errors of counts, average precision, F1."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

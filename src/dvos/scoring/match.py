@@ -7,13 +7,12 @@ beside ``frames``, as XMem expects; a folder of the Cell Tracking Challenge; or 
 Predictions lie in a folder of any of the first three forms.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import composed, stem_of
@@ -42,7 +41,7 @@ class Pair:
         """Whether its clip is known; a still bears its own name as its clip's."""
         return self.clip != self.name
 
-    def follows(self, before: Pair) -> bool:
+    def follows(self, before: Self) -> bool:
         """Whether it is of the same clip as the pair before it."""
         return self.in_clip and before.clip == self.clip
 

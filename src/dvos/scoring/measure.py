@@ -1,7 +1,5 @@
 """Measuring mask pairs, in threads or processes: the figures of each mask."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """``dvos score``: predicted masks against true ones, to tables and pictures."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ mask that was predicted: the metric of Varghese et al., "Unsupervised Temporal C
 for Video Segmentation in Highly-Automated Driving", CVPR Workshops 2020.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import deque

@@ -1,7 +1,5 @@
 """All scores of a set of masks, of its clips and of its domains, as ``scores.json`` tells them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -3,8 +3,6 @@
 A true object is found where a predicted one covers more than half of it (docs/reference/tracks.md).
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

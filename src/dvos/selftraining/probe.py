@@ -4,11 +4,10 @@ Fitted on what the network is sure of, both classes counting the same. Relatives
 al., CVPR 2021, arXiv 2101.10979); class-balanced self-training (Zou et al., ECCV 2018, 1810.07911).
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -71,7 +70,7 @@ class FeatureProbe:
             temporary.write_bytes(data)
 
     @classmethod
-    def load(cls, path: Path) -> FeatureProbe:
+    def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
         from safetensors.numpy import load_file
 

@@ -1,7 +1,5 @@
 """``dvos demo``: the whole method on the rendered sample field."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 The plan is kept in the run's folder, so that a fit that was stopped goes on to the same result.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress

@@ -3,8 +3,6 @@
 What is chosen is kept in the run's folder, so that a run that was stopped goes on from the same.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
