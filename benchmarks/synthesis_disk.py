@@ -28,7 +28,7 @@ import numpy as np
 import simplejpeg
 import zstandard
 
-from dvos.config.synthesis import SynthesisSettings
+from dvos.config.scene import SynthesisSettings
 from dvos.media.clip_store import ClipStore, ClipStoreWriter
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask

@@ -11,8 +11,7 @@ from dvos.config.extraction import (
     ObjectsSettings,
     TransformSettings,
 )
-from dvos.config.formats import ExportSettings, ImportSettings
-from dvos.config.labelling import LabelSettings, SuggestSettings
+from dvos.config.labelling import ExportSettings, ImportSettings, LabelSettings, SuggestSettings
 from dvos.config.network import NetworkSettings
 from dvos.config.prediction import (
     ConvertSettings,
@@ -21,7 +20,7 @@ from dvos.config.prediction import (
     PredictionSettings,
     XMemPredictionSettings,
 )
-from dvos.config.scene import SceneSettings
+from dvos.config.scene import SceneSettings, SynthesisSettings
 from dvos.config.scoring import ReportSettings, ScoringSettings
 from dvos.config.selftraining import (
     FilterSettings,
@@ -30,7 +29,6 @@ from dvos.config.selftraining import (
     RoundsSettings,
     UnlabelledSettings,
 )
-from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import (
     LossSettings,
     OptimiserSettings,

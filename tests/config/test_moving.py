@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from dvos.config.moving import Move
 from dvos.config.selftraining import RoundsSettings
-from dvos.config.show import check_run_settings
+from dvos.config.show import Move, check_run_settings
 from dvos.config.workflow import FitSettings
 from dvos.errors import UsageError
 from dvos.files import file_digest

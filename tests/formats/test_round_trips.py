@@ -11,7 +11,7 @@ import pytest
 from made_labels import SIZE, hard_labels, labels_of, made_source, read_labels, same_partition
 from pycocotools.coco import COCO
 
-from dvos.config.formats import ExportSettings, FormatName
+from dvos.config.labelling import ExportSettings, FormatName
 from dvos.errors import MediaError
 from dvos.formats.importing import export
 from dvos.formats.known import FORMATS, open_source

@@ -19,7 +19,7 @@ from made_labels import labels_of, read_labels, same_partition, write_photo
 from PIL import Image
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
-from dvos.config.formats import ImportSettings
+from dvos.config.labelling import ImportSettings
 from dvos.errors import DvosError, MediaError
 from dvos.formats.importing import import_labels
 from dvos.formats.known import open_source
@@ -412,7 +412,7 @@ def test_a56_a_pixel_two_pixels_and_a_line_are_kept(kind: str, tmp_path: Path) -
     labels[0, 0], labels[5, 5:7], labels[19, 3:29] = 1, 2, 3
     write_photo(tmp_path / "in/a.png", (H, W))
     tifffile.imwrite(tmp_path / "in/a_masks.tif", labels)
-    from dvos.config.formats import ExportSettings
+    from dvos.config.labelling import ExportSettings
     from dvos.formats.importing import export
 
     export(ExportSettings(predictions=tmp_path / "in", format=kind, out=tmp_path / kind))

@@ -17,7 +17,7 @@ import tifffile
 from made_labels import labels_of, read_labels, write_photo
 from roifile import ROI_TYPE, ImagejRoi
 
-from dvos.config.formats import ExportSettings, ImportSettings
+from dvos.config.labelling import ExportSettings, ImportSettings
 from dvos.errors import MediaError
 from dvos.formats.importing import export, import_labels
 from dvos.formats.known import FORMATS, open_source

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from dvos.config.data import DataSettings, StillsSettings, SyntheticSettings
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.config.prediction import PredictorOptions
+from dvos.config.scene import SynthesisSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings
-from dvos.config.synthesis import SynthesisSettings
 from dvos.config.workflow import DemoSettings
 from dvos.errors import MediaError
 from dvos.extraction.frames import extract_frames

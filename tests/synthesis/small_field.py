@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dvos.config.synthesis import SynthesisSettings
+from dvos.config.scene import SynthesisSettings
 from dvos.media.image import write_image
 from dvos.tables import ImageRow, write_images
 

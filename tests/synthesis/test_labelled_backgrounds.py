@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from tiny_material import ALL_OFF, ALL_ON, texture, write_table
 
-from dvos.config.scene import BackgroundSettings
-from dvos.config.synthesis import SynthesisSettings
+from dvos.config.scene import BackgroundSettings, SynthesisSettings
 from dvos.errors import MediaError, TableError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from small_field import contents, settings_of
 
 from dvos import files
-from dvos.config.synthesis import SynthesisSettings
+from dvos.config.scene import SynthesisSettings
 from dvos.errors import DvosError, OutputError, RunError, UsageError
 from dvos.files import locked
 from dvos.media.clip_store import ClipStore

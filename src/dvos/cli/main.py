@@ -10,19 +10,28 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, get_origin
 
 import typer
 
 from dvos import __version__
-from dvos.cli import tools
-from dvos.config.commands import COMMANDS
-from dvos.errors import DvosError, TableError
+from dvos.config.commands import COMMANDS, settings_model
+from dvos.errors import DvosError, Fault, TableError, UsageError
 
 _log = logging.getLogger(__name__)
 
 _SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment every frame."
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. a.b=3; may be repeated."),
+]
+config = typer.Typer(help="Show settings; turn published YAML files into ours.")
 
 
 def build_app(words: Sequence[str]) -> typer.Typer:
@@ -42,28 +51,63 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         function = _function(name) if f"{plain} ".startswith(f"{name} ") else lambda: None
         example = f"Example: dvos {name} {command.example}"
         group.command(last, help=command.summary, epilog=example)(function)
-    app.command("check", epilog="Example: dvos check train.yaml clips.csv data")(tools.check)
-    app.add_typer(tools.config, name="config")
+    app.command("check", epilog="Example: dvos check train.yaml clips.csv data")(check)
+    app.add_typer(config, name="config")
     return app
 
 
 def _function(command: str) -> Callable[..., None]:
-    from dvos.cli.tools import command_function
+    """A function for typer of all settings that one word can give, which does the command."""
+    from dvos.config.signatures import options_of
 
-    def run_command(**values: Any) -> None:
+    known = COMMANDS[command]
+    argument, rest = known.argument, known.rest
+    annotations: dict[str, Any] = {}
+    for option in options_of(settings_model(command), known.short):
+        if option.name == argument:
+            described: Any = typer.Argument(help=option.description, show_default=False)
+            many = rest or get_origin(option.annotation) is list
+            annotations[option.name] = Annotated[
+                list[Path] | None if many else Path | None, described
+            ]
+        elif option.scalar is not None:
+            flag = f"--{option.name.replace('_', '-')}"
+            many = get_origin(option.scalar) is list
+            told = "; may be repeated" if many else f" {option.default_text}"
+            described = typer.Option(
+                f"{flag}/--no-{flag[2:]}" if option.scalar is bool else flag,
+                help=f"{option.description}{told}".strip(),
+                metavar="|".join(option.choices) or ("PATH" if many else None),
+            )
+            annotations[option.name] = Annotated[option.scalar | None, described]
+    annotations |= {"config": ConfigOption, "overrides": SetOption}
+
+    def call(**values: Any) -> None:
         from dvos import api
 
-        result = api.run(command, values)
+        if argument and rest and values[argument]:
+            values[argument], *further = values[argument]
+            values[rest] = further or None
+        # What may be given several times is an empty list where it is not given.
+        given = {name: None if value == [] else value for name, value in values.items()}
+        result = api.run(command, given)
         typer.echo(str(result))
-        if COMMANDS[command].then:
-            typer.echo(f"next: {COMMANDS[command].then.format(result)}", err=True)
+        if known.then:
+            typer.echo(f"next: {known.then.format(result)}", err=True)
         # A missing prediction counts as an empty mask in scores that are written all the same.
         scores = getattr(result, "scores", result)
         missing = getattr(scores, "missing", ()) if command in ("score", "evaluate") else ()
         if missing:
             raise TableError(missing)
 
-    return command_function(command, run_command)
+    call.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in annotations.items()
+        ]
+    )
+    call.__annotations__ = annotations
+    return call
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,6 +128,80 @@ def _root(
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""
+
+
+def check(
+    paths: Annotated[
+        list[Path], typer.Argument(help="YAML configurations, CSV tables or data folders.")
+    ],
+    command: Annotated[
+        str | None, typer.Option("--command", help="The command a configuration is for.")
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Image to draw the first clips of a training into."),
+    ] = None,
+) -> None:
+    """Check configurations, tables and data folders; report all faults; write nothing else."""
+    from dvos.checking import check as check_one
+    from dvos.checking import draw_batch
+
+    if picture is not None and len(paths) != 1:
+        raise UsageError.at(
+            "--picture", f"with {len(paths)} paths", "one YAML configuration of dvos train"
+        )
+    faults: list[Fault] = []
+    worst: DvosError | None = None
+    for path in paths:
+        try:
+            typer.echo(f"{check_one(path, command=command)}: good")
+        except DvosError as error:
+            faults.extend(error.faults)
+            if worst is None or error.exit_code > worst.exit_code:
+                worst = error
+    if worst is not None:
+        raise type(worst)(faults)
+    if picture is not None:
+        typer.echo(draw_batch(paths[0], picture))
+
+
+@config.command("show", epilog="Example: dvos config show train --full > train.yaml")
+def show(
+    command: Annotated[list[str], typer.Argument(help="A command, e.g. train or extract frames.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Write out the values that presets stand for.")
+    ] = False,
+) -> None:
+    """Print a command's settings as YAML, each with its documentation."""
+    from dvos.config.load import load_settings
+    from dvos.config.show import settings_yaml
+
+    model = settings_model(" ".join(command))
+    values = load_settings(model, config=config, overrides=overrides or [], partial=True)
+    typer.echo(settings_yaml(model, values, full=full).rstrip("\n"))
+
+
+@config.command("import", epilog="Example: dvos config import train.yaml --out ours.yaml")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A YAML file of the published code.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; standard output without it.")
+    ] = None,
+) -> None:
+    """Turn a published YAML (frames, objects, simulator, training) into ours."""
+    from dvos.config.published import import_published
+    from dvos.files import write_text
+
+    imported = import_published(file)
+    if out is None:
+        typer.echo(imported.text.rstrip("\n"))
+    else:
+        write_text(out, imported.text)
+        typer.echo(f"{out}: settings of dvos {imported.command}")
+    for note in imported.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def run() -> NoReturn:
@@ -155,8 +273,8 @@ def _tell_warning(
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    *_: object,
+    **__: object,
 ) -> None:
     """Tell a warning of a library, such as matplotlib, as the program tells its own: in a line."""
     parts = Path(filename).parts

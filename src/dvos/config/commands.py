@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
         " --set distractors=[{0.distractors}] --out clips",
     ),
     "synthesize": Command(
-        "synthesis:SynthesisSettings",
+        "scene:SynthesisSettings",
         ("synthesis.write:synthesize", "SynthesisResult"),
         "Composite cutouts over backgrounds into exactly labelled clips.",
         example="--set backgrounds=[frames.csv] --set cutouts=[cutouts.csv] --out clips --preview",
@@ -120,7 +120,7 @@ COMMANDS: dict[str, Command] = {
         then="open {0} in a browser",
     ),
     "import": Command(
-        "formats:ImportSettings",
+        "labelling:ImportSettings",
         ("formats.importing:import_labels", "ImportResult"),
         "Turn labels of another program (COCO, CVAT, labelme ...) into a data folder.",
         "source",
@@ -128,7 +128,7 @@ COMMANDS: dict[str, Command] = {
         example="annotations.json --out data",
     ),
     "export": Command(
-        "formats:ExportSettings",
+        "labelling:ExportSettings",
         ("formats.importing:export", "ExportResult"),
         "Write predictions, or any labels, in another program's format.",
         "predictions",

@@ -14,7 +14,7 @@ from dvos.config.augmentation import (
     SpatialSettings,
 )
 from dvos.config.base import Count, Fraction, Intensity, Natural, Settings, Void, free, setting
-from dvos.config.formats import Classes
+from dvos.config.labelling import Classes
 from dvos.config.scene import SceneSettings
 
 Share = float | Literal["auto"]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from dvos.config.base import Natural, Settings, Void, setting
-from dvos.config.formats import Classes
+from dvos.config.labelling import Classes
 
 
 def _check_pattern(value: str) -> str:

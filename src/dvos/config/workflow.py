@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dvos.config import base
 from dvos.config.base import Count, Fraction, Natural, Settings, Weights, Workers, free, setting
-from dvos.config.formats import Classes
+from dvos.config.labelling import Classes
 from dvos.config.scene import SceneSettings
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dvos.config.formats import ExportSettings, ImportSettings
+from dvos.config.labelling import ExportSettings, ImportSettings
 from dvos.errors import FaultCollector, MediaError, OutputError, UsageError
 from dvos.files import make_folder, temporary_folder, write_bytes
 from dvos.formats.known import FORMATS, open_source

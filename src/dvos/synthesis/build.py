@@ -19,8 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvos.config.scene import SceneSettings
-from dvos.config.synthesis import SynthesisSettings
+from dvos.config.scene import SceneSettings, SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
 from dvos.files import composed, digest, file_digest, file_stamp
 from dvos.media.intensity import choose_intensity, settled

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from dvos import __version__
-from dvos.config.synthesis import SynthesisSettings
+from dvos.config.scene import SynthesisSettings
 from dvos.errors import OutputError
 from dvos.files import remove_leftovers, write_json
 from dvos.media.clip_store import ClipStoreWriter

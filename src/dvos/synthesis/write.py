@@ -17,7 +17,7 @@ import yaml
 from dvos import runner
 from dvos.config.base import changes, shard_numbers, values_affecting
 from dvos.config.load import load_settings
-from dvos.config.synthesis import SynthesisSettings
+from dvos.config.scene import SynthesisSettings
 from dvos.errors import ConfigError, FaultCollector, OutputError
 from dvos.files import digest, is_plain_name, make_folder, parse_json, refuse_foreign, write_text
 from dvos.runner import Task

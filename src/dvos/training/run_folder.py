@@ -16,8 +16,7 @@ from pydantic import BaseModel, model_validator
 
 from dvos.config.base import Intensity, placed
 from dvos.config.load import load_settings
-from dvos.config.moving import run_changes
-from dvos.config.show import settings_yaml
+from dvos.config.show import run_changes, settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
 from dvos.files import atomic_path, parse_json, remove_leftovers, write_json, write_text

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from dvos.config.base import merged
-from dvos.config.formats import ImportSettings
+from dvos.config.labelling import ImportSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
 from dvos.config.workflow import FitSettings, MethodSettings

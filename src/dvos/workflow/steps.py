@@ -11,8 +11,8 @@ from dvos.config.data import EmptySettings, ShareSettings, ValidationSettings
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictionSettings
+from dvos.config.scene import SynthesisSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.config.synthesis import SynthesisSettings
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import MethodSettings
 from dvos.files import stem_of
