@@ -29,7 +29,7 @@ from dvos.media.intensity import choose_intensity, measure_intensity, told_toget
 from dvos.media.video import VideoFile, to_rgb
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.network import LoadedNetwork
-from dvos.selftraining.round_plans import build_first_training, build_labelling, build_training
+from dvos.selftraining.rounds import build_first_training, build_labelling, build_training
 from dvos.synthesis.build import Recipe, build_recipe
 from dvos.tables import read_images
 from dvos.training.labels import find_labels, settle_intensity

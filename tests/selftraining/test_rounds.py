@@ -26,14 +26,15 @@ from dvos.files import locked
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.selftraining import labeller
-from dvos.selftraining.round_plans import (
+from dvos.selftraining.rounds import (
+    RoundsResult,
     build_labelling,
     build_training,
     pseudo_weight,
+    rounds,
     validation_dice,
     validation_kind,
 )
-from dvos.selftraining.rounds import RoundsResult, rounds
 from dvos.training import run as training_run
 from dvos.training.records import TrainResult
 

@@ -1,4 +1,4 @@
-"""Settings of labels made here or elsewhere: ``dvos label``, ``suggest``, ``import``, ``export``."""
+"""Settings of labels, own or others': ``dvos label``, ``suggest``, ``import`` and ``export``."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,36 +1,47 @@
 """``dvos rounds``: predict, filter, train again, while validation does not fall."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Any, Literal, Self, cast
 
-from pydantic import Field
-
+from dvos.config.base import Fraction, merged
+from dvos.config.data import DataSettings
+from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
-from dvos.config.selftraining import RoundsSettings
+from dvos.config.selftraining import PseudoLabelSettings, RoundsSettings
 from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError, ConfigError, FaultCollector, UsageError
-from dvos.files import file_digest, make_folder, refuse_foreign, write_bytes, write_json
+from dvos.errors import CheckpointError, ConfigError, Fault, FaultCollector, UsageError
+from dvos.files import file_digest, make_folder, refuse_foreign, stem_of, write_bytes, write_json
 from dvos.registry import check_network, features_of, network_spec, predictor_of, training_spec
 from dvos.runner import read_record, taken
-from dvos.selftraining import round_plans as plans
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.tables import write_rows
 
-if TYPE_CHECKING:
-    from dvos.training.records import TrainResult
-
 _log = logging.getLogger(__name__)
 
-_FORMAT = 1
-
-_Share = Annotated[float, Field(ge=0, le=1)]
+#: What the rounds are judged by; in words, and what that does not show.
+ValidationKind = Literal["named", "held back", "training data", "synthetic", "none"]
+JUDGED_BY: dict[ValidationKind, tuple[str, str]] = {
+    "named": ("the validation data named", ""),
+    "held back": ("labelled data held back from training", ""),
+    "training data": (
+        "the training data themselves, which says little",
+        "the labelled stills and clips that are trained on: a network that forgets "
+        "other fields, or learns its own mistakes, is not found out",
+    ),
+    "synthetic": (
+        "synthetic clips, which says little of real frames",
+        "synthetic clips: what a round does to real frames does not show",
+    ),
+    "none": (
+        "nothing, as nothing is labelled by hand",
+        "nothing: whether the network gains or loses does not show",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +52,14 @@ class RoundRecord:
     judged: int = 0  # Unlabelled frames that were looked at.
     accepted: int = 0  # Of these, accepted as queries.
     # Of the accepted frames' pixels, those with a label; None where no frame was accepted.
-    known_share: _Share | None = None
-    object_share: _Share | None = None  # Likewise, object.
+    known_share: Fraction | None = None
+    object_share: Fraction | None = None  # Likewise, object.
     # Pooled validation Dice of the network; None where none was trained.
-    val_dice: _Share | None = None
+    val_dice: Fraction | None = None
     checkpoint: Path | None = None  # The network; None where none was trained.
 
     @classmethod
-    def of_labels(cls, number: int, labels: Sequence[PseudoLabelResult]) -> RoundRecord:
+    def of_labels(cls, number: int, labels: Sequence[PseudoLabelResult]) -> Self:
         """A round with the pseudo-labels of all inputs together, and no network yet."""
         accepted = sum(one.accepted for one in labels)
 
@@ -58,11 +69,6 @@ class RoundRecord:
 
         judged = sum(one.judged for one in labels)
         return cls(number, judged, accepted, mean("known_share"), mean("object_share"))
-
-    def trained(self, result: TrainResult) -> RoundRecord:
-        """The round with its network; where there was nothing to measure, it has no Dice."""
-        dice = None if math.isnan(result.dice) else result.dice
-        return replace(self, val_dice=dice, checkpoint=result.best)
 
     @property
     def dice(self) -> float:
@@ -79,7 +85,7 @@ class RoundsResult:
     best_round: int  # The round it is from; 0 is the one before any pseudo-label.
     records: tuple[RoundRecord, ...]  # All rounds.
     stopped: str  # Why there were no more.
-    validation: plans.ValidationKind  # What the rounds were judged by.
+    validation: ValidationKind  # What the rounds were judged by.
 
     def __str__(self) -> str:
         lines = []
@@ -91,7 +97,7 @@ class RoundsResult:
             unknown = "no training" if record.checkpoint is None else "not validated"
             line += unknown if dice is None else f"validation Dice {dice:.4f}"
             lines.append(line)
-        lines.append(f"stopped: {self.stopped}; judged by {plans.JUDGED_BY[self.validation][0]}")
+        lines.append(f"stopped: {self.stopped}; judged by {JUDGED_BY[self.validation][0]}")
         lines.append(f"best: round {self.best_round} ({self.best})")
         return "\n".join(lines)
 
@@ -103,14 +109,14 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     before. They end when the validation Dice falls, or no frame is accepted. Started again it goes
     on. A UsageError if ``out`` holds rounds with other settings, an OutputError if anything else.
     """
-    first = plans.build_first_training(settings)
+    first = build_first_training(settings)
     # Faults of later rounds' settings are told now, not after hours.
-    later = plans.build_training(settings, 1, settings.out / "none", stills=[], clips=[])
+    later = build_training(settings, 1, settings.out / "none", stills=[], clips=[])
     check_network(first.network)
     check_network(later.network)
     _check(settings, {first.network.name, later.network.name})
-    kind = plans.validation_kind(first.data)
-    if unfit := plans.JUDGED_BY[kind][1]:
+    kind = validation_kind(first.data)
+    if unfit := JUDGED_BY[kind][1]:
         _log.warning(
             "the rounds are judged by %s; name labelled frames of such scenes as you want to "
             "segment under train.data.validation",
@@ -143,7 +149,7 @@ class _Rounds:
     What an earlier start has written is not written again, so that files never tell less.
     """
 
-    def __init__(self, settings: RoundsSettings, validation: plans.ValidationKind) -> None:
+    def __init__(self, settings: RoundsSettings, validation: ValidationKind) -> None:
         self.settings = settings
         self.validation = validation
         self.records: list[RoundRecord] = []
@@ -154,14 +160,9 @@ class _Rounds:
         self._earlier = [] if earlier is None else earlier.rounds
 
     @property
-    def highest(self) -> float:
-        """The highest validation Dice."""
-        return max(record.dice for record in self.records)
-
-    @property
     def best(self) -> RoundRecord:
         """The latest round whose Dice has not fallen: it seldom shows a gain on other data."""
-        lowest = self.highest - self.settings.tolerance
+        lowest = max(record.dice for record in self.records) - self.settings.tolerance
         trained = (record for record in reversed(self.records) if record.checkpoint is not None)
         return next(record for record in trained if record.dice >= lowest)
 
@@ -190,7 +191,7 @@ class _Rounds:
         write_json(
             self._json,
             {
-                "format": _FORMAT,
+                "format": 1,
                 "validation": self.validation,
                 "start_from": self.settings.start_from,
                 "rounds": rows,
@@ -203,26 +204,21 @@ class _Rounds:
         """Train on labelled data, or measure the network to start from, once."""
         start, device = self.settings.start, self.settings.pseudo_label.device
         if start is None:
-            from dvos.training.run import train
-
-            self.add(RoundRecord(0).trained(train(training, training_spec(training.network))))
+            self._train(RoundRecord(0), training)
             return
         dice = self._earlier[0].val_dice if self._earlier else None
         if dice is None:
             # It also tells a network that cannot predict before anything is measured.
             predictor_of(start, PredictorOptions(device=device))
             judged = self.validation != "none"
-            dice = plans.validation_dice(start, training, device=device) if judged else None
+            dice = validation_dice(start, training, device=device) if judged else None
         self.add(RoundRecord(0, val_dice=dice, checkpoint=start))
 
     def go_on(self, number: int) -> str:
         """One round; gives the reason to stop, empty if there is none."""
-        from dvos.training.run import train
-
         previous = self.records[-1].checkpoint
         assert previous is not None
-        planned = plans.build_labelling(self.settings, number, previous)
-        labels = [pseudo_label(plan) for plan in planned]
+        labels = [pseudo_label(one) for one in build_labelling(self.settings, number, previous)]
         record = RoundRecord.of_labels(number, labels)
         if not record.accepted:
             self.add(record)
@@ -231,13 +227,20 @@ class _Rounds:
             [one.table for one in labels if one.stills == stills and one.accepted]
             for stills in (True, False)
         )
-        plan = plans.build_training(self.settings, number, previous, stills=stills, clips=clips)
-        result = train(plan, training_spec(plan.network))
-        self.add(record.trained(result))
-        fall = self.highest - self.records[-1].dice
+        plan = build_training(self.settings, number, previous, stills=stills, clips=clips)
+        self._train(record, plan)
+        fall = max(one.dice for one in self.records) - self.records[-1].dice
         if fall > self.settings.tolerance:
             return f"the validation Dice fell by {fall:.4f} in round {number}"
         return ""
+
+    def _train(self, record: RoundRecord, plan: TrainingSettings) -> None:
+        """Train, and note the round with its network; nothing to measure gives no Dice."""
+        from dvos.training.run import train
+
+        made = train(plan, training_spec(plan.network))
+        dice = None if math.isnan(made.dice) else made.dice
+        self.add(replace(record, val_dice=dice, checkpoint=made.best))
 
 
 def _check(settings: RoundsSettings, networks: set[str]) -> None:
@@ -261,3 +264,135 @@ def _check(settings: RoundsSettings, networks: set[str]) -> None:
                 "a network that does, as 'dvos'",
                 "set pseudo_label.probe=false",
             )
+
+
+def build_first_training(settings: RoundsSettings) -> TrainingSettings:
+    """Settings of round 0, on labelled data alone; what the rounds choose may not be given."""
+    faults = [
+        Fault(f"{part}.{key}", "is chosen by the rounds", "", "leave it out")
+        for part in ("train", "retrain")
+        for key in ("out", "resume")
+        if key in getattr(settings, part)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    out = settings.out / "round_0" / "train"
+    values = merged(settings.train, {"out": out, "resume": True})
+    return _training_settings(settings, values, "train")
+
+
+def _training_settings(
+    settings: RoundsSettings, values: dict[str, Any], part: str
+) -> TrainingSettings:
+    """A training with the intensity of the rounds; faults are told under the key of this part."""
+    if settings.intensity != "auto":
+        values = merged({"data": {"intensity": settings.intensity}}, values)
+    try:
+        return load_settings(TrainingSettings, options=values)
+    except ConfigError as error:
+        places = [fault.where.rpartition(": ")[1:] for fault in error.faults]
+        named = [f"{part}.{key}" if has_key else part for has_key, key in places]
+        faults = zip(error.faults, named, strict=True)
+        raise ConfigError(replace(fault, where=where) for fault, where in faults) from error
+
+
+def build_labelling(
+    settings: RoundsSettings, number: int, checkpoint: Path
+) -> list[PseudoLabelSettings]:
+    """Settings of round ``number``'s labelling by ``checkpoint``, one for each unlabelled input."""
+    folder = settings.out / f"round_{number}" / "pseudo"
+    options = dict(settings.pseudo_label)
+    if options["intensity"] == "auto":
+        options["intensity"] = settings.intensity
+    return [
+        PseudoLabelSettings(
+            **options,
+            input=unlabelled.input,
+            stills=unlabelled.stills,
+            checkpoint=checkpoint,
+            out=folder / f"{place:02d}_{stem_of(unlabelled.input)}",
+            round=number,
+        )
+        for place, unlabelled in enumerate(settings.unlabelled)
+    ]
+
+
+def build_training(
+    settings: RoundsSettings,
+    number: int,
+    previous: Path,
+    *,
+    stills: Sequence[Path],
+    clips: Sequence[Path],
+) -> TrainingSettings:
+    """Settings of round ``number``'s training, from 1, with its pseudo-labels mixed in."""
+    values = merged(merged(settings.train, {"out": settings.out}), settings.retrain)
+    base = _training_settings(settings, values, "retrain")
+    given = base.data.pseudo
+    chosen: dict[str, Any] = {
+        "out": settings.out / f"round_{number}" / "train",
+        "resume": True,
+        # Each round sees other clips; a change of the seed is as good as any.
+        "seed": base.seed + number,
+        "data": {
+            "pseudo": {"stills": [*given.stills, *stills], "clips": [*given.clips, *clips]},
+            "shares": {"pseudo": pseudo_weight(base.data, settings.pseudo_share)},
+        },
+    }
+    if settings.start_from == "previous":
+        network = values.get("network", {})
+        # A plain name stands for a network of that name.
+        values["network"] = {"name": network} if isinstance(network, str) else network
+        chosen["network"] = {"weights": previous}
+    return _training_settings(settings, merged(values, chosen), "retrain")
+
+
+def pseudo_weight(data: DataSettings, share: float) -> float:
+    """The weight of pseudo-labels beside other sources that makes ``share`` (0..1) of all clips."""
+    there = {
+        "stills": bool(data.stills.tables or data.stills.folders),
+        "synthetic": bool(data.synthetic.backgrounds),
+        "clips": bool(data.clips.tables or data.clips.folders),
+        "empty": bool(data.empty.tables or data.empty.folders),
+    }
+    weights = {name: getattr(data.shares, name) for name in there}
+    others = sum(float(there[n]) if weight == "auto" else weight for n, weight in weights.items())
+    return others * share / (1 - share) if others else 1.0
+
+
+def validation_kind(data: DataSettings) -> ValidationKind:
+    """What the validation of a training measures on; faults of its data are raised."""
+    from dvos.training.labels import find_labels
+
+    chosen = data.validation
+    of_stills = chosen.stills.tables or chosen.stills.folders
+    if of_stills or chosen.clips.tables or chosen.clips.folders or chosen.videos:
+        return "named"
+    if chosen.synthetic:
+        return "synthetic"
+    labels = find_labels(data)
+    if labels.held_stills or labels.held_clips:
+        return "held back"
+    if labels.stills or labels.clips:
+        return "training data"
+    return "synthetic" if data.synthetic.backgrounds else "none"
+
+
+def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str) -> float:
+    """Pooled Dice of a trained network on the validation clips of a training, as it measures it."""
+    from dvos.networks.spec import Normalisation
+    from dvos.prediction.network import choose_device
+    from dvos.registry import load_network
+    from dvos.runner import waiting
+    from dvos.training.data import build_validation_clips
+    from dvos.training.objective import build_query_objective
+    from dvos.training.targets import QueryTarget
+
+    place = choose_device(device)
+    network, info = load_network(checkpoint, device=str(place))
+    target = QueryTarget(training, references=cast("int", network.references))
+    normalisation = Normalisation(**info.extra["normalisation"])
+    clips = build_validation_clips(training, target, normalisation)
+    measure, every = build_query_objective(training, normalisation).measure, range(len(clips))
+    with waiting("validates the network"):
+        return measure(network, clips, every, device=place, add=lambda total: total).dice
