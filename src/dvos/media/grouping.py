@@ -25,6 +25,8 @@ _BLUR = 0.15
 _SMALLEST_BLUR = 0.5
 #: Of the usual area of an object; what is below is a scrap.
 _SCRAP = 0.1
+#: A place and those around it.
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
 #: Votes of an object lie about its centre with up to so many deviations of the blur.
 _SCATTER = 2.0
 
@@ -104,12 +106,13 @@ def group_mask(
     shown = side * side * down * across
     least = max(minimum_area, 1, _SCRAP * (shown if area is None else min(area, shown)))
     lowest = least / (2 * np.pi * (1 + _SCATTER**2) * sigma**2)
-    centres, limits = votes.find_centres(heaps, _SIDE * away, lowest)
+    peaks = np.flatnonzero((heaps == cv2.dilate(heaps, _NEIGHBOURS)) & (heaps >= lowest))
+    centres, limits = votes.find_centres(heaps, _SIDE * away, peaks)
     if not len(centres):
         none = None if maps.motion is None else np.zeros((0, 2), np.float32)
         return GroupedMask(np.zeros(mask.shape, np.int32), none)
     nearest = votes.surround(centres, limits, height, width)
-    told = np.zeros((2, height, width), np.float32) if maps.motion is None else maps.motion
+    told = np.zeros((0, height, width), np.float32) if maps.motion is None else maps.motion
     owners, areas, motion = votes.assign(weight, *towards, nearest, told, len(centres))
     kept = areas >= least
     numbers = np.zeros(len(centres) + 1, np.int32)

@@ -25,14 +25,21 @@ def _aim(place: float, offset: float, count: int) -> float:
 
 
 @jit
-def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
-    """Column and row, (h, w) each, that each place of a mask, of ``weight`` above 0, points to.
+def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Numbers, Singles, Singles]:
+    """Places of a mask, of ``weight`` above 0, and the column and row that each points to.
 
-    What lies there may point on, and is followed once: an offset that falls short, as far ones do
-    in a network that is not sure, then arrives, and one that hits the centre stays.
+    The former are rows and columns, (M, 2), the latter (M,). What lies where it points to may point
+    on, and is followed once: an offset that falls short, as far ones do in a network that is not
+    sure, then arrives, and one that hits the centre stays.
     """
     height, width = weight.shape
-    columns, rows = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    n = 0
+    for i in range(height):
+        for j in range(width):
+            n += weight[i, j] > 0
+    places = np.empty((n, 2), np.int32)
+    columns, rows = np.empty(n, np.float32), np.empty(n, np.float32)
+    n = 0
     for i in range(height):
         for j in range(width):
             if weight[i, j] == 0:
@@ -41,71 +48,74 @@ def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles]:
             row, column = int(v + 0.5), int(u + 0.5)
             if weight[row, column] > 0:
                 u, v = _aim(u, x[row, column], width), _aim(v, y[row, column], height)
-            columns[i, j], rows[i, j] = u, v
-    return columns, rows
+            places[n, 0], places[n, 1], columns[n], rows[n] = i, j, u, v
+            n += 1
+    return places, columns, rows
 
 
 @jit
-def cast(weight: Singles, columns: Singles, rows: Singles) -> tuple[Singles, Singles]:
+def cast(
+    weight: Singles, places: Numbers, columns: Singles, rows: Singles
+) -> tuple[Singles, Singles]:
     """Votes of each place, by weight, for what it points to, shared by the four places around that.
 
-    ``columns`` and ``rows`` are of :func:`aim`. Given are the votes that each place has got, and
-    the same times the distance they came from.
+    ``places``, ``columns`` and ``rows`` are of :func:`aim`. Given are the votes that each place of
+    the map has got, (h, w), and the same times the distance they came from.
     """
     height, width = weight.shape
     votes, away = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    for i in range(height):
-        for j in range(width):
-            w = weight[i, j]
-            if w == 0:
-                continue
-            u, v = columns[i, j], rows[i, j]
-            distance = np.sqrt((u - j) * (u - j) + (v - i) * (v - i))
-            left, top = int(u), int(v)
-            right, below = min(left + 1, width - 1), min(top + 1, height - 1)
-            a, b = u - left, v - top
-            for row, share_down in ((top, 1 - b), (below, b)):
-                for column, share_across in ((left, 1 - a), (right, a)):
-                    vote = np.float32(w * share_down * share_across)
-                    votes[row, column] += vote
-                    away[row, column] += vote * distance
+    for n in range(len(places)):
+        i, j = places[n]
+        u, v = columns[n], rows[n]
+        distance = np.sqrt((u - j) * (u - j) + (v - i) * (v - i))
+        left, top = int(u), int(v)
+        right, below = min(left + 1, width - 1), min(top + 1, height - 1)
+        a, b = u - left, v - top
+        upper, lower = weight[i, j] * (1 - b), weight[i, j] * b
+        _vote(votes, away, top, left, upper * (1 - a), distance)
+        _vote(votes, away, top, right, upper * a, distance)
+        _vote(votes, away, below, left, lower * (1 - a), distance)
+        _vote(votes, away, below, right, lower * a, distance)
     return votes, away
 
 
-@jit
-def _is_top(votes: Singles, i: int, j: int) -> bool:
-    """Whether no neighbour of a place has more votes; on level ground it is the first one."""
-    value = votes[i, j]
-    for row in range(max(i - 1, 0), min(i + 2, votes.shape[0])):
-        for column in range(max(j - 1, 0), min(j + 2, votes.shape[1])):
-            other = votes[row, column]
-            earlier = row < i or (row == i and column < j)
-            if other > value or (earlier and other == value):
-                return False
-    return True
+@inlined
+def _vote(
+    votes: Singles, away: Singles, row: int, column: int, share: float, distance: float
+) -> None:
+    vote = np.float32(share)
+    votes[row, column] += vote
+    away[row, column] += vote * distance
 
 
 @jit
-def find_centres(  # noqa: C901 - one pass over a map, one over its maxima, one over a disc of each
-    votes: Singles, sides: Singles, lowest: float
+def _equals_earlier(votes: Singles, i: int, j: int) -> bool:
+    """Whether a neighbour of a place that comes before it in reading order has as many votes."""
+    value, left, right = votes[i, j], max(j - 1, 0), min(j + 2, votes.shape[1])
+    found = j > 0 and votes[i, j - 1] == value
+    for column in range(left, right if i else left):
+        found |= votes[i - 1, column] == value
+    return found
+
+
+@jit
+def find_centres(
+    votes: Singles, sides: Singles, peaks: NDArray[np.intp]
 ) -> tuple[Numbers, Singles]:
-    """Where blurred votes (h, w) heap up: a maximum, not too low, that no higher one lies near.
+    """Where blurred votes (h, w) heap up: of the ``peaks``, those that no higher one lies near.
 
-    ``sides`` are likewise votes times the side of the object that they came from. Given are row and
-    column of each centre in reading order, (N, 2), and how far beside it a place may point that
-    belongs to it, (N,).
+    A peak is a place, i * w + j, none of whose neighbours has more votes; on level ground the
+    first one counts. ``sides`` are likewise votes times the side of the object that they came from.
+    Given are row and column of each centre in reading order, (N, 2), and how far beside it a place
+    may point that belongs to it, (N,).
     """
     height, width = votes.shape
-    tops = np.empty(height * width // 2 + 1, np.int32)
+    tops = np.empty(len(peaks), np.int32)
     count = 0
-    for i in range(height):
-        for j in range(width):
-            value = votes[i, j]
-            if value < lowest or value <= 0:
-                continue
-            if _is_top(votes, i, j):
-                tops[count] = i * width + j
-                count += 1
+    for peak in peaks:
+        if not _equals_earlier(votes, peak // width, peak % width):
+            tops[count] = peak
+            count += 1
     tops = tops[:count]
     heights = np.empty(count, np.float32)
     for n in range(count):
@@ -156,27 +166,33 @@ def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numb
 
 @jit
 def assign(
-    weight: Singles, columns: Singles, rows: Singles, nearest: Numbers, motion: Singles, count: int
+    weight: Singles,
+    places: Numbers,
+    columns: Singles,
+    rows: Singles,
+    nearest: Numbers,
+    motion: Singles,
+    count: int,
 ) -> tuple[Numbers, NDArray[np.float64], Singles]:
     """The number of the centre that each place points to, from 1; 0 off the mask and beside all.
 
-    ``columns`` and ``rows`` are of :func:`aim`, ``nearest`` of :func:`surround`. With the numbers,
-    int32 (h, w), come pixels of each object, float64 (N,), and mean motion, float32 (N, 2).
+    ``places`` and what they point to are of :func:`aim`, ``nearest`` of :func:`surround`. With the
+    numbers, int32 (h, w), come pixels of each object, float64 (N,), and mean motion, float32
+    (N, 2), of a ``motion`` (2, h, w), or zeros of none (0, h, w).
     """
     height, width = weight.shape
     owners = np.zeros((height, width), np.int32)
     area = np.zeros(count, np.float64)
     moved = np.zeros((count, 2), np.float64)
-    for i in range(height):
-        for j in range(width):
-            if weight[i, j] == 0:
-                continue
-            owners[i, j] = nearest[int(rows[i, j] + 0.5), int(columns[i, j] + 0.5)]
-            n = owners[i, j] - 1
-            if n >= 0:
-                area[n] += weight[i, j]
-                moved[n, 0] += weight[i, j] * motion[0, i, j]
-                moved[n, 1] += weight[i, j] * motion[1, i, j]
+    for m in range(len(places)):
+        i, j = places[m]
+        owner = nearest[int(rows[m] + 0.5), int(columns[m] + 0.5)]
+        owners[i, j] = owner
+        if owner:
+            area[owner - 1] += weight[i, j]
+        if owner and len(motion):
+            moved[owner - 1, 0] += weight[i, j] * motion[0, i, j]
+            moved[owner - 1, 1] += weight[i, j] * motion[1, i, j]
     for n in range(count):
         if area[n] > 0:
             moved[n] /= area[n]
