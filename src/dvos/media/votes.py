@@ -110,16 +110,13 @@ def find_centres(
     may point that belongs to it, (N,).
     """
     height, width = votes.shape
-    tops = np.empty(len(peaks), np.int32)
+    tops, heights = np.empty(len(peaks), np.int32), np.empty(len(peaks), np.float32)
     count = 0
     for peak in peaks:
         if not _equals_earlier(votes, peak // width, peak % width):
-            tops[count] = peak
+            tops[count], heights[count] = peak, -votes[peak // width, peak % width]
             count += 1
-    tops = tops[:count]
-    heights = np.empty(count, np.float32)
-    for n in range(count):
-        heights[n] = -votes[tops[n] // width, tops[n] % width]
+    tops, heights = tops[:count], heights[:count]
     taken = np.zeros((height, width), np.uint8)
     kept = np.zeros(count, np.bool_)
     for n in np.argsort(heights, kind="mergesort"):
