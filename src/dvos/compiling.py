@@ -5,8 +5,6 @@ run on a machine compiles them; they run free of the GIL. Fast-math and parallel
 either would let the bytes of a result depend on the machine's load.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 

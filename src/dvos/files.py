@@ -4,8 +4,6 @@ A file is written under a temporary name in its own folder and renamed when comp
 a resumed run or another job sees the old file, the new one, or none.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -6,8 +6,6 @@ remove an open file. So there a folder is locked by a file in it, a byte is lock
 ours reaches, and an open file needs no lock against removal.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

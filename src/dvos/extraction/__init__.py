@@ -3,8 +3,6 @@
 Here stands what both share: random streams, and the run over the rows of a table.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import defaultdict

@@ -5,8 +5,6 @@ Distractors are shapes of objects cut where none is. A transform is drawn once a
 any number of images of one size; over the border lies the image mirrored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

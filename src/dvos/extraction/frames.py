@@ -3,8 +3,6 @@
 n is the frame of the video, or, as published, counts the saved frames from 0.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Sequence

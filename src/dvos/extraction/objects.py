@@ -4,8 +4,6 @@ Cutouts go to ``OutDir/real/{image stem}_rlobj{id:04d}.png``, distractors to
 ``OutDir/fake/{cutout stem}_fkobj{k:04d}.png``, both RGBA with alpha 255 on the shape, else 0.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Sequence

@@ -3,10 +3,9 @@
 Arrays only; N samples, D features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import cv2
 import numpy as np
@@ -53,7 +52,7 @@ class Samples:
     told: Singles  # (N,), logit that a checkpoint tells, or 0; what is learnt is added to it
 
     @classmethod
-    def of(cls, features: Singles, label: float, weight: float, told: Singles) -> Samples:
+    def of(cls, features: Singles, label: float, weight: float, told: Singles) -> Self:
         """Cells of one label, which count ``weight`` together."""
         count = len(features)
         each = np.float32(weight / max(1, count))
@@ -61,7 +60,7 @@ class Samples:
         return cls(features, labels, weights, told)
 
     @classmethod
-    def joined(cls, parts: Sequence[Samples]) -> Samples:
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """All samples of several."""
         names = [one.name for one in fields(cls)]
         return cls(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))

@@ -3,12 +3,11 @@
 Each gives a window of the mask and its new content; a :class:`Patch` of that does and undoes it.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Self
 
 import cv2
 import numpy as np
@@ -39,7 +38,7 @@ class Patch:
     data: bytes
 
     @classmethod
-    def of(cls, ids: Ids, edit: Edit) -> Patch | None:
+    def of(cls, ids: Ids, edit: Edit) -> Self | None:
         """The patch that an edit of ``ids`` is; None where it changes nothing."""
         (rows, columns), new = edit
         change = ids[rows, columns] ^ new

@@ -8,15 +8,13 @@ is looked at in parts, when somebody works there, and only the latest few are ke
 Importing this module loads no torch. Letters: C channels of the coarse grid, F of the fine one.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import cv2
 import numpy as np
@@ -55,7 +53,7 @@ class LinearModel:
     bias: float
 
     @classmethod
-    def blank(cls, features: int) -> LinearModel:
+    def blank(cls, features: int) -> Self:
         """One that knows nothing."""
         return cls(np.zeros(features, np.float32), 0.0)
 
@@ -118,7 +116,7 @@ class FrameFeatures:
     checkpoint tells of them, ``ground_places`` int64 (2, N) their rows and columns in the frame.
     """
 
-    def __init__(self, image: Pixels, extractor: FeatureExtractor) -> None:
+    def __init__(self, image: Pixels, extractor: "FeatureExtractor") -> None:
         height, width = self.size = (image.shape[0], image.shape[1])
         self.key = (zlib.crc32(image.tobytes()), *self.size)
         small = height * width <= _SMALL
@@ -202,10 +200,10 @@ class FeatureExtractor:
     """Looks at parts of frames: by an encoder, its colours, and a checkpoint if there is one."""
 
     reader: FeatureReader  # of the encoder's features
-    predictor: Predictor | None = None  # gives the probability
+    predictor: "Predictor | None" = None  # gives the probability
 
     @classmethod
-    def open(cls, checkpoint: Path | None, device: str) -> FeatureExtractor:
+    def open(cls, checkpoint: Path | None, device: str) -> "FeatureExtractor":
         """An extractor of a checkpoint's encoder, or of the one that ImageNet trained."""
         if checkpoint is not None:
             from dvos.config.prediction import PredictorOptions

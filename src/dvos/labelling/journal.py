@@ -1,14 +1,12 @@
 """The journal of a mask: every edit, on disk before it is acknowledged, and so the way back."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from dvos.errors import OutputError
 from dvos.files import append_text, parse_json, write_text
@@ -50,7 +48,7 @@ class Journal:
     behind: bool = False  # whether the mask file lacked edits when the journal was opened
 
     @classmethod
-    def open(cls, path: Path, ids: Ids, is_saved: bool) -> Journal:
+    def open(cls, path: Path, ids: Ids, is_saved: bool) -> Self:
         """Read a journal, and make again, in the mask's ``ids``, what its file does not have.
 
         Where another program changed the mask, that holds: the old journal is set aside for an

@@ -3,8 +3,6 @@
 Arrays only; a place is a row and a column.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

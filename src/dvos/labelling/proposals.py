@@ -8,8 +8,6 @@ one, and what the frame shows elsewhere is none.
 Importing this module loads no torch.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence

@@ -4,8 +4,6 @@
 meets are read and decoded. Paths of a clip table may be files or addresses of a store's frames.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import mmap
@@ -172,7 +170,7 @@ class ClipStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[ClipStore], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
         return type(self), (self.path,)
 
     def close(self) -> None:
@@ -308,7 +306,7 @@ class OpenStores:
     def __len__(self) -> int:
         return len(self._open)
 
-    def __reduce__(self) -> tuple[type[OpenStores], tuple[int]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[int]]:
         return type(self), (self._limit,)
 
     def __enter__(self) -> Self:

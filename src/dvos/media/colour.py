@@ -1,7 +1,5 @@
 """Colour: hue swapping, and the one place where RGB and HSV are converted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@
 some frames, and in these of all objects or of some.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from dataclasses import dataclass

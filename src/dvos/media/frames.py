@@ -3,8 +3,6 @@
 Everything that reads frames keeps to :class:`FrameSource`. Memory is constant whatever the length.
 """
 
-from __future__ import annotations
-
 import math
 import queue
 import threading

@@ -1,7 +1,5 @@
 """How much ground a pixel of a photo shows, by what its EXIF and XMP tell of the camera."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

@@ -5,9 +5,8 @@ and Panoptic-DeepLab, arXiv 1911.10194), or on from there (as Cellpose, bioRxiv 
 Centres are where votes heap up; a position belongs to the one nearest to what it voted for.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
@@ -40,7 +39,7 @@ class ObjectMaps:
     motion: Singles | None  # From it to where it was before, as ``offset``; None if not told
 
     @classmethod
-    def of(cls, told: Singles) -> ObjectMaps:
+    def of(cls, told: Singles) -> Self:
         """Of the output ``objects`` of a network for one frame, float32 (3 or 5, h, w).
 
         That is offset (x, y), logit of a centre, motion (x, y) if told, in pixels, two a position.

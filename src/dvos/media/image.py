@@ -4,8 +4,6 @@ OpenCV and libjpeg hand back what they could decode of a damaged file and say no
 container is checked first, or the decoder is told to be strict.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings

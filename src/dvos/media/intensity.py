@@ -4,8 +4,6 @@ An intensity is text: ``full`` (16 bit divided by 257), ``LOW,HIGH`` (the sample
 255) or ``auto`` (these, measured: a camera of 12 bit fills a small part of 16).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

@@ -5,8 +5,6 @@ disk that is not mounted, is listed as a file: who reads it tells. A mask bears 
 frame, or that name with ``_frame-`` written ``_mask-``, each accented letter as one character.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

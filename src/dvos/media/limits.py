@@ -3,12 +3,10 @@
 Processes and threads that read at the same time have each a share of what was free.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from dvos.errors import MediaError
 
@@ -32,7 +30,7 @@ class MemoryShare(NamedTuple):
     most: float
 
     @classmethod
-    def of(cls, readers: int) -> MemoryShare:
+    def of(cls, readers: int) -> Self:
         """A share of what this process may still take, or of its own share."""
         return cls(readers * _share.readers, min(free_memory(), _share.most) / readers)
 

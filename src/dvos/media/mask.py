@@ -5,8 +5,6 @@ background. Pixels whose label is unknown are :data:`IGNORE` in memory; in a fil
 mask of 8 bit that holds only 0, 128 and 255.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

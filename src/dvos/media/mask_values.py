@@ -5,8 +5,6 @@ that is wrong, the setting ``void`` says what holds, or a file :data:`DECLARATIO
 or in the folder around theirs.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Masks drawn over images, and images side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any

@@ -3,8 +3,6 @@
 Nothing below a window need be inflated, which saves half the time of one of a large frame.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Callable, Iterator

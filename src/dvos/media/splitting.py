@@ -1,7 +1,5 @@
 """Telling the objects of a semantic mask apart where they touch or overlap."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

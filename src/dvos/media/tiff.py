@@ -1,7 +1,5 @@
 """TIFF through tifffile: the pixels that the file holds, or one line that says why not."""
 
-from __future__ import annotations
-
 import io
 import logging
 from collections.abc import Callable, Iterator

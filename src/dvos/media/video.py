@@ -1,7 +1,5 @@
 """The frames of a video file by PyAV: robust against damage, exact in colour, time and turn."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager

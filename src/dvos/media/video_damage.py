@@ -1,7 +1,5 @@
 """What is wrong with a video: times that do not grow, damage, a file that ends early."""
 
-from __future__ import annotations
-
 import math
 import os
 import struct

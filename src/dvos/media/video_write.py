@@ -1,7 +1,5 @@
 """Writing H.264 video that browsers and players show with the right colours."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction

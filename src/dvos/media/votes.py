@@ -1,7 +1,5 @@
 """Inner loops of :mod:`dvos.media.grouping`; places are rows and columns of its maps."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Starting further processes, undisturbed by Ctrl-C, and ending them with the one that did."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """Running a function over tasks, in worker processes, with a manifest of what is done."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -36,8 +34,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 #: A function of a module, that a task's item is given to.
 Work: TypeAlias = Callable[[T], dict[str, Any]]
-Outcome: TypeAlias = "dict[str, Any] | DvosError"
-Outcomes: TypeAlias = "Generator[tuple[Task[T], Outcome], None, None]"
+Outcome: TypeAlias = dict[str, Any] | DvosError
+Outcomes: TypeAlias = Generator[tuple[Task[T], Outcome], None, None]
 
 #: Tasks handed at once to a foreign executor whose size is not known.
 _FOREIGN_IN_FLIGHT = 256

@@ -1,7 +1,5 @@
 """The embedded sample field: a procedural wheat field, from one seed to real files."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -4,8 +4,6 @@ World axes, in metres: x to the right, y away from the camera, z up from the gro
 world points into (column, row, depth), columns and rows in samples of its picture.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The sample field: from one seed, the files that a user of the method would bring."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,7 +70,7 @@ def make_sample_field(out: Path, settings: SampleSettings | None = None) -> dict
     return {job.path.name: made["heads"] for job, made in zip(jobs, results, strict=True)}
 
 
-def _task(job: FileJob, out: Path) -> Task[FileJob]:
+def _task(job: "FileJob", out: Path) -> Task["FileJob"]:
     name = job.path.relative_to(out).as_posix()
     # Not the folder: a field that was moved as a whole is still finished.
     metadata = {k: v for k, v in asdict(job).items() if k not in ("path", "masks")}

@@ -1,7 +1,5 @@
 """Ground, sunlight with cast shadows, sky light and awns, on the buffers of the raster."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

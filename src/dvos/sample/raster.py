@@ -1,9 +1,7 @@
 """Drawing of ribbons (blades, stalks, straw) and ellipsoids (grains, clods) with a depth test."""
 
-from __future__ import annotations
-
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +25,7 @@ class Buffers(NamedTuple):
     owner: NDArray[np.uint16]  # number of the head, 0 for all else
 
     @classmethod
-    def of_size(cls, size: tuple[int, int]) -> Buffers:
+    def of_size(cls, size: tuple[int, int]) -> Self:
         """Buffers of ``size`` (height, width) samples."""
         surface, owner = np.empty((*size, 8), np.float32), np.empty(size, np.uint16)
         return cls(np.empty(size, np.float32), surface, owner)

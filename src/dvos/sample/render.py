@@ -1,7 +1,5 @@
 """A scene at a moment, as a picture and the instance mask that belongs to it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -3,10 +3,8 @@
 Directions are unit vectors (..., 3), places metres.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.random import Generator
@@ -33,7 +31,7 @@ class Waves:
     @classmethod
     def along(
         cls, rng: Generator, *, heading: float, length_m: float, speed: float, count: int
-    ) -> Waves:
+    ) -> Self:
         """Waves that run about one way, ``heading``, with means of their length and speed."""
         angles = heading + rng.normal(0.0, 0.45, count)
         numbers = 2 * np.pi / (length_m * rng.uniform(0.6, 1.8, count))

@@ -1,10 +1,8 @@
 """What grows and lies in a field: plain arrays, drawn once from a seed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -81,7 +79,7 @@ class Tillers:
     style: Floats  # (N, STYLE_COLUMNS), how the stalk is drawn
 
     @classmethod
-    def drilled(cls, recipe: StandRecipe, rng: Generator, low: Doubles, high: Doubles) -> Tillers:
+    def drilled(cls, recipe: StandRecipe, rng: Generator, low: Doubles, high: Doubles) -> Self:
         """Stalks in rows along y, several to a plant."""
         feet = []
         spacing = 1.0 / (recipe.tillers_per_m2 * recipe.row_m)
@@ -113,7 +111,7 @@ class Tillers:
     @classmethod
     def lying(
         cls, rng: Generator, low: Doubles, high: Doubles, n: int, heights: tuple[float, float]
-    ) -> Tillers:
+    ) -> Self:
         """Feet of what grows or lies at the ground: not drawn, hardly moved."""
         return cls(
             foot=rng.uniform(low, high, (n, 2)),
@@ -145,7 +143,7 @@ class Blades:
     style: Floats
 
     @classmethod
-    def of_crop(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Blades:
+    def of_crop(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Self:
         """Leaves of the first ``tillers`` stalks."""
         counts = rng.poisson(recipe.blades_per_tiller, tillers)
         owner = np.repeat(np.arange(tillers), counts)
@@ -178,7 +176,7 @@ class Blades:
         )
 
     @classmethod
-    def of_weeds(cls, rng: Generator, rosettes: Ints) -> Blades:
+    def of_weeds(cls, rng: Generator, rosettes: Ints) -> Self:
         """Leaves of weeds at the feet ``rosettes``."""
         leaves = rng.integers(6, 12, len(rosettes))
         owner = np.repeat(rosettes, leaves)
@@ -202,7 +200,7 @@ class Blades:
         )
 
     @classmethod
-    def of_straw(cls, rng: Generator, feet: Ints) -> Blades:
+    def of_straw(cls, rng: Generator, feet: Ints) -> Self:
         """One straw at each of ``feet``."""
         n = len(feet)
         colour = _mix(STRAW, DRY_BLADE, rng.uniform(0, 1, n)) * rng.uniform(0.55, 1.05, (n, 1))
@@ -238,7 +236,7 @@ class Heads:
     jitter: Doubles  # (K, nodes, 3, 4), about -2..2: four irregularities of each of three florets
 
     @classmethod
-    def on(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Heads:
+    def on(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Self:
         """Heads on the first ``tillers`` stalks."""
         # About a tenth of the stalks have lost their head or never made one.
         tiller = np.flatnonzero(rng.random(tillers) < recipe.headed)
@@ -269,7 +267,7 @@ class Clods:
     @classmethod
     def strewn(
         cls, recipe: StandRecipe, rng: Generator, low: Doubles, high: Doubles, count: int
-    ) -> Clods:
+    ) -> Self:
         """Clods and pebbles all over the ground."""
         size = rng.gamma(1.3, 0.0045, count).clip(0.002, 0.016)
         place = rng.uniform(low, high, (count, 2))

@@ -4,8 +4,6 @@ Ranges are wider than those of real fields: a network that has seen more than th
 there is (Tobin et al. 2017, domain randomisation).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

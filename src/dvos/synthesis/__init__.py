@@ -5,8 +5,6 @@ share of the stream whatever its range, so that a narrowed range changes that va
 draws change places in the code, all clips change.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -5,8 +5,6 @@ cache, of paths, sizes and times of change. A cutout's alpha is hard: the atlas 
 to its contour, so that each clip draws the edge as its settings say, over colours carried outward.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Sequence

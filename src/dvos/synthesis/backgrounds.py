@@ -6,8 +6,6 @@ not, clips share starts: as many runs of frames as fit are in use at a time, and
 clip stays the same in every process, and a process that makes clips in order decodes each run once.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections import OrderedDict

@@ -5,8 +5,6 @@ generator of a recipe once and keeps the latest; many cutouts are decoded once f
 processes, see :mod:`dvos.synthesis.atlas`.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import platform
@@ -46,7 +44,7 @@ def build_clip_generator(
     seed: int,
     intensity: str = "auto",  # of backgrounds of more than 8 bit; ``auto`` measures all of them
     void: str = "auto",  # what means "unknown" in backgrounds' masks
-) -> ClipGenerator:
+) -> "ClipGenerator":
     """Make a clip generator from tables of images.
 
     A TableError with all faults if tables are missing or faulty; a MediaError of images.
@@ -121,7 +119,7 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
     )
 
 
-def build_generator(recipe: Recipe) -> ClipGenerator:
+def build_generator(recipe: Recipe) -> "ClipGenerator":
     """The generator of ``recipe``, made ready once per process.
 
     As :func:`build_clip_generator`; a RunError if the recipe is of other code than this process's.
@@ -149,7 +147,7 @@ def _engine() -> str:
 
 
 @lru_cache(maxsize=1)
-def _build(recipe: Recipe) -> ClipGenerator:
+def _build(recipe: Recipe) -> "ClipGenerator":
     backgrounds, cutouts, distractors = (list(map(Path, tables)) for tables in recipe.tables)
     return build_clip_generator(
         SceneSettings.model_validate_json(recipe.scene),

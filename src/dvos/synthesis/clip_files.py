@@ -4,8 +4,6 @@ Frames go into a folder of PNGs or a clip store, and into an overlay video if
 one is asked for. The contact sheet shows a few frames of a few clips instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Rendering: a scene, some frames of it and a window, to pixels and truth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist

@@ -4,8 +4,6 @@ Files are 16-bit PNG in the encoding of the KITTI benchmark (Menze and Geiger, C
 64 u + 2**15, green = 64 v + 2**15, u to the right and v down in px, blue = 1, or all 0 for unknown.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

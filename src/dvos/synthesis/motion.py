@@ -1,7 +1,5 @@
 """How things move: the camera, wind on stalks, slow bending, published steps."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

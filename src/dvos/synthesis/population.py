@@ -1,7 +1,5 @@
 """Who takes part in a clip, how each sprite looks, where it stands, and which come and go."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,12 +4,10 @@ A frame is a pure function of the scene and its number, so frames may be
 rendered in any order, and any window of them without the rest.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -141,13 +139,13 @@ class Sprites:
     def __len__(self) -> int:
         return len(self.cutout)
 
-    def joined(self, more: Sprites) -> Sprites:
+    def joined(self, more: Self) -> Self:
         """These sprites and then ``more``."""
-        return _mapped(Sprites, lambda one, two: np.concatenate([one, two]), self, more)
+        return _mapped(type(self), lambda one, two: np.concatenate([one, two]), self, more)
 
-    def subset(self, which: Bools) -> Sprites:
+    def subset(self, which: Bools) -> Self:
         """The sprites for which ``which`` (N,) is true."""
-        return _mapped(Sprites, lambda values: values[which], self)
+        return _mapped(type(self), lambda values: values[which], self)
 
 
 def _mapped(kind: type[S], function: Callable[..., Any], *parts: S) -> S:

@@ -5,8 +5,6 @@ it stands on background table ``v modulo number of tables`` and draws from the
 seed and v alone. One task makes one clip.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

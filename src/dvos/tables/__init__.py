@@ -5,8 +5,6 @@ spreadsheet's. A relative path is looked for in the CSV's folder, then, as the p
 expect, in the current one; what lies in the CSV's folder is written relative to it.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os
@@ -118,8 +116,6 @@ COUNT_COLUMNS = tuple(field.name for field in fields(CountRow))
 
 Row = TypeVar("Row", VideoRow, ImageRow, AnnotatedRow, StillRow, BackgroundRow)
 
-_VIDEOS = ("Video", "FramesDir", "Interval")
-_ANNOTATED = ("Image", "Mask", "OutDir")
 #: How the cells of a column are read.
 _READERS: dict[str, Callable[[Cells, str], Any]] = {
     "Video": Cells.file,
@@ -129,31 +125,6 @@ _READERS: dict[str, Callable[[Cells, str], Any]] = {
     "OutDir": Cells.folder,
     "Interval": partial(Cells.integer, minimum=1),
 }
-
-
-def read_videos(path: Path) -> list[VideoRow]:
-    """Read ``Video,FramesDir,Interval``."""
-    return _read(path, VideoRow, _VIDEOS)
-
-
-def read_images(path: Path, *, allow_empty: bool = False) -> list[ImageRow]:
-    """Read ``Image``; with ``allow_empty`` a header without rows is sound: it names no images."""
-    return _read(path, ImageRow, ("Image",), allow_empty=allow_empty)
-
-
-def read_annotated(path: Path) -> list[AnnotatedRow]:
-    """Read ``Image,Mask,OutDir``."""
-    return _read(path, AnnotatedRow, _ANNOTATED)
-
-
-def read_stills(path: Path) -> list[StillRow]:
-    """Read ``Image,Mask``; other columns, such as ``OutDir``, are passed over."""
-    return _read(path, StillRow, ("Image", "Mask"))
-
-
-def read_backgrounds(path: Path) -> list[BackgroundRow]:
-    """Read ``Image`` and, where there is such a column, ``Mask``; a cell of it may be empty."""
-    return _read(path, BackgroundRow, ("Image",), may_have="Mask")
 
 
 def read_clips(
@@ -213,26 +184,6 @@ def read_counts(
     return rows
 
 
-def write_videos(path: Path, rows: Iterable[VideoRow]) -> None:
-    """Write ``Video,FramesDir,Interval``."""
-    _write(path, _VIDEOS, rows)
-
-
-def write_images(path: Path, rows: Iterable[ImageRow]) -> None:
-    """Write ``Image``."""
-    _write(path, ("Image",), rows)
-
-
-def write_annotated(path: Path, rows: Iterable[AnnotatedRow]) -> None:
-    """Write ``Image,Mask,OutDir``."""
-    _write(path, _ANNOTATED, rows)
-
-
-def write_clips(path: Path, rows: Iterable[ClipRow]) -> None:
-    """Write ``BID,VID,FID,Image,Mask,Label``."""
-    _write(path, ("BID", "VID", "FID", "Image", "Mask", "Label"), rows)
-
-
 def rows_beside(
     path: Path, columns: Sequence[str], keep: Callable[[Mapping[str, str]], bool]
 ) -> list[list[str]]:
@@ -279,19 +230,24 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
     write_bytes(path, data)
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[object]) -> None:
+def _write(path: Path, rows: Iterable[object], *, columns: Sequence[str]) -> None:
     """Write the first fields of rows, which stand in the order of the columns."""
     write_rows(path, columns, ([*vars(row).values()][: len(columns)] for row in rows))
 
 
 def _read(
-    path: Path, kind: type[Row], columns: Sequence[str], may_have: str = "", **options: bool
+    path: Path,
+    *,
+    kind: type[Row],
+    columns: Sequence[str],
+    may_have: str = "",
+    allow_empty: bool = False,
 ) -> list[Row]:
     """The rows of a table that names each image once; a column that it may have comes last."""
     with FaultCollector(TableError) as faults:
         rows = []
         seen: dict[Hashable, int] = {}
-        for cells in read_cells(path, columns, faults, **options):
+        for cells in read_cells(path, columns, faults, allow_empty=allow_empty):
             values = [_READERS[name](cells, name) for name in columns]
             if may_have:
                 has_one = cells.text(may_have, required=False)
@@ -300,6 +256,22 @@ def _read(
                 check_once(seen, cells, "Image", values[0], str(values[0]))
             rows.append(kind(*values))
     return rows
+
+
+_VIDEOS, _ANNOTATED = ("Video", "FramesDir", "Interval"), ("Image", "Mask", "OutDir")
+#: Each reads a table of its columns, given the path; others that the table has are passed over.
+read_videos = partial(_read, kind=VideoRow, columns=_VIDEOS)
+read_annotated = partial(_read, kind=AnnotatedRow, columns=_ANNOTATED)
+read_stills = partial(_read, kind=StillRow, columns=("Image", "Mask"))
+#: With ``allow_empty`` a header without rows is sound: it names no images.
+read_images = partial(_read, kind=ImageRow, columns=("Image",))
+#: There may be a column ``Mask``, of which cells may be empty.
+read_backgrounds = partial(_read, kind=BackgroundRow, columns=("Image",), may_have="Mask")
+#: Each writes rows, given the path and these, as a table of its columns.
+write_videos = partial(_write, columns=_VIDEOS)
+write_images = partial(_write, columns=("Image",))
+write_annotated = partial(_write, columns=_ANNOTATED)
+write_clips = partial(_write, columns=("BID", "VID", "FID", "Image", "Mask", "Label"))
 
 
 class _ClipSizes:

@@ -1,7 +1,5 @@
 """The cells of a CSV table, read with a fault for each that is bad; addresses of stored frames."""
 
-from __future__ import annotations
-
 import csv
 import math
 import os

@@ -1,7 +1,5 @@
 """What is done to whole frames: the background, light, noise; areas and boxes of the instances."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

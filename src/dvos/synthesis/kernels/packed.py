@@ -10,8 +10,6 @@ Numba keeps compiled kernels by the date of their own file: after a change
 here, the ``*.nbi`` files beside the kernels have to go.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

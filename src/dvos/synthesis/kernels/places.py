@@ -1,7 +1,5 @@
 """Finding places for sprites on a coarse map of what is covered."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -5,8 +5,6 @@ sprite* that owns each pixel, and whether that is an object or a distractor is
 looked up afterwards. Image and label cannot depend on each other.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from dvos.compiling import jit
