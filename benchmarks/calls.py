@@ -12,8 +12,7 @@ from dvos import tables
 from dvos.cli.main import main as run_dvos
 from dvos.errors import DvosError
 from dvos.files import read_bytes
-from dvos.runner import read_record
-from dvos.runner.manifest import Manifest, read_clip_record
+from dvos.runner.manifest import Manifest, read_clip_record, read_record
 
 #: Edits of a frame and of a clip, as the page of ``dvos label`` sends them.
 REQUESTS = (

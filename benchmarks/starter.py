@@ -30,7 +30,8 @@ from dvos.files import digest, write_json
 from dvos.media.image import write_image
 from dvos.media.mask import label_components, object_pixels, read_mask, write_mask
 from dvos.networks.weights import read_checkpoint, save_network
-from dvos.runner import Task, run_tasks
+from dvos.runner.manifest import Task
+from dvos.runner.tasks import run_tasks
 
 #: Raised with every change of the pictures.
 _LOOK = 1

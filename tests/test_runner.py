@@ -22,8 +22,11 @@ import pytest
 
 from dvos.errors import DvosError, MediaError, OutputError, RunError, TableError
 from dvos.media.limits import free_memory
-from dvos.runner import Task, progress, read_record, run_tasks, taken, worker_count
+from dvos.runner.display import progress
+from dvos.runner.manifest import Task, read_record
 from dvos.runner.processes import starting_processes
+from dvos.runner.shards import taken
+from dvos.runner.tasks import run_tasks, worker_count
 
 
 def square(item: tuple[int, str]) -> dict[str, Any]:
@@ -376,7 +379,8 @@ SCRIPT = """
 import os, sys, time
 from pathlib import Path
 from dvos.files import atomic_path
-from dvos.runner import Task, run_tasks
+from dvos.runner.manifest import Task
+from dvos.runner.tasks import run_tasks
 
 def work(item):
     number, folder, pause = item
@@ -520,7 +524,8 @@ def test_progress_bar_on_a_terminal(monkeypatch, capsys: pytest.CaptureFixture[s
 def test_package_functions_run_from_a_script_without_guard(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path
-from dvos.runner import Task, run_tasks
+from dvos.runner.manifest import Task
+from dvos.runner.tasks import run_tasks
 print(run_tasks(dict.fromkeys, [Task(k, [k], "") for k in "abc"], workers=2,
                 manifest=Path({str(tmp_path / "manifest.jsonl")!r}), description="x"))
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dvos.runner import ClipManifest
+from dvos.runner.manifest import ClipManifest
 
 
 def _row(index: int) -> dict[str, object]:

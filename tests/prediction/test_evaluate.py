@@ -14,7 +14,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.prediction.predict import EvaluationResult, evaluate
 from dvos.registry import predictor_for
-from dvos.runner import taken_folder
+from dvos.runner.shards import taken_folder
 from dvos.tables import ClipRow, write_clips
 
 SIZE = (32, 40)

@@ -23,7 +23,7 @@ from dvos.media.image import write_image
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
 from dvos.registry import predictor_for
-from dvos.runner import taken_folder
+from dvos.runner.shards import taken_folder
 
 
 def _clip(folder: Path, frames: int = 2, seed: int = 0) -> Path:

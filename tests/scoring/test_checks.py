@@ -14,7 +14,7 @@ import dvos.scoring.measure as measuring
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import MediaError, OutputError, RunError
 from dvos.media.mask import write_mask
-from dvos.runner import taken_folder
+from dvos.runner.shards import taken_folder
 from dvos.scoring.score import Scores, score
 
 

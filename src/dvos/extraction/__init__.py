@@ -7,20 +7,23 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from dvos import runner
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.errors import FaultCollector, TableError
 from dvos.files import make_folder, real_path, refuse_foreign, stem_of
-from dvos.runner import Row, Task, manifest_path, manifests_of, part_of
+from dvos.runner.manifest import Row, Task, restore_names
+from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
+from dvos.runner.tasks import cluster_executor, run_tasks, worker_count
+from dvos.tables import AnnotatedRow, VideoRow
 
 T = TypeVar("T")
+TableRow = TypeVar("TableRow", VideoRow, AnnotatedRow)
 
 
 def named_rng(seed: int, *names: str | int) -> np.random.Generator:
@@ -38,7 +41,7 @@ class Work(Generic[T]):
     folders: tuple[Path, ...]
     first: str  # How the first file ends, in messages
     files: str  # How those in the first folder end, as a pattern
-    task: Callable[[int], Task[T]]  # Makes the task, of so many threads, 0 for one per core
+    task: Task[T]
     is_begun: bool = False  # Whether an earlier run left it half-done
 
     @property
@@ -57,51 +60,57 @@ class Work(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """A result for each row of a run's ``own`` part, and of the whole table."""
+class Extracted(Generic[TableRow]):
+    """The rows of a run's ``own`` part, and of the whole table, each with its result."""
 
-    own: list[Row]
-    all: list[Row | None]  # None for rows that other shards have still to do
+    own: list[tuple[TableRow, Row]]
+    all: list[tuple[TableRow, Row | None]]  # None for what other shards have still to do
 
     @property
     def missing(self) -> int:
         """Rows that other shards have still to do."""
-        return self.all.count(None)
+        return sum(result is None for _, result in self.all)
 
 
 def run_extraction(
     function: Callable[[T], dict[str, Any]],
-    work: Sequence[Work[T]],
+    make: Callable[[TableRow, int], Work[T]],
+    rows: Sequence[TableRow],
     settings: FramesSettings | ObjectsSettings,
     tables: Sequence[Path],
     *,
     source: Path,
     column: str,
     unit: str,
-) -> Extracted:
+) -> Extracted[TableRow]:
     """Do the work of a shard, or all, in processes or on a cluster.
 
-    What other shards have finished is not done again. The record is named after the first of the
-    tables that all rows together give; a shard that has work to do withdraws these, as they list
-    what is being made. ``source`` and ``column`` say in messages what the rows come from, and which
-    column of it tells their outputs apart; ``unit`` is what a row is.
+    ``make`` gives a row's work for so many threads, 0 for one per core. What other shards have
+    finished is not done again. The record is named after the first of the tables that all rows
+    together give; a shard that has work to do withdraws these, as they list what is being made.
+    ``source`` and ``column`` say in messages what the rows come from, and which column of it tells
+    their outputs apart; ``unit`` is what a row is.
 
     A TableError names rows that would write the same files, an OutputError what stands in the way
-    that no extraction made; others are those of :func:`~dvos.runner.run_tasks`.
+    that no extraction made; others are those of :func:`~dvos.runner.tasks.run_tasks`.
     """
+    if settings.scheduler is not None:
+        # Workers on other machines start in other folders.
+        rows = [replace(row, **_absolute_paths(row)) for row in rows]
+    own = part_of(rows, settings.shard)
+    # Several processes share the cores: each works with one thread.
+    alone = settings.scheduler is None and min(worker_count(settings.workers), len(own)) == 1
+    work = [make(row, 0 if alone else 1) for row in rows]
     _check_outputs(source, work, column)
-    own = part_of(work, settings.shard)
-    manifest = manifest_path(runner.shard_table(tables[0], settings.shard))
-    _check_place(manifest, own)
+    manifest = manifest_path(shard_table(tables[0], settings.shard))
+    _check_place(manifest, part_of(work, settings.shard))
     for table in tables:
         make_folder(table.parent)
-    # Several processes share the cores: each works with one thread.
-    count = min(runner.worker_count(settings.workers), len(own))
-    tasks = [one.task(0 if count == 1 and settings.scheduler is None else 1) for one in work]
+    tasks = [one.task for one in work]
     known = manifests_of(tables[0])
     part = part_of(tasks, settings.shard)
     if others := [path for path in known if path != manifest]:
-        runner.adopt(part, manifest, others)
+        adopt(part, manifest, others)
 
     def withdraw() -> None:
         # Without a record beside them they are none of this command.
@@ -109,8 +118,8 @@ def run_extraction(
             for path in tables:
                 path.unlink(missing_ok=True)
 
-    with runner.cluster_executor(settings.scheduler) as executor:
-        done = runner.run_tasks(
+    with cluster_executor(settings.scheduler) as executor:
+        done = run_tasks(
             function,
             part,
             manifest=manifest,
@@ -120,9 +129,12 @@ def run_extraction(
             unit=unit,
             begin=withdraw,
         )
-    if settings.shard is None:
-        return Extracted(done, list(done))
-    return Extracted(done, runner.gather(tasks, manifests_of(tables[0])))
+    whole = done if settings.shard is None else gather(tasks, manifests_of(tables[0]))
+    return Extracted(list(zip(own, done, strict=True)), list(zip(rows, whole, strict=True)))
+
+
+def _absolute_paths(row: VideoRow | AnnotatedRow) -> dict[str, Any]:
+    return {name: path.absolute() for name, path in vars(row).items() if isinstance(path, Path)}
 
 
 def _check_outputs(source: Path, work: Sequence[Work[Any]], column: str) -> None:
@@ -142,7 +154,7 @@ def _check_place(manifest: Path, work: Sequence[Work[Any]]) -> None:
     if manifest.exists():
         for one in work:
             for folder in one.folders if not one.stem.isascii() else ():
-                runner.restore_names(folder, one.is_of)
+                restore_names(folder, one.is_of)
         return
     records = b"".join(path.read_bytes() for path in manifest.parent.glob(".*.ledger.jsonl"))
     first = [min(one.present(), default=None) for one in work]

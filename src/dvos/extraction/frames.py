@@ -23,7 +23,8 @@ from dvos.media.image import write_image
 from dvos.media.intensity import ASKED, MEASURED, STATED, tell
 from dvos.media.layout import VIDEO_SUFFIXES, list_files
 from dvos.media.video import VideoFile
-from dvos.runner import Row, Task, part_of, shard_table
+from dvos.runner.manifest import Row, Task
+from dvos.runner.shards import shard_table
 from dvos.tables import VideoRow, read_videos, write_rows
 
 logger = logging.getLogger(__name__)
@@ -55,26 +56,22 @@ def extract_frames(settings: FramesSettings) -> Path:
     A TableError if the table has faults, a MediaError if a video gives no frame, after the others
     are done; else as :func:`run_extraction`.
     """
-    rows = _rows(settings)
-    if settings.scheduler is not None:
-        # Workers on other machines start in other folders.
-        rows = [VideoRow(r.video.absolute(), r.frames_dir.absolute(), r.interval) for r in rows]
     found = run_extraction(
         extract_video,
-        [_work(settings, row) for row in rows],
+        partial(_work, settings),
+        _rows(settings),
         settings,
         [settings.out],
         source=settings.videos or settings.out,
         column="FramesDir",
         unit="video",
     )
-    own = part_of(rows, settings.shard)
     table = shard_table(settings.out, settings.shard)
-    _tell(own, found.own, MEASURED if settings.intensity == "auto" else ASKED)
-    _list_frames(table, own, found.own)
+    _tell(found.own, MEASURED if settings.intensity == "auto" else ASKED)
+    _list_frames(table, found.own)
     if found.missing:
         return table
-    _list_frames(settings.out, rows, found.all)
+    _list_frames(settings.out, found.all)
     return settings.out
 
 
@@ -93,10 +90,10 @@ def _rows(settings: FramesSettings) -> list[VideoRow]:
     return [VideoRow(video, folder, settings.interval) for video in videos]
 
 
-def _tell(rows: Sequence[VideoRow], results: Sequence[Row], why: str) -> None:
+def _tell(results: Sequence[tuple[VideoRow, Row]], why: str) -> None:
     """Tell what could not be decoded, and which samples became black and white."""
     told: dict[str, dict[str, str]] = {why: {}, STATED: {}}
-    for row, result in zip(rows, results, strict=True):
+    for row, result in results:
         for damage in result["damage"]:
             logger.warning("%s: %s", row.video, damage)
         # Earlier releases did not note it.
@@ -107,11 +104,11 @@ def _tell(rows: Sequence[VideoRow], results: Sequence[Row], why: str) -> None:
         tell(videos, reason)
 
 
-def _list_frames(table: Path, videos: Sequence[VideoRow], results: Sequence[Row | None]) -> None:
+def _list_frames(table: Path, results: Sequence[tuple[VideoRow, Row | None]]) -> None:
     """Write the table: each image, and which frame of which video it shows."""
     rows = (
         (Path(name), video.video, number * video.interval)
-        for video, result in zip(videos, results, strict=True)
+        for video, result in results
         if result is not None
         for number, name in enumerate(result["files"])
     )
@@ -167,14 +164,7 @@ def _notes(row: VideoRow) -> Path:
     return row.frames_dir / f".{stem_of(row.video)}.unfinished"
 
 
-def _work(settings: FramesSettings, row: VideoRow) -> Work[FrameJob]:
-    names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
-    task = partial(_task, settings, row)
-    is_begun = _notes(row).exists()
-    return Work(row.video, (row.frames_dir,), "_000000", names, task, is_begun)
-
-
-def _task(settings: FramesSettings, row: VideoRow, threads: int) -> Task[FrameJob]:
+def _work(settings: FramesSettings, row: VideoRow, threads: int) -> Work[FrameJob]:
     # Relative, so that a folder moved as a whole stays finished.
     frames_dir = composed(os.path.relpath(row.frames_dir, settings.out.parent))
     video = [composed(row.video.name), *files.file_stamp(row.video)]
@@ -182,7 +172,9 @@ def _task(settings: FramesSettings, row: VideoRow, threads: int) -> Task[FrameJo
     known = [values_affecting(settings), video, frames_dir, row.interval, *limits]
     fingerprint = files.digest(known)
     job = FrameJob(row, settings, fingerprint, threads)
-    return Task(f"{frames_dir}/{stem_of(row.video)}", job, fingerprint, _VideoResult)
+    task = Task(f"{frames_dir}/{stem_of(row.video)}", job, fingerprint, _VideoResult)
+    names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
+    return Work(row.video, (row.frames_dir,), "_000000", names, task, _notes(row).exists())
 
 
 def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:

@@ -35,7 +35,9 @@ from dvos.media.intensity import choose_intensity
 from dvos.media.layout import pair_stills
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
 from dvos.media.mask_values import declared_void
-from dvos.runner import Task, part_of, shard_table, worker_count
+from dvos.runner.manifest import Task
+from dvos.runner.shards import shard_table
+from dvos.runner.tasks import worker_count
 from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, write_rows
 
 logger = logging.getLogger(__name__)
@@ -112,37 +114,32 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
     photos = [row.image for row in rows]
     chosen = choose_intensity(settings.intensity, photos, source)
     settings = settings.model_copy(update={"intensity": chosen})
-    if settings.scheduler is not None:
-        # Workers on other machines start in other folders.
-        rows = [
-            AnnotatedRow(r.image.absolute(), r.mask.absolute(), r.out_dir.absolute()) for r in rows
-        ]
+    whole = (settings.cutouts, settings.distractors, settings.objects_table)
     found = run_extraction(
         extract_image,
-        [_work(settings, row) for row in rows],
+        partial(_work, settings),
+        rows,
         settings,
-        (settings.cutouts, settings.distractors, settings.objects_table),
+        whole,
         source=source,
         column="OutDir",
         unit="still",
     )
-    own = part_of(rows, settings.shard)
-    for row, result in zip(own, found.own, strict=True):
+    for row, result in found.own:
         _warn(settings, row, result)
     if settings.shard is not None:
-        whole = (settings.cutouts, settings.distractors, settings.objects_table)
         parts = (shard_table(table, settings.shard) for table in whole)
         names = dict(zip(("cutouts", "distractors", "objects"), parts, strict=True))
-        of_part = _write_tables(settings.model_copy(update=names), own, found.own)
+        of_part = _write_tables(settings.model_copy(update=names), found.own)
         if found.missing:
             return replace(of_part, missing=found.missing)
-    results = [row for row in found.all if row is not None]
-    if not any(result["objects"] for result in results):
+    results = [(row, result) for row, result in found.all if result is not None]
+    if not any(result["objects"] for _, result in results):
         masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
         empty = f"no mask holds an object: every pixel of {masks} is background"
         remedy = "label some, or name masks that show them"
         raise MediaError.at(source, empty, "at least one labelled object", remedy)
-    return _write_tables(settings, rows, results)
+    return _write_tables(settings, results)
 
 
 def _find_rows(settings: ObjectsSettings) -> tuple[Path, list[AnnotatedRow]]:
@@ -241,32 +238,28 @@ def _write_patches(
     return paths[0], paths[1:]
 
 
-def _work(settings: ObjectsSettings, row: AnnotatedRow) -> Work[ObjectsJob]:
-    folders = (row.out_dir / "real", row.out_dir / "fake")
-    return Work(row.image, folders, "_rlobj*", "_rlobj*", partial(_task, settings, row))
-
-
-def _task(settings: ObjectsSettings, row: AnnotatedRow, threads: int) -> Task[ObjectsJob]:
+def _work(settings: ObjectsSettings, row: AnnotatedRow, threads: int) -> Work[ObjectsJob]:
     # Relative and by content, so that a folder moved as a whole stays finished.
     out_dir = composed(os.path.relpath(row.out_dir, settings.cutouts.parent))
     stamps = [[composed(path.name), *file_stamp(path)] for path in (row.image, row.mask)]
     limits = [] if settings.intensity == "full" else [settings.intensity]
     void = declared_void(row.mask.parent, settings.void)
     declared = [] if void is None else [["void", *void]]
-    known = [values_affecting(settings), stamps, out_dir, *limits, *declared]
-    fingerprint = digest(known)
+    fingerprint = digest([values_affecting(settings), stamps, out_dir, *limits, *declared])
     job = ObjectsJob(row, settings, threads)
-    return Task(f"{out_dir}/{stem_of(row.image)}", job, fingerprint, _StillResult)
+    task = Task(f"{out_dir}/{stem_of(row.image)}", job, fingerprint, _StillResult)
+    folders = (row.out_dir / "real", row.out_dir / "fake")
+    return Work(row.image, folders, "_rlobj*", "_rlobj*", task)
 
 
 def _write_tables(
-    settings: ObjectsSettings, rows: Sequence[AnnotatedRow], results: Sequence[dict[str, Any]]
+    settings: ObjectsSettings, results: Sequence[tuple[AnnotatedRow, dict[str, Any]]]
 ) -> ObjectsResult:
     cutouts: list[ImageRow] = []
     distractors: list[ImageRow] = []
     lines: list[tuple[object, ...]] = []
     objects: list[dict[str, Any]] = []
-    for row, result in zip(rows, results, strict=True):
+    for row, result in results:
         files = [ImageRow(Path(name)) for name in result["files"]]
         cutouts += files[: result["cutouts"]]
         distractors += files[result["cutouts"] :]
@@ -290,7 +283,7 @@ def _write_tables(
         too_small=len(objects) - len(cutouts),
         touching=sum(entry["touching"] > 0 for entry in objects),
         at_border=sum(entry["at_border"] for entry in objects),
-        images=len(rows),
+        images=len(results),
     )
 
 

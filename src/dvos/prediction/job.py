@@ -39,7 +39,9 @@ from dvos.prediction.write import (
     write_objects_table,
     write_overlay_video,
 )
-from dvos.runner import ClipManifest, Row, progress, read_record, taken_folder
+from dvos.runner.display import progress
+from dvos.runner.manifest import ClipManifest, Row, read_record
+from dvos.runner.shards import taken_folder
 from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)

@@ -39,7 +39,9 @@ from dvos.prediction.job import (
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, tell_scales, tell_sizes
 from dvos.prediction.tracks.table import TOTAL_COLUMNS
-from dvos.runner import part_of, read_record, restore_clips, run_on_cluster, taken_folder
+from dvos.runner.manifest import read_record, restore_clips
+from dvos.runner.shards import part_of, taken_folder
+from dvos.runner.tasks import run_on_cluster
 from dvos.scoring.checks import check_out
 from dvos.scoring.score import Scores, score
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows

@@ -1,6 +1,11 @@
-"""Running a function over tasks, in worker processes, with a manifest of what is done."""
+"""Running a function over tasks, in worker processes, with a manifest of what is done.
 
+What workers log is handed back with their results, and said by the process that the user sees.
+"""
+
+import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -16,6 +21,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -27,7 +33,6 @@ from dvos.runner.display import open_display
 from dvos.runner.manifest import Manifest, Task
 from dvos.runner.processes import end_with_parent, process_context, starting_processes
 from dvos.runner.shards import taken
-from dvos.runner.words import Words, say, words_kept
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -42,6 +47,57 @@ _FOREIGN_IN_FLIGHT = 256
 GOES_ON = "run the same command again: it goes on where it stopped"
 #: Seconds that a worker gets to end by itself after an interruption.
 _GRACE = 3.0
+
+
+_ROOT = logging.getLogger("dvos")
+#: Of this process, or the one that it was forked from; numbers of processes occur on each machine.
+_TOKEN = secrets.token_hex(8)
+
+
+def _process() -> str:
+    return f"{os.getpid()} {_TOKEN}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was logged: logger, level and text of each line, by what makes lines the same."""
+
+    process: str = field(default_factory=_process)
+    lines: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+
+
+@contextmanager
+def words_kept() -> Iterator[Words]:
+    """Keep what is logged in the block, perhaps by a worker whose log nobody shows."""
+    handler = _Kept()
+    _ROOT.addHandler(handler)
+    try:
+        yield handler.words
+    finally:
+        _ROOT.removeHandler(handler)
+
+
+def say(words: Words, said: set[str]) -> None:
+    """Log what another process handed back, but for what is in ``said``, which grows by it."""
+    if words.process == _process():
+        return  # said at once
+    for same, (logger, level, text) in words.lines.items():
+        if same not in said:
+            logging.getLogger(logger).log(level, "%s", text)
+    said.update(words.lines)
+
+
+class _Kept(logging.Handler):
+    """Keeps lines; ``once`` of a record names what is told of one file for all like it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.words = Words()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        same = getattr(record, "once", text)
+        self.words.lines.setdefault(same, (record.name, record.levelno, text))
 
 
 def worker_count(workers: int) -> int:

@@ -13,7 +13,8 @@ from dvos.files import digest, refuse_foreign
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
-from dvos.runner import Task, run_tasks
+from dvos.runner.manifest import Task
+from dvos.runner.tasks import run_tasks
 from dvos.sample.camera import CameraPath, Optics, direction
 from dvos.sample.lighting import make_soil, tile_noise
 from dvos.sample.render import Light, Renderer, Scene

@@ -15,7 +15,8 @@ from dvos.errors import DvosError, FaultCollector, MediaError, check_size
 from dvos.media.clip_store import read_mask_at
 from dvos.media.limits import memory_shared
 from dvos.media.mask import Mask, read_mask, unknown_value
-from dvos.runner import Words, open_pool, progress, say, words_kept, worker_count
+from dvos.runner.display import progress
+from dvos.runner.tasks import Words, open_pool, say, words_kept, worker_count
 from dvos.scoring.aggregate import Tally
 from dvos.scoring.instances import ObjectMatches, match_objects, match_whole, object_count
 from dvos.scoring.match import Pair

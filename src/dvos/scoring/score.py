@@ -21,7 +21,7 @@ from dvos.media.layout import MASK_SUFFIXES, list_files
 from dvos.media.mask import object_pixels, read_mask
 from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
-from dvos.runner import taken_folder
+from dvos.runner.shards import taken_folder
 from dvos.scoring.aggregate import figures
 from dvos.scoring.checks import check_names, check_out, check_unicode, tell_shifted, truth_place
 from dvos.scoring.hand_counts import HandCounts, compare_counts

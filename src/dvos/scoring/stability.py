@@ -25,7 +25,8 @@ from dvos.media.layout import frame_name
 from dvos.media.limits import memory_shared
 from dvos.media.mask import object_pixels
 from dvos.media.video import VideoFile, VideoFrame
-from dvos.runner import progress, worker_count
+from dvos.runner.display import progress
+from dvos.runner.tasks import worker_count
 from dvos.scoring.match import Pair, video_of, videos_by_clip
 from dvos.scoring.overlap import PackedMask, count_pixels, iou
 from dvos.tables import frame_stem

@@ -21,7 +21,8 @@ from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import find_clips
 from dvos.prediction.job import check_names_free, check_places, run_clips
-from dvos.runner import Row, part_of, restore_clips
+from dvos.runner.manifest import Row, restore_clips
+from dvos.runner.shards import part_of
 from dvos.selftraining import labeller
 from dvos.selftraining.filter import OBJECT, UNKNOWN
 from dvos.selftraining.probe_fitting import ProbeRecord

@@ -26,7 +26,8 @@ from dvos.prediction.inputs import ClipInput
 from dvos.prediction.job import note_rows, run_alone
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
-from dvos.runner import ClipManifest, Row, run_on_cluster
+from dvos.runner.manifest import ClipManifest, Row
+from dvos.runner.tasks import run_on_cluster
 from dvos.selftraining.filter import filter_frame, with_consistency
 from dvos.selftraining.probe import FeatureProbe
 from dvos.selftraining.probe_fitting import NO_PROBE, PROBE, ProbeRecord, View, probe_for

@@ -20,7 +20,8 @@ from dvos.media.video import VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import FramePrediction
-from dvos.runner import progress, read_record
+from dvos.runner.display import progress
+from dvos.runner.manifest import read_record
 from dvos.selftraining.probe import FeatureProbe, ProbeFit, fit_probe, probability_grid
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, FaultCollector, UsageError
 from dvos.files import file_digest, make_folder, refuse_foreign, stem_of, write_bytes, write_json
 from dvos.registry import check_network, features_of, network_spec, predictor_of, training_spec
-from dvos.runner import read_record, taken
+from dvos.runner.manifest import read_record
+from dvos.runner.shards import taken
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.tables import write_rows
 
@@ -383,7 +384,7 @@ def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str
     from dvos.networks.spec import Normalisation
     from dvos.prediction.network import choose_device
     from dvos.registry import load_network
-    from dvos.runner import waiting
+    from dvos.runner.display import waiting
     from dvos.training.data import build_validation_clips
     from dvos.training.objective import build_query_objective
     from dvos.training.targets import QueryTarget

@@ -22,7 +22,7 @@ from dvos.media.image import resized, write_image
 from dvos.media.mask import write_mask
 from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.media.video_write import VideoWriter
-from dvos.runner import progress
+from dvos.runner.display import progress
 from dvos.synthesis import Bytes, Ids, Singles
 from dvos.synthesis.build import ClipGenerator, Recipe, build_generator
 from dvos.synthesis.compositor import SyntheticClip, render

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import yaml
 
-from dvos import runner
 from dvos.config.base import changes, shard_numbers, values_affecting
 from dvos.config.load import load_settings
 from dvos.config.scene import SynthesisSettings
 from dvos.errors import ConfigError, FaultCollector, OutputError
 from dvos.files import digest, is_plain_name, make_folder, parse_json, refuse_foreign, write_text
-from dvos.runner import Task
+from dvos.runner.manifest import Manifest, Task
+from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, shard_table
+from dvos.runner.tasks import cluster_executor, run_tasks, worker_count
 from dvos.synthesis import clip_files
 from dvos.synthesis.build import Recipe, build_generator, build_recipe, forget_generators
 from dvos.synthesis.clip_files import ClipJob, background_of, clip_place
@@ -65,10 +66,10 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     part = _part(settings)
     own = [tasks[number] for number in part]
     whole = settings.out / _TABLE
-    table = runner.shard_table(whole, settings.shard)
-    manifest = runner.manifest_path(table)
+    table = shard_table(whole, settings.shard)
+    manifest = manifest_path(table)
     _check_settings(settings)
-    if _unfinished(own, manifest, runner.manifests_of(whole)):
+    if _unfinished(own, manifest, manifests_of(whole)):
         # Before any process starts or file is made, so that faults of the inputs come once.
         build_generator(recipe)
         notes = {settings.out / _NOTE, whole, table}
@@ -79,14 +80,14 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
             refuse_foreign([*sorted(notes), *sorted(clips)], "dvos synthesize")
         except OutputError:
             # What this command made, another shard just now perhaps, has a manifest beside it.
-            if not runner.manifests_of(whole):
+            if not manifests_of(whole):
                 raise
         make_folder(settings.out)
         _run(settings, own, manifest, table)
     write_clips(table, _rows(settings, sorted(part)))
     missing = 0
     if settings.shard:
-        missing = runner.gather(tasks, runner.manifests_of(whole)).count(None)
+        missing = gather(tasks, manifests_of(whole)).count(None)
         if not missing:
             write_clips(whole, _rows(settings, range(len(tasks))))
     return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
@@ -104,10 +105,10 @@ def _run(
             stale.unlink(missing_ok=True)
 
     # Worker processes build their own.
-    if settings.scheduler is not None or min(runner.worker_count(settings.workers), len(tasks)) > 1:
+    if settings.scheduler is not None or min(worker_count(settings.workers), len(tasks)) > 1:
         forget_generators()
-    with runner.cluster_executor(settings.scheduler) as executor:
-        runner.run_tasks(
+    with cluster_executor(settings.scheduler) as executor:
+        run_tasks(
             clip_files.render_clip,
             tasks,
             manifest=manifest,
@@ -122,7 +123,7 @@ def _run(
 def _check_settings(settings: SynthesisSettings) -> None:
     """Keep a folder's clips from being replaced by those of other settings; all faults at once."""
     note = settings.out / _NOTE
-    if not runner.manifests_of(settings.out / _TABLE):
+    if not manifests_of(settings.out / _TABLE):
         return
     try:
         earlier = load_settings(SynthesisSettings, config=note, options={"out": settings.out})
@@ -184,8 +185,8 @@ def _unfinished(
 ) -> list[Task[ClipJob]]:
     """Take over what other shards finished, forget what was damaged; what is still to be made."""
     others = [path for path in manifests if path != manifest]
-    left = runner.adopt(tasks, manifest, others, lambda job: not _forget_if_damaged(job))
-    books = list(map(runner.Manifest, manifests))
+    left = adopt(tasks, manifest, others, lambda job: not _forget_if_damaged(job))
+    books = list(map(Manifest, manifests))
     for task in left:
         if any(book.is_other(task) for book in books):
             found = f"holds a clip {task.key} of other images, or of another release of dvos"

@@ -23,7 +23,7 @@ from dvos.media.grouping import ObjectMaps, group_mask
 from dvos.media.splitting import split_mask
 from dvos.networks.spec import OBJECTS, NetworkSpec
 from dvos.networks.weights import load_network, save_network
-from dvos.runner import progress
+from dvos.runner.display import progress
 from dvos.scoring.instances import match_objects
 from dvos.training.clips.files import FrameClip
 from dvos.training.novelty import CLIPS, NOVELTY, learn_novelty

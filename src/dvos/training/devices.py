@@ -24,7 +24,7 @@ from dvos.errors import ConfigError, FaultCollector, RunError
 from dvos.networks.at_once import is_out_of_memory
 from dvos.networks.best_device import best_device
 from dvos.networks.spec import NetworkSpec
-from dvos.runner import worker_count
+from dvos.runner.tasks import worker_count
 from dvos.training.launch import Rank, leave_group
 from dvos.training.records import TrainingPlan, memory_gib
 from dvos.training.run_folder import RunFolder

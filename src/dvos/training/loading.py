@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from dvos.errors import DvosError
 from dvos.media.limits import MemoryShare, set_memory_share
-from dvos.runner import Words, say, words_kept
 from dvos.runner.processes import (
     deferred,
     end_with_parent,
     process_context,
     starting_processes,
 )
+from dvos.runner.tasks import Words, say, words_kept
 from dvos.training.workers import preload_server
 
 _PREFETCH = 2

@@ -27,7 +27,7 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
 from dvos.networks.weights import misfit, read_state, save_network
-from dvos.runner import note, open_display, waiting
+from dvos.runner.display import note, open_display, waiting
 from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
 from dvos.training.data import judged_clips
 from dvos.training.datasets import TrainingClips, draw_prediction, normalised_batch

@@ -15,7 +15,7 @@ from dvos.config.network import section_of
 from dvos.config.training import TrainingSettings
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
-from dvos.runner import waiting
+from dvos.runner.display import waiting
 from dvos.training import networks
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips

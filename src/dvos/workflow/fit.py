@@ -19,7 +19,7 @@ from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.files import file_digest, make_folder, write_bytes, write_json
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import object_pixels, read_mask, write_mask
-from dvos.runner import read_record
+from dvos.runner.manifest import read_record
 from dvos.scoring.score import Scores
 from dvos.tables import ClipRow, ImageRow, StillRow, write_clips, write_images
 from dvos.workflow import steps

@@ -21,7 +21,8 @@ from dvos.config.workflow import MethodSettings
 from dvos.files import make_folder, refuse_foreign, stem_of, write_json
 from dvos.media.intensity import settled
 from dvos.reporting.numbers import duration
-from dvos.runner import read_record, taken
+from dvos.runner.manifest import read_record
+from dvos.runner.shards import taken
 from dvos.scoring.score import Scores
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder

@@ -20,7 +20,7 @@ from dvos.files import write_json
 from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.mask import mask_ids
 from dvos.media.mask_values import IGNORE
-from dvos.runner import read_record
+from dvos.runner.manifest import read_record
 from dvos.tables import StillRow
 
 _log = logging.getLogger(__name__)
