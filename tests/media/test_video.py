@@ -11,7 +11,7 @@ from media_samples import as_open_dml, noisy, picture, write_plain
 
 from dvos.errors import MediaError, OutputError
 from dvos.media.frames import open_frames
-from dvos.media.video import VideoFile
+from dvos.media.video import SeekableVideo, VideoFile
 from dvos.media.video_write import VideoWriter
 
 #: Display matrices (a, b, c, d) of ISO/IEC 14496-12 and what numpy does the same by.
@@ -225,6 +225,32 @@ def test_an_edit_list_is_no_early_end(tmp_path, first):
     np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(20) / 25)
     whole = [frame.image for frame in VideoFile(path)]
     np.testing.assert_array_equal([frame.image for frame in frames], whole[first : first + 20])
+
+
+def with_late_start(path: Path, seconds: float, shown: float) -> Path:
+    """An MP4, its index at the end, that shows nothing first and then a part of its frames."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst")
+    clock = int.from_bytes(data[(mvhd := data.index(b"mvhd") + 16) : mvhd + 4], "big")
+    entry = struct.pack(">IiHH", round(seconds * clock), -1, 1, 0)
+    data[at + 8 : at + 12] = struct.pack(">I", 2)
+    data[at + 12 : at + 16] = struct.pack(">I", round(shown * clock))
+    data[at + 12 : at + 12] = entry
+    for place in (data.rindex(box, 0, at + 4) for box in (b"moov", b"trak", b"edts", b"elst")):
+        size = int.from_bytes(data[place - 4 : place], "big") + len(entry)
+        data[place - 4 : place] = struct.pack(">I", size)
+    late = path.with_name(f"late {path.name}")
+    late.write_bytes(bytes(data))
+    return late
+
+
+def test_an_edit_list_that_begins_late_is_no_early_end(tmp_path):
+    path = write_plain(tmp_path / "v.mp4", [noisy(k) for k in range(40)])
+    late = with_late_start(path, 0.4, 0.8)
+    source = VideoFile(late)
+    assert [round(frame.time_s * 25) for frame in source] == list(range(20))
+    assert source.damage == []
+    assert SeekableVideo(late).count() == source.count() == 20
 
 
 def test_an_edit_list_does_not_hide_a_truncated_tail(tmp_path):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media_samples import noisy, write_plain
 
 from dvos.errors import MediaError
-from dvos.media.video import SeekableVideo
+from dvos.media.video import SeekableVideo, VideoFile
 from dvos.media.video_write import VideoWriter
 
 
@@ -47,3 +48,18 @@ def test_frames_are_counted_where_stamps_do_not_tell_them_apart(
 def test_a_frame_that_is_not_there_is_told(film: Path) -> None:
     with pytest.raises(MediaError, match="frame 300 cannot be decoded"):
         SeekableVideo(film).frame(300)
+
+
+@pytest.mark.parametrize("stated", [3, 500])
+def test_frames_are_counted_whatever_the_header_states(tmp_path: Path, stated: int) -> None:
+    images = [noisy(number) for number in range(12)]
+    path = write_plain(tmp_path / "v.avi", images, codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    for box, place in ((b"avih", 16), (b"strh", 32)):
+        at = data.index(box) + 8 + place
+        assert data[at] == 12
+        data[at : at + 4] = stated.to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+    video = SeekableVideo(path)
+    assert video.frame_count == stated
+    assert video.count() == VideoFile(path).count() == 12

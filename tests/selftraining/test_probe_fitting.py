@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.media.frames import ImageList
 from dvos.media.image import write_image
-from dvos.media.video import VideoFrame
+from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.predictor import Views
@@ -120,21 +118,22 @@ def test_frames_of_a_video_are_looked_at_in_one_pass(tmp_path: Path) -> None:
     assert (record.frames, record.samples) == (4, 4 * 16 * 20)
 
 
-class Misstated(ImageList):
+class Misstated(VideoFile):
     """A video that states twice the frames that it has, as one trimmed by an edit list."""
 
-    frame_count = 40
-
-    def frames(self, start: int = 0) -> Iterator[VideoFrame]:
-        yield from super().frames(start)
-        self.frame_count = len(self.paths)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.frame_count = 40
 
 
 def test_the_number_that_a_video_states_is_not_believed(tmp_path: Path) -> None:
-    paths = [write_frames(tmp_path / "clip", 20) / f"f{k}.png" for k in range(20)]
-    clip = ClipInput("clip", tuple(paths[:1]), partial(Misstated, "clip", paths))
+    path = tmp_path / "field.mp4"
+    with VideoWriter(path, frame_rate=10, size=(64, 80)) as video:
+        for _ in range(20):
+            video.write(scene())
+    clip = ClipInput("field", (path,), partial(Misstated, path))
     run = Fitted(tmp_path / "out")
-    _, record = run(tmp_path / "clip", clips=[clip], frames=20)
+    _, record = run(path, clips=[clip], frames=20)
     assert run.segmented == list(range(20))
     assert record.frames == 20
 

@@ -190,7 +190,7 @@ def _read_video(
     if film is None:
         raise ValueError(f"the video {name} was not found, put it beside the annotations")
     video = VideoFile(film)
-    count = sum(1 for _ in video) if video.frame_count is None else video.frame_count
+    count = video.count()
     tracks = []
     for id_, (_, label, result) in enumerate(regions, 1):
         value = checked.fields(result["value"])

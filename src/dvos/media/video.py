@@ -1,5 +1,6 @@
 """The frames of a video file by PyAV: robust against damage, exact in colour, time and turn."""
 
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -116,6 +117,12 @@ class VideoFile:
         clock.close(damage)
         self.frame_count = index + 1
 
+    def count(self) -> int:
+        """Number of frames, by decoding them all: a header may state too few or too many."""
+        for _ in self.frames(sys.maxsize):
+            pass
+        return self.frame_count or 0
+
     def _measure(self) -> str:
         measure = Measure()
         step = max(1, (self.frame_count or 0) // _MEASURED)
@@ -231,9 +238,9 @@ class SeekableVideo(VideoFile):
         self._reader: Generator[Any, None, None] | None = None
 
     def count(self) -> int:
-        """Number of frames: as the header states it, or else of packets."""
+        """Number of frames: of packets, where these tell them apart."""
         with self._guard:
-            return self.frame_count or len(self._index())
+            return len(self._index()) or super().count()
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """The frame of that index, uint8 RGB (H, W, 3); a MediaError if it cannot be decoded."""

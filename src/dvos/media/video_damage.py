@@ -108,9 +108,11 @@ class DamageLog:
         stated = ""
         frame_s = float(1 / (stream.average_rate or 1))
         if stream.frames:
-            # Fewer packets than stated may be all: an edit list leaves some out, and an
-            # AVI counts frames that the recorder dropped.
-            short = (stream.duration or math.inf) * float(stream.time_base) - self._shown_s
+            # Fewer packets than stated may be all: an edit list leaves some out or begins
+            # late, and an AVI counts frames that the recorder dropped.
+            start, duration = stream.start_time or 0, stream.duration or math.inf
+            late = start if start < duration else 0
+            short = (duration - late) * float(stream.time_base) - self._shown_s
             if container.format.name == "avi":
                 whole = _is_whole_avi(Path(container.name.removeprefix("file:")))
                 short = 0.0 if whole else short + self._shown_s - self._end_s

@@ -1,7 +1,6 @@
 """Fitting the feature probe: a first pass over the unlabelled data, for samples of features."""
 
 import logging
-import sys
 from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import MediaError
 from dvos.files import digest, file_digest, write_json
-from dvos.media.video import VideoFrame
+from dvos.media.video import VideoFile, VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import FramePrediction
@@ -273,11 +272,9 @@ def _count(clip: ClipInput) -> int:
     if len(clip.files) > 1:
         return len(clip.files)
     try:
-        # A video is read through: the number that it states may be wrong, and where
-        # the frames lie must not depend on how far an earlier pass has come.
+        # A video is read through: where the frames lie must not depend on how far an
+        # earlier pass has come.
         source = clip.open()
-        for _ in source.frames(sys.maxsize):
-            pass
-        return source.frame_count or 0
+        return source.count() if isinstance(source, VideoFile) else source.frame_count or 0
     except MediaError:
         return 0  # reported when the clip is labelled
