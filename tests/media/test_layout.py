@@ -10,6 +10,7 @@ from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
+    VIDEO_SUFFIXES,
     ClipPlace,
     FileIndex,
     clips_of_folder,
@@ -18,10 +19,10 @@ from dvos.media.layout import (
     list_files,
     list_folders,
     list_images,
-    masks_by_stem,
     pair_stills,
     path_kind,
 )
+from dvos.training.clips.validation import masks_by_stem
 
 SYSTEM_FILES = (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini")
 SYSTEM_FOLDERS = ("@eaDir", ".ipynb_checkpoints", "__MACOSX")
@@ -253,6 +254,28 @@ def test_masks_find_their_frames_however_accents_are_written(
     index = FileIndex(clips, MASK_SUFFIXES, inner="masks")
     assert list(index.files) == [(COMPOSED, COMPOSED)]
     assert [place.name for place in find_clip_places(clips)] == [COMPOSED]
+
+
+@pytest.mark.parametrize(
+    ("kept", "left", "suffixes"),
+    [
+        ("a.jfif", ["b.HEIC", "c.cr3"], IMAGE_SUFFIXES),
+        ("a.flv", ["b.insv"], VIDEO_SUFFIXES),
+        ("a.png", ["b.gif"], MASK_SUFFIXES),
+    ],
+)
+def test_files_of_a_kind_that_is_not_read_are_told_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kept: str,
+    left: list[str],
+    suffixes: frozenset[str],
+) -> None:
+    fill(tmp_path, kept, *left, "notes.txt", "Thumbs.db", "._x.heic")
+    for _ in range(2):
+        assert [path.name for path in list_files(tmp_path, suffixes)] == [kept]
+    text = f"{tmp_path}: left out, not read: {', '.join(left)}; save them as PNG, JPEG or MP4"
+    assert caplog.messages == [text]
 
 
 def test_a_still_with_two_masks_of_one_look_is_a_fault(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_what_is_of_another_kind_is_told(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     find_clips(tmp_path / "in")
-    assert f"in: left out, as clips of another kind were taken: {told};" in caplog.text
+    assert f"in: left out: {told}; give what is of another kind as another input" in caplog.text
 
 
 def test_frames_here_and_a_video_there_are_all_taken(

@@ -15,11 +15,14 @@ from dvos.media import layout
 from dvos.media.image import image_size, read_image, read_reduced
 from dvos.media.intensity import choose_intensity
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_files
+from dvos.media.left_out import tell_left_out
 from dvos.media.video import SeekableVideo
 from dvos.runner.manifest import read_clip_record
 
 #: Where photos lie in a data folder, those that are labelled first.
 _PHOTO_FOLDERS = ("annotated/images", ".", "unlabelled")
+#: What else there is for trainings and scores.
+_DATA_FOLDERS = ("annotated", "backgrounds", "target", "validation")
 
 
 @dataclass(frozen=True)
@@ -171,10 +174,12 @@ def _of_folder(path: Path, root: Path, intensity: str) -> Document:
             elif _mark(photos[name]) != _mark(photo):  # a labelled one lies in two places
                 found = f"has the name of another picture, {photos[name]}"
                 faults.add(photo, found, "names of their own", "rename one of them")
-    for place in (path, path / "unlabelled"):
-        for video in list_files(place, VIDEO_SUFFIXES):
-            for frame in _video_frames(video, root, intensity):
-                frames.setdefault(frame.name, frame)
+    videos = [x for at in (path, path / "unlabelled") for x in list_files(at, VIDEO_SUFFIXES)]
+    for video in videos:
+        for frame in _video_frames(video, root, intensity):
+            frames.setdefault(frame.name, frame)
+    used = {*itertools.chain(*listed), *videos}
+    tell_left_out(path, used, "name such a folder itself to label it", _DATA_FOLDERS)
     return Document(path, root, [*frames.values()])
 
 

@@ -12,10 +12,11 @@ import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.errors import FaultCollector, MediaError, UsageError, shortened
 from dvos.files import absent, composed, real_path, stem_of
 from dvos.tables import STORE_SUFFIX
 
@@ -29,11 +30,19 @@ _log = logging.getLogger(__name__)
 #: Folders of masks beside a folder ``images``, the preferred one first.
 MASK_FOLDERS = ("head_mask", "masks")
 #: Endings (lower case) of the files that count as images, masks and videos in a folder.
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"}
+)
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".nrrd"})
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts"}
-    | {".wmv", ".3gp"}
+    | {".wmv", ".asf", ".3gp", ".3g2", ".flv", ".f4v", ".ogv", ".mxf", ".vob", ".m2v", ".y4m"}
+)
+#: Those of pictures and recordings that are not read, which whoever lists a folder is told.
+_UNREAD = frozenset(
+    {".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".tga", ".exr", ".psd", ".dcm", ".nii"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".insv", ".lrv", ".npy"}
+    | {".czi", ".nd2", ".lif", ".lsm", ".svs", ".ims", ".stk", ".pgm", ".ppm", ".pbm", ".pnm"}
 )
 
 #: What systems leave in folders besides hidden files, in lower case.
@@ -131,10 +140,21 @@ def _ordered(entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
 
 def _names(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
     """Names of the files with one of the endings, which is told in lower case, in natural order."""
+    unread = []
     for entry in _ordered(_entries(folder)):
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if suffix in suffixes and _is_file(entry):
             yield entry.name, suffix
+        elif suffix in _UNREAD:
+            unread.append(entry.name)
+    if unread:
+        _tell_unread(folder, shortened(unread))
+
+
+@cache
+def _tell_unread(folder: Path, names: str) -> None:
+    """Warn, once for a folder, of what is no data to the program but may be to its user."""
+    _log.warning("%s: left out, not read: %s; save them as PNG, JPEG or MP4", folder, names)
 
 
 def _may_be_folder(entry: os.DirEntry[str]) -> bool:
@@ -262,19 +282,6 @@ def _folder_clip(name: str, frames: Path, folder: Path, faults: FaultCollector) 
     if not masks:
         faults.add(folder, f"no masks for the frames in {frames}", "at least one")
     return FolderClip(name, present, dict(sorted(labelled.items())))
-
-
-def masks_by_stem(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by stem; a MediaError if there is none, or one is not there."""
-    masks = {stem_of(path): path for path in sorted(list_files(folder, MASK_SUFFIXES))}
-    if not masks:
-        found = "holds no masks" if folder.is_dir() else "no such folder"
-        raise MediaError.at(folder, found, "masks named as the frames of the video")
-    with FaultCollector(MediaError) as faults:
-        for mask in masks.values():
-            if not mask.is_file():
-                faults.add(mask, absent(mask), "a mask file")
-    return masks
 
 
 class FileIndex:

@@ -11,15 +11,16 @@ from functools import partial
 from pathlib import Path
 
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import FaultCollector, MediaError, UsageError, shortened
+from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import composed, is_plain_name, stem_of
 from dvos.media import layout
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
 from dvos.media.ground_pixel import ground_pixel
 from dvos.media.intensity import ASKED, MEASURED, is_to_be_told, settled, tell
-from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ClipPlace, list_folders, list_images
+from dvos.media.layout import IMAGE_SUFFIXES, ClipPlace, list_images
+from dvos.media.left_out import tell_left_out
 from dvos.media.video import VideoFile
-from dvos.tables import STORE_SUFFIX, frame_stem, read_clips, read_images, split_address
+from dvos.tables import frame_stem, read_clips, read_images, split_address
 from dvos.tables.cells import read_records
 
 _log = logging.getLogger(__name__)
@@ -118,7 +119,8 @@ def find_clips(
     spread = (one for one in clips if is_to_be_told(intensity, one.intensity, one.files))
     tell({one.name: one.intensity for one in spread}, MEASURED if intensity == "auto" else ASKED)
     if source.is_dir():
-        _tell_left_out(source, clips)
+        used = {clip.source for clip in clips}.union(*(clip.files for clip in clips))
+        tell_left_out(source, used, "give what is of another kind as another input")
     return clips
 
 
@@ -139,35 +141,6 @@ def with_ground_pixel(options: PredictionOptions, clip: ClipInput) -> Prediction
             )
         distance = ground_pixel(photo, options.camera_height)
     return options.model_copy(update={"ground_sampling_distance": distance})
-
-
-def _tell_left_out(folder: Path, clips: Sequence[ClipInput]) -> None:
-    """Warn of frames, videos and stores in a folder, or a folder of it, that are in no clip."""
-    media = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, STORE_SUFFIX}
-    sources = {clip.source for clip in clips}
-    files = sources.union(*(clip.files for clip in clips))
-    left: list[str] = []
-    # Masks lie beside their frames.
-    for inner in [folder, *(x for x in list_folders(folder) if not layout.is_of_masks(x))]:
-        deeper = (
-            [] if inner == folder else [x for x in list_folders(inner) if not layout.is_of_masks(x)]
-        )
-        unused = [x for place in (inner, *deeper) for x in layout.list_files(place, media)]
-        unused = [path for path in unused if path not in files]
-        if (
-            unused
-            and inner != folder
-            and not sources & {inner, *deeper, *layout.list_files(inner, media)}
-        ):
-            left.append(inner.name)
-        else:
-            left += [str(path.relative_to(folder)) for path in unused]
-    if left:
-        _log.warning(
-            "%s: left out, as clips of another kind were taken: %s; give them as another input",
-            folder,
-            shortened(left),
-        )
 
 
 def _photos(source: Path, kind: str) -> list[Path]:

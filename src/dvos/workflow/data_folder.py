@@ -14,6 +14,7 @@ from dvos.files import absent, find_path
 from dvos.media import layout
 from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
+from dvos.media.left_out import tell_left_out
 from dvos.media.mask import mask_size, object_pixels, read_mask
 from dvos.tables import StillRow, read_clips
 from dvos.workflow.frame_numbers import ExtractedFrames
@@ -61,6 +62,20 @@ class DataFolder:
         """Whether there is something for rounds of pseudo-labels."""
         return bool(self.unlabelled or self.photos)
 
+    def tell_left_out(self) -> None:
+        """Warn of pictures and videos of the folder that no part of the method uses."""
+        rows = (*self.annotated, *self.validation_stills)
+        videos = (item.video for item in self.validation_videos)
+        folders = (x for x in self.unlabelled if x.is_dir())
+        frames = (x for one in folders for x in layout.list_files(one, layout.IMAGE_SUFFIXES))
+        others = (*self.background_videos, *self.background_stills, *self.targets, *self.photos)
+        used = {row.image for row in rows}.union(videos, frames, others, self.unlabelled)
+        # The table of clips says what is used of the folders that it names.
+        home = self.folder.absolute()
+        named = (path for row in self.clip_frames for path in (row.image, row.mask))
+        known = {path.relative_to(home).parts[0] for path in named if home in path.parents}
+        tell_left_out(self.folder, used, "see docs/how-to/fit.md", known)
+
 
 def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") -> DataFolder:
     """Find and check the inputs in ``folder``, given as ``where``; a UsageError of all faults.
@@ -77,6 +92,7 @@ def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") ->
     with FaultCollector(UsageError) as faults:
         data = _find(folder, faults, void)
         if data.labelled or faults:
+            data.tell_left_out()
             return data
         sources = (folder / "unlabelled", folder, folder / "target")
         data = replace(
@@ -86,6 +102,7 @@ def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") ->
         )
         if not data.learns_unlabelled:
             faults.add(folder, "holds nothing to learn from", _EXPECTED, _REMEDY)
+        data.tell_left_out()
         return data
 
 

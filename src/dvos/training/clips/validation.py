@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from dvos.config.augmentation import MotionSettings
 from dvos.config.data import LabelledVideoSettings, ValidationSettings
 from dvos.errors import FaultCollector, MediaError, check_size
-from dvos.files import stem_of
+from dvos.files import absent, stem_of
 from dvos.media.frames import FrameSource, open_frames
-from dvos.media.layout import evenly, masks_by_stem
+from dvos.media.layout import MASK_SUFFIXES, evenly, list_files
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut, resize_frame, resize_ids
@@ -243,6 +243,19 @@ class ValidationVideo:
         mask = DecodedMask.read(path, self._video.void)
         check_size(path, mask.ids.shape, self._size, "its video")
         return mask
+
+
+def masks_by_stem(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by stem; a MediaError if there is none, or one is not there."""
+    masks = {stem_of(path): path for path in sorted(list_files(folder, MASK_SUFFIXES))}
+    if not masks:
+        found = "holds no masks" if folder.is_dir() else "no such folder"
+        raise MediaError.at(folder, found, "masks named as the frames of the video")
+    with FaultCollector(MediaError) as faults:
+        for mask in masks.values():
+            if not mask.is_file():
+                faults.add(mask, absent(mask), "a mask file")
+    return masks
 
 
 def validation_synthetic(
