@@ -225,7 +225,7 @@ class Server:
         stderr = os.dup(2)
         stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(stream, 2)
-        forkserver.set_forkserver_preload(["dvos.training.loading"])
+        forkserver.set_forkserver_preload(["dvos.training.datasets"])
         forkserver.ensure_running()
         os.dup2(stderr, 2)
         os.close(stderr)

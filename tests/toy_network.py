@@ -14,7 +14,7 @@ from dvos.config.network import NetworkSettings
 from dvos.config.training import TrainingSettings
 from dvos.networks.spec import NetworkSpec, Normalisation, Outputs
 from dvos.prediction.streaming import StreamingPredictor
-from dvos.training.losses.mask import MeanLoss, cross_entropy, tensor_loss
+from dvos.training.losses import MeanLoss, cross_entropy, tensor_loss
 from dvos.training.networks import start_from_weights
 from dvos.training.objective import ClipLoss, QueryObjective
 from dvos.training.targets import QueryTarget

@@ -191,7 +191,7 @@ def predictor_of(
         )
     predictor: Predictor
     if spec is None:
-        from dvos.prediction.onnx_network import onnx_predictor
+        from dvos.prediction.streaming import onnx_predictor
 
         predictor = onnx_predictor(checkpoint, options)
     else:

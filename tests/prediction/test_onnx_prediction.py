@@ -19,9 +19,8 @@ from dvos.errors import CheckpointError, DvosError, RunError, UsageError
 from dvos.media.video_write import VideoWriter
 from dvos.networks import onnx_graph
 from dvos.networks.dvos import efficientnet
-from dvos.networks.onnx_graph import read_onnx_info
+from dvos.networks.onnx_graph import load_onnx_network, read_onnx_info
 from dvos.networks.weights import NetworkInfo, save_network
-from dvos.prediction.onnx_network import load_onnx_network
 from dvos.registry import features_of, load_network, network_spec
 
 EXTRA = {

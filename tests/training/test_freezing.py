@@ -10,8 +10,7 @@ from dvos.config.training import OptimiserSettings
 from dvos.errors import ConfigError
 from dvos.networks.paper.network import PaperNetwork
 from dvos.registry import load_network, network_spec
-from dvos.training.networks import parts_of
-from dvos.training.optimiser import freeze_parts
+from dvos.training.networks import freeze_parts, parts_of
 
 PAPER = {"references": 2, "base": 4, "multipliers": [1, 2], "latent": 8, "groups": 4, "hidden": 8}
 PARTS = ("encoder", "decoder", "heads", "mask", "reconstruction")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from dvos.training.loading import batches_of
+from dvos.training.datasets import batches_of
 
 
 class Blocked(Dataset[dict[str, Tensor]]):

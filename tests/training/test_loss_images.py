@@ -10,7 +10,7 @@ import torch
 from dvos.config.training import LossSettings
 from dvos.errors import CheckpointError
 from dvos.networks.spec import Normalisation
-from dvos.training.losses.image import (
+from dvos.training.losses import (
     PerceptualFeatures,
     load_perceptual_features,
     ms_ssim,

@@ -9,7 +9,7 @@ import torch
 
 from dvos.config.training import LossSettings
 from dvos.networks.spec import Normalisation
-from dvos.training.losses.mask import over_devices, tensor_loss
+from dvos.training.losses import over_devices, tensor_loss
 from dvos.training.objective import ClipLoss, build_loss
 
 MASK = ("bce", "dice", "iou", "tversky", "focal", "focal_tversky")

@@ -13,7 +13,7 @@ from dvos.media.mask import IGNORE
 from dvos.networks.spec import Normalisation, ObjectChannels
 from dvos.training.augment.spatial import resize_ids
 from dvos.training.clips.clip import Clip
-from dvos.training.losses.objects import ObjectBatch, centre, motion, offset
+from dvos.training.losses import ObjectBatch, centre, motion, offset
 from dvos.training.object_truth import TruthChannels, object_count, object_truth
 from dvos.training.objective import build_loss
 

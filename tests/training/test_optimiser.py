@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dvos.config.training import OptimiserSettings
-from dvos.training.optimiser import WeightAverage, build_adamw, set_rate
+from dvos.training.networks import WeightAverage, build_adamw, set_rate
 
 SETTINGS = OptimiserSettings(lr=1.0, weight_decay=0.1)
 

@@ -14,10 +14,10 @@ from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.weights import save_network
 from dvos.registry import network_spec
+from dvos.training import losses
 from dvos.training.calibration import CENTRES, SHAPES, ObjectComparison, better_way
 from dvos.training.clips.clip import Clip
-from dvos.training.losses import objects
-from dvos.training.losses.objects import ObjectBatch
+from dvos.training.losses import ObjectBatch
 from dvos.training.networks import dvos_arguments, start_from_weights
 from dvos.training.object_truth import object_truth
 from dvos.training.objective import SegmentedClip
@@ -115,7 +115,7 @@ def test_a_head_that_tells_no_motion_has_no_loss_of_it_and_starts_afresh(tmp_pat
     spec, path = network_spec("dvos"), tmp_path / "best.safetensors"
     alone = spec.network(**ARGUMENTS, heads={"mask": 1, "objects": 3})
     batch = ObjectBatch(torch.zeros(1, 3, 8, 8), torch.ones(1, 8, 8, 8))
-    assert [float(each) for each in objects.motion(batch)] == [0.0, 0.0]
+    assert [float(each) for each in losses.motion(batch)] == [0.0, 0.0]
     save_network(
         path,
         alone,

@@ -21,7 +21,7 @@ from torch import Tensor
 from dvos.networks.spec import Normalisation
 from dvos.networks.weights import read_state as read_weights
 from dvos.training.loop import Training
-from dvos.training.losses.image import ImageBatch, PerceptualFeatures, perceptual
+from dvos.training.losses import ImageBatch, PerceptualFeatures, perceptual
 from dvos.training.objective import Measures
 from dvos.training.run_folder import read_state
 from fake_device import FakeDevice, fake_device, is_there

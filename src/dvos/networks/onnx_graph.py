@@ -1,9 +1,11 @@
-"""Networks as ONNX graphs: what such a file holds, what it says about itself, and writing it.
+"""Networks as ONNX graphs: what such a file holds and says about itself, writing it, running it.
 
 The graph is one step of a stream: ``frame`` (B, 3, H, W) and the features of its references (1 is
 the oldest), ``reference1_stride4`` (B, C, H / 4, W / 4) and so on where looked at, to
 ``mask_logits`` (B, 1, H, W) and its own ``features_stride2`` and so on. H and W are multiples of
-the coarsest stride. Under ``dvos`` its ``metadata_props`` hold what weights files do, and more.
+the coarsest stride. Under ``dvos`` its ``metadata_props`` hold what weights files do, and more. To
+run, it is cut at its features into an encoder and a decoder, so that frames of a batch may refer to
+each other.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from dvos.errors import CheckpointError, RunError, UsageError
 from dvos.files import parse_json, write_bytes
 from dvos.networks.dvos.network import DvosNetwork
+from dvos.networks.spec import Outputs, padded
 from dvos.networks.weights import METADATA_KEY, NetworkInfo
 
 ONNX_SUFFIX = ".onnx"
@@ -243,3 +246,76 @@ def _difference(graph: bytes, step: _Step, info: OnnxInfo, case: tuple[int, int,
         float(np.abs(one - other.numpy()).max()) / max(1.0, float(other.abs().max()))
         for one, other in zip(found, expected, strict=True)
     )
+
+
+class OnnxNetwork:
+    """A :class:`~dvos.prediction.views.StreamingNetwork` of two onnxruntime sessions."""
+
+    def __init__(self, encoder: Any, decoder: Any, info: OnnxInfo) -> None:
+        self.references, self._strides = info.references, info.strides
+        self._encoder, self._decoder = encoder, decoder
+        # Which maps the masks depend on: for each input its scale and its place in a window.
+        places = {
+            reference_name(number + 1, stride): (scale, number)
+            for scale, stride in enumerate(self._strides)
+            for number in range(self.references)
+        }
+        places |= {feature_name(x): (scale, -1) for scale, x in enumerate(self._strides)}
+        self._sources = {value.name: places[value.name] for value in decoder.get_inputs()}
+
+    def encode(self, frames: Tensor) -> list[Tensor]:
+        """Features of frames (B, 3, H, W), normalised; any H and W."""
+        frames = padded(frames, self._strides[-1])
+        names = [feature_name(x) for x in self._strides]
+        maps = self._encoder.run(names, {FRAME: frames.contiguous().numpy()})
+        return [torch.from_numpy(values) for values in maps]
+
+    def decode(
+        self,
+        features: Sequence[Sequence[Tensor]],
+        size: tuple[int, int],
+        *,
+        reconstruct: bool = True,  # noqa: ARG002 - a graph has no reconstruction
+    ) -> Outputs:
+        """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
+        feeds = {
+            name: features[scale][place].contiguous().numpy()
+            for name, (scale, place) in self._sources.items()
+        }
+        logits = torch.from_numpy(self._decoder.run([MASK_LOGITS], feeds)[0])
+        return Outputs(logits[..., : size[0], : size[1]].contiguous())
+
+
+def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
+    """Read a file that ``dvos convert`` wrote; as many threads are used as torch would use."""
+    if not path.is_file():
+        raise CheckpointError.at(path, "no such file", "an ONNX file written by dvos convert")
+    onnx, _ = require(f"the checkpoint {path}", "onnx", "onnxruntime")
+    damaged = CheckpointError.at(
+        path, "damaged, or not an ONNX file", "one written by dvos convert", "write it again"
+    )
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except Exception as error:  # protobuf's own errors have no common base that is public
+        raise damaged from error
+    info = read_onnx_info(path, {p.key: p.value for p in model.metadata_props})
+    maps = [feature_name(stride) for stride in info.strides]
+    references = [value.name for value in model.graph.input if value.name != FRAME]
+    try:
+        extract = onnx.utils.Extractor(model).extract_model
+        encoder = _session(extract([FRAME], maps))
+        decoder = _session(extract([*maps, *references], [MASK_LOGITS]))
+        return OnnxNetwork(encoder, decoder, info), info
+    except Exception as error:  # onnxruntime's errors are of many unrelated types
+        raise damaged from error
+
+
+def _session(model: Any) -> Any:
+    (onnxruntime,) = require("an ONNX checkpoint", "onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait busily would take the cores from reading and writing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)

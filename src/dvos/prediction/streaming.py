@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -20,12 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dvos.config.prediction import PredictorOptions
-from dvos.errors import CheckpointError, MediaError, UsageError
+from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.media import frames as media
 from dvos.media.frames import Frames
 from dvos.media.video import VideoFrame
 from dvos.networks.at_once import AtOnce
 from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.networks.onnx_graph import load_onnx_network
 from dvos.prediction.accelerated import AcceleratedNetwork
 from dvos.prediction.along_flow import averaged_along_flow
 from dvos.prediction.calibration import read_calibration
@@ -82,6 +84,20 @@ def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> Streamin
     if cuda or options.compile == "on":
         plain = AcceleratedNetwork(network, precise, options.compile)
     return StreamingPredictor(replace(loaded, network=plain), options, smaller)
+
+
+def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
+    """Predict with an ONNX file, on the CPU, in float32; a UsageError if others are asked for."""
+    remedy = "leave it at auto, or give the checkpoint that the file was converted from"
+    with FaultCollector(UsageError) as faults:
+        for name, only in (("device", "cpu"), ("precision", "float32")):
+            value = getattr(options, name)
+            if value not in ("auto", only):
+                faults.add(name, f"is {value!r}", f"auto or {only} for {path.name}", remedy)
+    network, info = load_onnx_network(path)
+    return StreamingPredictor(
+        LoadedNetwork(path, network, info.extra, torch.device("cpu")), options
+    )
 
 
 class StreamingPredictor:

@@ -30,12 +30,16 @@ from dvos.networks.weights import misfit, read_state, save_network
 from dvos.runner.display import note, open_display, waiting
 from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
 from dvos.training.data import judged_clips
-from dvos.training.datasets import TrainingClips, draw_prediction, normalised_batch
+from dvos.training.datasets import TrainingClips, batches_of, draw_prediction, normalised_batch
 from dvos.training.devices import cpu_threads, explained, loader_workers
-from dvos.training.loading import batches_of
-from dvos.training.networks import TrainedNetwork
+from dvos.training.networks import (
+    TrainedNetwork,
+    WeightAverage,
+    build_optimiser,
+    check_moments,
+    set_rate,
+)
 from dvos.training.objective import Measures, Objective
-from dvos.training.optimiser import WeightAverage, build_optimiser, check_moments, set_rate
 from dvos.training.records import (
     Record,
     RunProgress,

@@ -16,10 +16,8 @@ from torch.utils.data import Dataset
 from dvos.config.training import LossSettings, TrainingSettings
 from dvos.media.grouping import ObjectMaps
 from dvos.networks.spec import OBJECTS, Normalisation
-from dvos.training.losses import image, mask, objects
-from dvos.training.losses.image import ImageBatch, ImageLoss
-from dvos.training.losses.mask import AddOver, MaskBatch, MaskLoss, MeanLoss, OverlapLoss, Sums
-from dvos.training.losses.objects import ObjectBatch
+from dvos.training import losses
+from dvos.training.losses import AddOver, ImageLoss, MaskLoss, MeanLoss, ObjectBatch, Sums
 from dvos.training.networks import tells_apart
 
 Batch = dict[str, Tensor]
@@ -76,13 +74,14 @@ class ClipLoss:
         sums: Sums = {}
         # Means of squares less squares of means need more digits than autocast keeps.
         with torch.autocast(mask_logits.device.type, enabled=False):
-            masks = MaskBatch.of(mask_logits, target, weight)
+            masks = losses.MaskBatch.of(mask_logits, target, weight)
             for _, loss in self._mask:
                 sums |= loss.sums(masks)
             if self._image:
                 if reconstruction is None or query is None:
                     raise ValueError("the loss needs a reconstruction and the network gives none")
-                images = ImageBatch(reconstruction.float(), query.float(), self._normalisation)
+                made, seen = reconstruction.float(), query.float()
+                images = losses.ImageBatch(made, seen, self._normalisation)
                 for _, image_loss in self._image:
                     sums |= image_loss.sums(images)
             if self._objects:
@@ -105,32 +104,32 @@ def build_loss(
     settings: LossSettings, normalisation: Normalisation, *, tells_apart: bool = False
 ) -> ClipLoss:
     """The loss of these settings, for a network that may tell objects apart."""
-    focal = partial(mask.focal, alpha=settings.focal_alpha, gamma=settings.focal_gamma)
+    focal = partial(losses.focal, alpha=settings.focal_alpha, gamma=settings.focal_gamma)
     alpha, beta, gamma = settings.tversky_alpha, settings.tversky_beta, settings.focal_tversky_gamma
-    tversky = partial(mask.tversky, alpha=alpha, beta=beta)
-    focal_tversky = partial(mask.focal_tversky, alpha=alpha, beta=beta, gamma=gamma)
+    tversky = partial(losses.tversky, alpha=alpha, beta=beta)
+    focal_tversky = partial(losses.focal_tversky, alpha=alpha, beta=beta, gamma=gamma)
     masks: Weighted[MaskLoss] = [
-        (settings.bce, MeanLoss("bce", mask.cross_entropy)),
-        (settings.dice, OverlapLoss("soft_dice", mask.soft_dice)),
-        (settings.iou, OverlapLoss("soft_iou", mask.soft_iou)),
-        (settings.tversky, OverlapLoss("tversky", tversky)),
+        (settings.bce, MeanLoss("bce", losses.cross_entropy)),
+        (settings.dice, losses.OverlapLoss("soft_dice", losses.soft_dice)),
+        (settings.iou, losses.OverlapLoss("soft_iou", losses.soft_iou)),
+        (settings.tversky, losses.OverlapLoss("tversky", tversky)),
         (settings.focal, MeanLoss("focal", focal)),
-        (settings.focal_tversky, OverlapLoss("focal_tversky", focal_tversky)),
+        (settings.focal_tversky, losses.OverlapLoss("focal_tversky", focal_tversky)),
     ]
     images: list[tuple[float, ImageLoss]] = [
-        (settings.mse, MeanLoss("mse", partial(image.error, of=F.mse_loss))),
-        (settings.mae, MeanLoss("mae", partial(image.error, of=F.l1_loss))),
-        (settings.ms_ssim, MeanLoss("ms_ssim", image.dissimilarity)),
-        (settings.gradient_difference, MeanLoss("gradient_difference", image.gradient_difference)),
+        (settings.mse, MeanLoss("mse", partial(losses.error, of=F.mse_loss))),
+        (settings.mae, MeanLoss("mae", partial(losses.error, of=F.l1_loss))),
+        (settings.ms_ssim, MeanLoss("ms_ssim", losses.dissimilarity)),
+        (settings.gradient_difference, MeanLoss("gradient_difference", losses.gradient_difference)),
     ]
     weights = settings.perceptual_weights
     if settings.reconstruction * settings.perceptual > 0 and weights is not None:
-        perceptual = partial(image.perceptual, features=image.load_perceptual_features(weights))
+        perceptual = partial(losses.perceptual, features=losses.load_perceptual_features(weights))
         images.append((settings.perceptual, MeanLoss("perceptual", perceptual)))
     of_objects: Weighted[ObjectLoss] = [
-        (settings.offset, MeanLoss("offset", objects.offset)),
-        (settings.centre, MeanLoss("centre", objects.centre)),
-        (settings.motion, MeanLoss("motion", objects.motion)),
+        (settings.offset, MeanLoss("offset", losses.offset)),
+        (settings.centre, MeanLoss("centre", losses.centre)),
+        (settings.motion, MeanLoss("motion", losses.motion)),
     ]
     return ClipLoss(
         _weighted(settings.mask, masks),
@@ -241,7 +240,7 @@ class QueryObjective(Objective):
         del step
         _, sums = self._pass(module, batch)
         if devices > 1:
-            sums = mask.over_devices(sums, add)
+            sums = losses.over_devices(sums, add)
         parts = self._loss(sums)
         # Gradients are averaged over devices, of which each holds its own share of their sum.
         return parts.loss * devices, parts.detached()

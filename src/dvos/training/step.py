@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dvos.errors import RunError
 from dvos.networks.at_once import fits
-from dvos.training.losses.mask import AddOver
+from dvos.training.losses import AddOver
 from dvos.training.objective import Objective
 
 Batch = dict[str, Tensor]

@@ -20,7 +20,7 @@ from dvos.networks.spec import Normalisation
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
-from dvos.training.losses.mask import AddOver, soft_dice
+from dvos.training.losses import AddOver, soft_dice
 from dvos.training.objective import Batch, Objective, SegmentedClip, pixel_counts
 from dvos.training.targets import IGNORED_CLASS
 

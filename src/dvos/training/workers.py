@@ -15,7 +15,7 @@ from dvos.runner.processes import starting_processes
 #: A shorter run ends sooner in one process: further ones take seconds to start.
 FEW_CLIPS = 500
 #: What every process that makes clips needs, and one that takes part in the run.
-_CLIPS = ("dvos.training.data", "dvos.training.loading")
+_CLIPS = ("dvos.training.data",)
 _MODULES = (*_CLIPS, "dvos.training.run", "lightning_fabric")
 #: And what it needs besides where clips are synthetic, with a compiler that takes long to load.
 _SYNTHESIS = "dvos.synthesis.build"

@@ -19,8 +19,15 @@ from dvos.config.prediction import LinkingSettings
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.assignment import assign
 from dvos.prediction.tracks.divisions import Divisions, Pending
-from dvos.prediction.tracks.motion import REST, Centres, Motion, common_motion, fitted
-from dvos.prediction.tracks.overlaps import Overlaps, find_overlaps
+from dvos.prediction.tracks.motion import (
+    REST,
+    Centres,
+    Motion,
+    Overlaps,
+    common_motion,
+    find_overlaps,
+    fitted,
+)
 from dvos.prediction.tracks.state import TrackState
 
 Doubles = NDArray[np.float64]

@@ -1,1 +1,0 @@
-"""The losses of training: those of the mask, those of the reconstruction, and their sum."""
