@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.networks.dvos.running import TiledDvosNetwork
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.spec import Outputs
 from dvos.networks.xmem.engine import XMemEngine

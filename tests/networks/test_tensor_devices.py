@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.networks.dvos.running import TiledDvosNetwork
 from dvos.networks.paper.network import PaperNetwork
 from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings

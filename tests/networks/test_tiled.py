@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.networks.dvos.running import TiledDvosNetwork
 
 TINY: dict[str, Any] = {"channels": [4, 4, 4, 8, 8], "widths": [4, 4, 4, 8], "references": 2}
 

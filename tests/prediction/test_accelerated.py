@@ -12,7 +12,7 @@ from tiny_networks import MEAN, STD, BrightnessNetwork
 
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import RunError, UsageError
-from dvos.prediction.accelerated import AcceleratedNetwork
+from dvos.networks.dvos.running import AcceleratedNetwork
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.streaming import StreamingPredictor, _gpu_batch, dvos_predictor
 from dvos.registry import network_spec

@@ -16,7 +16,7 @@ from xmem_clips import ColourXMem, moving, xmem_predictor
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import RunError
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.networks.dvos.running import TiledDvosNetwork
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import Predictor, Views
 from dvos.prediction.streaming import StreamingPredictor, dvos_predictor

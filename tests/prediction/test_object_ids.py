@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from dvos.media.grouping import ObjectMaps
-from dvos.prediction.calibration import PlattScaling
+from dvos.prediction.calibration import CountCalibration, PlattScaling
 from dvos.prediction.objects import FrameObjects, find_objects
 
 
 def _found(mask: np.ndarray, **choices: object) -> FrameObjects:
     probability = mask.astype(np.float32) * 0.9
-    return find_objects(mask, probability, PlattScaling(1.0, -1.0), **choices)  # type: ignore[arg-type]
+    known = CountCalibration(scaling=PlattScaling(1.0, -1.0))
+    return find_objects(mask, probability, known, **choices)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("turned", [0, 30, 90, 150])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dvos.training.novelty import NOVELTY, Novelty, learn_novelty
+from dvos.training.calibration import NOVELTY, Novelty, learn_novelty
 
 RED, GREEN, BLUE = range(3)
 

@@ -10,9 +10,9 @@ from tiny_training import tiny_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError
 from dvos.registry import network_spec
-from dvos.training import timing
+from dvos.training import run
+from dvos.training.run import Rates, fit_length, settle_length
 from dvos.training.run_folder import RunFolder
-from dvos.training.timing import Rates, fit_length, settle_length
 
 RATES = Rates(clip=0.1, validation=2.0, start=4.0, batch=8, crop=160, device="cpu")
 SPEC = network_spec("dvos")
@@ -22,10 +22,6 @@ def _seconds(settings: TrainingSettings, rates: Rates) -> float:
     """What a run of these settings takes: with its start, validations and the calibration."""
     clips = settings.epochs * settings.clips_per_epoch
     return rates.start + (settings.epochs + 1) * rates.validation + clips * rates.clip
-
-
-def _never(settings: TrainingSettings, spec: object) -> None:
-    raise AssertionError("nothing is to be timed")
 
 
 @pytest.mark.parametrize("minutes", [0.5, 2, 10, 60])
@@ -55,24 +51,24 @@ def test_a_run_that_goes_on_keeps_its_length(
     settings = tiny_settings(tmp_path, minutes=3)
     asked: list[TrainingSettings] = []
 
-    def timed(trial: TrainingSettings, spec: object, train: object) -> Rates:
+    def timed(trial: TrainingSettings, spec: object) -> Rates:
         asked.append(trial)
         return RATES
 
-    monkeypatch.setattr(timing, "time_training", timed)
-    begun = settle_length(settings, SPEC, _never)  # type: ignore[arg-type]
+    monkeypatch.setattr(run, "time_training", timed)
+    begun = settle_length(settings, SPEC)
     # The trial writes into a folder of its own.
     assert [trial.out == tmp_path for trial in asked] == [False]
     assert begun.clips_per_epoch > settings.clips_per_epoch
     RunFolder(tmp_path).begin(begun)
-    again = settle_length(settings.model_copy(update={"minutes": 5}), SPEC, _never)  # type: ignore[arg-type]
+    again = settle_length(settings.model_copy(update={"minutes": 5}), SPEC)
     assert (again.epochs, again.clips_per_epoch) == (begun.epochs, begun.clips_per_epoch)
     assert len(asked) == 1
     plain = tiny_settings(tmp_path)
-    assert settle_length(plain, SPEC, _never) is plain  # type: ignore[arg-type]
+    assert settle_length(plain, SPEC) is plain
 
 
 def test_several_machines_are_refused(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path, minutes=3, nodes=2)
     with pytest.raises(ConfigError, match="minutes: is for one machine"):
-        settle_length(settings, SPEC, _never)  # type: ignore[arg-type]
+        settle_length(settings, SPEC)

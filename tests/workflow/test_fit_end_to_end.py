@@ -16,7 +16,7 @@ from dvos.errors import UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.weights import read_network_info
-from dvos.training import timing
+from dvos.training import run as training_run
 from dvos.workflow.fit import FitResult
 
 pytestmark = pytest.mark.end_to_end
@@ -55,7 +55,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FitResult]:
     for number in range(2):
         put_still(folder / "data" / "annotated", number)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "_CPU_STEPS", 1)
+        patch.setattr(training_run, "_CPU_STEPS", 1)
         return folder, fit(folder / "data", folder / "run")
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -191,16 +191,8 @@ def _moved(
             step = total[..., axis] / weight - own[..., axis] / own_weight
             layer += _sized(step, (layer.shape[1], layer.shape[0]))
         maps = ObjectMaps(offset, maps.centre, maps.motion)
-    return FramePrediction(
-        frame_index=prediction.frame_index,
-        time_s=prediction.time_s,
-        name=prediction.name,
-        image=prediction.image,
-        probability=probability,
-        mask=probability >= threshold,
-        maps=maps,
-        calibration=prediction.calibration,
-    )
+    mask = probability >= threshold
+    return replace(prediction, probability=probability, mask=mask, maps=maps)
 
 
 def _sized(layer: NDArray[np.floating], size: tuple[int, int]) -> Singles:

@@ -69,8 +69,8 @@ class PlattScaling:
     the bias above 0 where it finds too little.
     """
 
-    temperature: float
-    bias: float
+    temperature: float = 1.0  # by default it changes nothing
+    bias: float = 0.0
 
     def __call__(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Calibrate probabilities, float32 of any shape in 0..1."""
@@ -93,7 +93,7 @@ class CountCalibration:
     error: float | None = None  # relative, of the number told apart in exact masks: a deviation
     #: Variance of the number told apart in the network's masks about that in true ones, an object.
     dispersion: float | None = None
-    scaling: PlattScaling | None = None
+    scaling: PlattScaling = PlattScaling()
     tracks: TrackCalibration | None = None
 
     def at_scale(self, scale: float) -> CountCalibration:
@@ -112,12 +112,15 @@ def read_calibration(extra: Mapping[str, Any]) -> CountCalibration:
     """
     temperature = _number(extra, "calibration", "temperature")
     bias = _number(extra, "calibration", "bias", -np.inf)
+    scaling = PlattScaling()
+    if temperature is not None and bias is not None:
+        scaling = PlattScaling(temperature, bias)
     return CountCalibration(
         width=_number(extra, "objects", "width"),
         area=_number(extra, "objects", "area"),
         error=_number(extra, "objects", "error"),
         dispersion=_number(extra, "counting", "dispersion"),
-        scaling=None if temperature is None or bias is None else PlattScaling(temperature, bias),
+        scaling=scaling,
         tracks=_read_tracks(extra),
     )
 

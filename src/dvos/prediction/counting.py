@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, get_type_hints
 
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, create_model
 
 from dvos.config.prediction import PredictionOptions
 from dvos.prediction.calibration import CountCalibration, PlattScaling
-from dvos.prediction.objects import FrameObjects, find_objects
+from dvos.prediction.objects import FrameObjects
 from dvos.prediction.predictor import FramePrediction
 from dvos.tables import CountRow
 
@@ -23,7 +23,6 @@ Doubles = NDArray[np.float64]
 #: Probabilities below this are not summed up for missed objects: over the many
 #: pixels of a background even a small mistake of theirs adds up to objects.
 _LEAST = 0.1
-_UNCHANGED = PlattScaling(1.0, 0.0)
 #: What an object counts that the frame's edge cuts.
 _CUT = {"count": 1.0, "half": 0.5, "exclude": 0.0}
 
@@ -77,24 +76,17 @@ def count_frame(
     What may have been missed is not added to the number, nor is this divided by the share of
     objects told apart in the labels, which varies about 1 between fields.
     """
-    scaling = calibration.scaling or _UNCHANGED
     width, usual = options.object_width, calibration.area
     if usual is not None and calibration.width is not None and width is not None:
         usual *= (width / calibration.width) ** 2
-    objects = find_objects(
-        prediction.mask,
-        prediction.probability,
-        scaling,
-        minimum_area=options.minimum_object_area,
-        width=calibration.width if width is None else width,
-        usual_area=usual,
-        ids=prediction.instances,
-        maps=prediction.maps,
-    )
+    known = replace(calibration, width=calibration.width if width is None else width, area=usual)
+    objects = prediction.measured(known, options.minimum_object_area)
     real = objects.peak_probability
     weight = np.where(objects.touches_border, _CUT[options.border_objects], 1.0)
     usual = usual or (float(np.median(objects.area)) if objects.count else 0.0)
-    missed = _missed_pixels(objects, prediction.probability, scaling) / usual if usual else 0.0
+    missed = 0.0
+    if usual:
+        missed = _missed_pixels(objects, prediction.probability, known.scaling) / usual
     expected = float((weight * real).sum())
     variance = float((weight**2 * real * (1 - real)).sum()) + missed
     variance += (calibration.dispersion or 0.0) * (expected + 1)

@@ -13,7 +13,7 @@ from dvos.errors import MediaError, TableError
 from dvos.media.grouping import ObjectMaps, group_mask
 from dvos.media.mask import read_label_image
 from dvos.media.splitting import split_mask
-from dvos.prediction.calibration import PlattScaling
+from dvos.prediction.calibration import CountCalibration
 from dvos.tables.cells import read_records
 
 Doubles = NDArray[np.float64]
@@ -61,19 +61,17 @@ class FrameObjects:
 def find_objects(
     mask: NDArray[np.bool_],
     probability: NDArray[np.float32],
-    scaling: PlattScaling,
+    known: CountCalibration,
     *,
     minimum_area: int = 0,
-    width: float | None = None,
-    usual_area: float | None = None,
     ids: NDArray[np.uint16] | None = None,
     maps: ObjectMaps | None = None,
 ) -> FrameObjects:
     """Tell the objects of a mask apart and measure them.
 
     They are told apart by ``ids`` (H, W), 0 elsewhere, where these are known, else by where
-    ``maps`` say that their centres are, else by their shapes, whose usual ``width`` and area
-    :func:`~dvos.media.splitting.split_mask` explains. Those below ``minimum_area`` are left out.
+    ``maps`` say that their centres are, else by their shapes; their usual width and area are what
+    is ``known`` of them. Those below ``minimum_area`` are left out.
     """
     names = motion = None
     if ids is not None:
@@ -85,10 +83,11 @@ def find_objects(
         labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[places].reshape(ids.shape)
         names = found[kept].astype(np.int64)
     elif maps is not None:
-        grouped = group_mask(mask, maps, minimum_area=minimum_area, area=usual_area)
+        grouped = group_mask(mask, maps, minimum_area=minimum_area, area=known.area)
         labels, motion = grouped.labels, grouped.motion
     else:
-        labels = split_mask(mask, minimum_area=minimum_area, width=width, area=usual_area).labels
+        usual = {"width": known.width, "area": known.area}
+        labels = split_mask(mask, minimum_area=minimum_area, **usual).labels
     if names is None:
         names = np.arange(1, int(labels.max(initial=0)) + 1)
     count = len(names)
@@ -108,7 +107,7 @@ def find_objects(
         orientation=orientation,
         centre=np.stack([x / area, y / area], axis=1),
         probability=total / area,
-        peak_probability=scaling(surest).astype(np.float64),
+        peak_probability=known.scaling(surest).astype(np.float64),
         touches_border=touching[1:],
         motion=motion,
     )

@@ -19,7 +19,7 @@ from dvos.media.frames import Frames
 from dvos.media.grouping import ObjectMaps
 from dvos.media.overlay import OVERLAY_ALPHA, OVERLAY_COLOUR, outline, overlay
 from dvos.media.video import VideoFrame
-from dvos.prediction.calibration import CountCalibration, PlattScaling
+from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.objects import FrameObjects, find_objects
 
@@ -58,19 +58,13 @@ class FramePrediction:
     @cached_property
     def objects(self) -> FrameObjects:
         """The objects of the mask, told apart and measured, as ``dvos predict`` counts them."""
-        if self.followed is not None:
-            return self.followed
-        learnt = self.calibration or CountCalibration()
-        return find_objects(
-            self.mask,
-            self.probability,
-            learnt.scaling or PlattScaling(1.0, 0.0),
-            minimum_area=_LEAST_AREA,
-            width=learnt.width,
-            usual_area=learnt.area,
-            ids=self.instances,
-            maps=self.maps,
-        )
+        return self.followed or self.measured(self.calibration or CountCalibration(), _LEAST_AREA)
+
+    def measured(self, known: CountCalibration, minimum_area: int) -> FrameObjects:
+        """The objects by what is ``known`` of them, those of so few pixels left out."""
+        found = (self.mask, self.probability, known)
+        ids, maps = self.instances, self.maps
+        return find_objects(*found, minimum_area=minimum_area, ids=ids, maps=maps)
 
     @property
     def count(self) -> int:

@@ -26,9 +26,8 @@ from dvos.media import frames as media
 from dvos.media.frames import Frames
 from dvos.media.video import VideoFrame
 from dvos.networks.at_once import AtOnce
-from dvos.networks.dvos.tiled import TiledDvosNetwork
+from dvos.networks.dvos.running import AcceleratedNetwork, TiledDvosNetwork
 from dvos.networks.onnx_graph import load_onnx_network
-from dvos.prediction.accelerated import AcceleratedNetwork
 from dvos.prediction.along_flow import averaged_along_flow
 from dvos.prediction.calibration import read_calibration
 from dvos.prediction.flows import HostFlow, Predictions, Prepared, behind, flow_for, scaled_size
@@ -36,7 +35,7 @@ from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import FramePrediction, Views, thinned
 from dvos.prediction.tiles import tile_sides
 from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, WindowDecoder
-from dvos.training.novelty import Novelty
+from dvos.training.calibration import Novelty
 
 #: Neighbours on either side of a frame that a network sees alone.
 _FLOW_FRAMES = 4

@@ -1,35 +1,52 @@
-"""``dvos train``: from settings to a finished run folder."""
+"""``dvos train``: from settings to a finished run folder; and how long that takes here."""
 
 from __future__ import annotations
 
+import csv
 import logging
+import shutil
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import torch
 
 from dvos.config.data import DataSettings
 from dvos.config.network import section_of
 from dvos.config.training import TrainingSettings
+from dvos.errors import ConfigError
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.runner.display import waiting
 from dvos.training import networks
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.datasets import TrainingClips
-from dvos.training.devices import build_fabric, cpu_processes, settle_plan
+from dvos.training.devices import (
+    build_fabric,
+    cpu_processes,
+    earlier_settings,
+    has_other_processes,
+    settle_plan,
+)
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
 from dvos.training.object_size import build_object_sizes, tells_objects_apart
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
-from dvos.training.timing import settle_length
 from dvos.training.trackers import check_trackers, open_trackers
 
 _LOGGER = logging.getLogger(__name__)
+
+#: Steps that are timed, after as many that warm up.
+_CPU_STEPS, _GPU_STEPS = 6, 40
+#: Of the time left, what is used: the rest is for what goes slower than it was timed; and of that,
+#: validation between epochs.
+_USED, _VALIDATION = 0.9, 0.08
+_MOST_CLIPS = 100_000
 
 
 def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
@@ -39,7 +56,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     DvosError has a fault for each thing wrong, a RunError a loss that is no number, or full memory.
     """
     check_trackers(settings.trackers)
-    settings = settle_length(settle_plan(settings, spec), spec, train)
+    settings = settle_length(settle_plan(settings, spec), spec)
     folder = RunFolder(make_folder(settings.out))
     digests = data_digests(settings.data, settings.network, settings.losses)
     state = None
@@ -169,3 +186,74 @@ def build_clips(settings: TrainingSettings, spec: NetworkSpec, place: Path) -> T
     settings = settle_objects(settings.model_copy(update={"data": data}), data)
     norm = networks.normalisation_of(spec, settings.network)
     return build_training_clips(settings, spec.target(settings), norm)
+
+
+class Rates(NamedTuple):
+    """What a run takes here, seconds, and with which plan that was timed."""
+
+    clip: float  # A training clip.
+    validation: float  # Of the validation clips, once.
+    start: float  # Starting and ending.
+    batch: int
+    crop: int
+    device: str  # ``cpu`` or another.
+
+
+def time_training(settings: TrainingSettings, spec: NetworkSpec) -> Rates:
+    """Train a few steps of a run into its folder, which is removed, and validate twice."""
+    settled = settle_plan(settings, spec)
+    device = build_fabric(settled.model_copy(update={"devices": 1})).device.type
+    steps, processes = _GPU_STEPS, 0
+    if device == "cpu":
+        steps = _CPU_STEPS
+        # As many as a long run gets, which a short one would not be worth.
+        long = settled.model_copy(update={"clips_per_epoch": _MOST_CLIPS})
+        processes = cpu_processes(long, gains=spec.splits)
+    count = steps * settled.batch
+    trial: dict[str, Any] = {"epochs": 2, "clips_per_epoch": count, "devices": processes}
+    trial |= {"pictures": 0, "keep_epochs": 0, "trackers": (), "resume": False, "minutes": None}
+    begun = time.monotonic()
+    folder = RunFolder(train(settled.model_copy(update=trial), spec).run_folder)
+    whole = time.monotonic() - begun
+    spent = folder.read_metadata()["seconds"]
+    with open(folder.records, encoding="utf-8", newline="") as stream:
+        last = [float(row["seconds"]) for row in csv.DictReader(stream)][-1]
+    shutil.rmtree(folder.path)
+    validation = spent["validation"] / 2
+    # The first epoch waited for the processes that make clips.
+    clip = max(last - validation, spent["training"] / 8) / count
+    start = max(0.0, whole - sum(spent.values()))
+    return Rates(max(clip, 1e-4), validation, start, settled.batch, settled.data.crop, device)
+
+
+def fit_length(settings: TrainingSettings, rates: Rates, seconds: float) -> TrainingSettings:
+    """The settings with epochs, at most theirs, and clips that end in this time."""
+    left = _USED * seconds - rates.start - rates.validation
+    epochs = max(1, min(settings.epochs, int(_VALIDATION * left / max(rates.validation, 0.01))))
+    clips = (left - epochs * rates.validation) / rates.clip
+    steps = max(1, int(clips / epochs / rates.batch))
+    length = {"epochs": epochs, "clips_per_epoch": steps * rates.batch}
+    message = "%d epochs of %d clips, at %.1f clips a second, to end within %g minutes"
+    _LOGGER.info(message, *length.values(), 1 / rates.clip, settings.minutes)
+    if clips < epochs * rates.batch:
+        _LOGGER.warning("%g minutes are too few for a single step here", settings.minutes)
+    return settings.model_copy(update=length)
+
+
+def settle_length(settings: TrainingSettings, spec: NetworkSpec) -> TrainingSettings:
+    """The settings with the length that ``minutes``, if given, are enough for, or a run had."""
+    if settings.minutes is None:
+        return settings
+    begun, earlier = time.monotonic(), earlier_settings(settings)
+    if earlier is not None and earlier.minutes is not None:
+        kept = {"epochs": earlier.epochs, "clips_per_epoch": earlier.clips_per_epoch}
+        return settings.model_copy(update=kept)
+    if has_other_processes(settings):
+        found = "is for one machine, and one GPU of it"
+        raise ConfigError.at(
+            "minutes", found, remedy="give epochs and clips_per_epoch in its place"
+        )
+    with TemporaryDirectory(prefix="dvos-timing-") as place:
+        trial = settings.model_copy(update={"out": Path(place) / "run"})
+        rates = time_training(trial, spec)
+    return fit_length(settings, rates, 60 * settings.minutes - (time.monotonic() - begun))

@@ -177,10 +177,9 @@ class Plan:
 def time_training(settings: TrainingSettings, megapixels: float) -> Speed:
     """Train a few steps into a folder, which is removed, and validate a clip of ``megapixels``."""
     from dvos.registry import training_spec
-    from dvos.training import timing
-    from dvos.training.run import train
+    from dvos.training import run
 
-    rates = timing.time_training(settings, training_spec(settings.network), train)
+    rates = run.time_training(settings, training_spec(settings.network))
     frames, square = settings.network.references + 1, 1e-6 * rates.crop**2
     # Without validation: a step goes forwards and, twice as long, backwards.
     forwards = rates.validation / (megapixels or 4 * square) or rates.clip / 3 / square

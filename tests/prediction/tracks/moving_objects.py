@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import LinkingSettings
-from dvos.prediction.calibration import PlattScaling
+from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.objects import FrameObjects, find_objects
 from dvos.prediction.tracks.linking import LinkedFrame, Linker
 
@@ -30,7 +30,7 @@ def drawn(
 def measured(labels: NDArray[np.uint16]) -> FrameObjects:
     """The objects of a label image."""
     mask = labels > 0
-    return find_objects(mask, mask * np.float32(0.9), PlattScaling(1.0, 0.0), ids=labels)
+    return find_objects(mask, mask * np.float32(0.9), CountCalibration(), ids=labels)
 
 
 def linked(frames: Iterable[NDArray[np.uint16]], **settings: object) -> list[dict[int, int]]:

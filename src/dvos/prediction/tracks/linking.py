@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.assignment import assign
-from dvos.prediction.tracks.divisions import Divisions, Pending
 from dvos.prediction.tracks.motion import (
     REST,
     Centres,
@@ -28,7 +27,7 @@ from dvos.prediction.tracks.motion import (
     find_overlaps,
     fitted,
 )
-from dvos.prediction.tracks.state import TrackState
+from dvos.prediction.tracks.state import Divisions, Pending, TrackState
 
 Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]

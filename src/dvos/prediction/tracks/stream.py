@@ -11,8 +11,8 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from dvos.config.prediction import LinkingSettings
-from dvos.prediction.calibration import PlattScaling
-from dvos.prediction.objects import FrameObjects, find_objects
+from dvos.prediction.calibration import CountCalibration
+from dvos.prediction.objects import FrameObjects
 from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.tracks.linking import LinkedFrame, Linker
 
@@ -61,21 +61,10 @@ def followed(
         in no track. They come late by :attr:`dvos.prediction.tracks.linking.Linker.delay` frames.
     """
 
-    def measured(prediction: FramePrediction) -> FrameObjects:
-        return find_objects(
-            prediction.mask,
-            prediction.probability,
-            PlattScaling(1.0, 0.0),
-            minimum_area=minimum_area,
-            width=width,
-            ids=prediction.instances,
-            maps=prediction.maps,
-        )
-
     def placed(prediction: FramePrediction) -> tuple[FramePrediction, FrameObjects, int]:
-        objects = measured(prediction)
-        known = objects if every == 1 else replace(objects, motion=None)
-        return prediction, known, prediction.frame_index // every
+        objects = prediction.measured(CountCalibration(width=width), minimum_area)
+        objects = objects if every == 1 else replace(objects, motion=None)
+        return prediction, objects, prediction.frame_index // every
 
     for first in (predictions := iter(predictions)):
         frames = map(placed, chain([first], predictions))
