@@ -82,7 +82,8 @@ EVALUATE = (
 SCORE = ("score", "--truth", "truth", "--predictions", "masks", "--out", "new")
 IMAGES = ("--images", "data/annotated/images")
 #: Formats of other programs that labels are written in and read from.
-FORMATS = ("coco", "yolo", "cvat", "labelme", "imagej", "label-studio", "voc")
+FORMATS = ("coco", "yolo", "cvat", "labelme", "imagej", "label-studio", "voc", "davis", "ctc")
+FORMATS += ("mots", "youtube-vis", "labels")
 EXPORTS = tuple(
     ("export", "data", "--format", name, "--out", name) for name in FORMATS if name != "coco"
 )

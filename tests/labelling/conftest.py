@@ -1,13 +1,16 @@
-"""A data folder of two photos, and stores that are closed in the end."""
+"""A data folder of two photos, a run with tracks, and stores that are closed in the end."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from page_support import photo
+from page_support import SIZE, photo
 
 from dvos.labelling.documents import open_document
 from dvos.labelling.store import LabelStore
 from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+from dvos.runner.manifest import ClipManifest
 
 
 @pytest.fixture
@@ -30,3 +33,22 @@ def opened():
     yield open_store
     for store in stores:
         store.close()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of ``dvos predict`` on a folder of four frames, with two tracks."""
+    source, out = tmp_path / "film", tmp_path / "predictions"
+    for number in range(4):
+        write_image(source / f"{number:03d}.png", photo(number))
+        ids = np.zeros(SIZE, np.uint16)
+        ids[2:8, number : number + 6], ids[20:30, 20:30] = 1, 2
+        write_mask(out / "film" / f"{number:03d}.png", (ids > 0) * np.uint8(255))
+        write_mask(out / "film" / "tracks" / f"{number:03d}.png", ids)
+    record = out / ".progress" / "film.jsonl"
+    record.parent.mkdir()
+    manifest = ClipManifest(record, fingerprint="x", source=source, complete=lambda row: True)
+    manifest.begin()
+    for number in range(4):
+        manifest.append({"frame": f"{number:03d}", "frame_index": number, "count": 2})
+    return out

@@ -19,17 +19,19 @@ print(command, first, *words, flush=True)
 if command == "fit" and "7" in words:
     sys.exit("error: no stills are labelled; label some")
 if command == "fit" and "9" in words:
-    sys.stdin.read(); import time; time.sleep(600)
+    import time; time.sleep(600)
 if command == "fit":
     (out / "train").mkdir(parents=True)
     (out / "train" / "records.csv").write_text("epoch,train_loss,dice\\n1,2.5,0.4\\n2,1.5,\\n")
-    (out / "train" / "best.safetensors").write_text("")
+    (out / "best.safetensors").write_text("")
 elif command == "predict":
     import numpy as np
     from dvos.media.mask import write_mask
     from dvos.runner.manifest import ClipManifest
-    for path in sorted(Path(first).glob("*.png")):
-        from dvos.media.image import image_size
+    from dvos.media.image import image_size
+    from dvos.tables import read_images
+    assert "--stills" in words
+    for path in [row.image for row in read_images(Path(first))]:
         mask = np.zeros(image_size(path), bool)
         mask[3:9, 3:9] = mask[20:30, 20:30] = True
         write_mask(out / path.stem / path.name, mask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page_support import SIZE, photo
+from page_support import photo
 
 from dvos.errors import MediaError, UsageError
 from dvos.formats.labels import Region
@@ -12,30 +12,7 @@ from dvos.labelling.clips import ClipEdits
 from dvos.labelling.documents import find_predictions, open_document
 from dvos.labelling.edits import paint
 from dvos.labelling.store import LabelStore
-from dvos.media.image import write_image
-from dvos.media.mask import read_mask, write_mask
-from dvos.runner.manifest import ClipManifest
-
-FRAMES = 4
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run of ``dvos predict`` on a folder of four frames, with two tracks."""
-    source, out = tmp_path / "film", tmp_path / "predictions"
-    for number in range(FRAMES):
-        write_image(source / f"{number:03d}.png", photo(number))
-        ids = np.zeros(SIZE, np.uint16)
-        ids[2:8, number : number + 6], ids[20:30, 20:30] = 1, 2
-        write_mask(out / "film" / f"{number:03d}.png", (ids > 0) * np.uint8(255))
-        write_mask(out / "film" / "tracks" / f"{number:03d}.png", ids)
-    record = out / ".progress" / "film.jsonl"
-    record.parent.mkdir()
-    manifest = ClipManifest(record, fingerprint="x", source=source, complete=lambda row: True)
-    manifest.begin()
-    for number in range(FRAMES):
-        manifest.append({"frame": f"{number:03d}", "frame_index": number, "count": 2})
-    return out
+from dvos.media.mask import read_mask
 
 
 def ids_of(store):

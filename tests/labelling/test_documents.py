@@ -64,3 +64,15 @@ def test_nothing_to_label_is_told(tmp_path, folder):
     ):
         with pytest.raises(UsageError, match=found):
             open_document(path)
+
+
+def test_photos_that_were_predicted_are_photos_and_no_clips(run):
+    (run / "film" / "tracks").rename(run / "elsewhere")
+    assert {frame.clip for frame in open_document(run).frames} == {"film"}
+    record = run / ".progress" / "film.jsonl"
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text(
+        "".join(line for line in lines if not {"001", "002", "003"} & {*line.split('"')})
+    )
+    (frame,) = open_document(run).frames
+    assert (frame.name, frame.clip, frame.predicted) == ("000", "", True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -33,7 +35,7 @@ def test_training_shows_curves_and_then_predictions_of_all_frames(workshop, fold
     workshop.train(3)
     status = finished(workshop)
     assert (status["running"], status["error"]) == (False, "")
-    assert status["curves"] == {"epoch": [1, 2], "train_loss": [2.5, 1.5], "dice": [0.4]}
+    assert status["curves"] == {"epoch": [1, 2], "train_loss": [2.5, 1.5], "dice": [0.4, None]}
     assert f"fit {folder} --out {folder}/runs/001 --minutes 3" in status["said"]
     (layer,) = workshop.layers()
     assert layer.name == "training 001"
@@ -41,10 +43,33 @@ def test_training_shows_curves_and_then_predictions_of_all_frames(workshop, fold
     assert np.count_nonzero(read_mask(layer.mask("photo1"))) == 136
     workshop.train(3)
     status = finished(workshop)
-    assert (
-        f"runs/002 --minutes 3 --start {folder}/runs/001/train/best.safetensors" in status["said"]
-    )
+    weights = f"{folder}/runs/001/best.safetensors"
+    assert f"runs/002 --minutes 3 --start {weights}" in status["said"]
     assert len(workshop.layers()) == 2
+
+
+def test_a_server_that_is_started_again_goes_on_from_the_latest_weights(workshop, folder):
+    workshop.train(3)
+    finished(workshop)
+    # Of a training that was cut off there are none.
+    (folder / "runs" / "002" / "train").mkdir(parents=True)
+    (folder / "runs" / "002" / "train" / "best.safetensors").touch()
+    again = Workshop(workshop.document, None)
+    assert again.checkpoint == folder / "runs" / "001" / "best.safetensors"
+    assert Workshop(workshop.document, folder / "own").checkpoint == folder / "own"
+
+
+def test_what_runs_ends_with_a_server_that_is_killed(folder):
+    """It holds the server's standard output, so that this waits for both."""
+    script = (
+        "import os, signal, subprocess\n"
+        "from dvos.labelling.work import _PROGRAM\n"
+        f"words = ['label', {str(folder)!r}, '--port', '0', '--no-browser']\n"
+        "subprocess.Popen([*_PROGRAM, *words], stdin=subprocess.PIPE)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, stdout=subprocess.PIPE).returncode == -signal.SIGKILL
 
 
 def test_what_went_wrong_is_said_as_the_command_says_it(workshop):
@@ -75,3 +100,12 @@ def test_each_export_has_a_folder_of_its_own(workshop, folder):
     for number in (1, 2):
         assert workshop.export("coco") == folder / "exports" / f"coco-00{number}"
         finished(workshop)
+
+
+def test_tracks_are_exported_as_they_were_corrected(monkeypatch, run, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    monkeypatch.setattr("dvos.labelling.work._PROGRAM", (sys.executable, str(program)))
+    workshop = Workshop(open_document(run), None)
+    out = workshop.export("cvat")
+    assert finished(workshop)["said"] == f"export {run} --out {out} --format cvat\n"

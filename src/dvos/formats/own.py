@@ -91,7 +91,9 @@ def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
         name = f"{row.frame}{photo.suffix if photo else '.png'}"
         objects = partial(_objects, file, reading)
         if kind in ("tracks", "instances"):
-            objects = partial(_numbered, file, size)
+            # What was painted as unknown on the page.
+            unknown = IGNORE if kind == "tracks" and file.suffix == ".png" else None
+            objects = partial(_numbered, file, size, unknown)
         video = "" if still else row.clip
         name = name if still else f"{row.clip}/{name}"
         yield Picture(name, size, objects, photo, video, row.frame_index)
@@ -106,10 +108,10 @@ def predicted(masks: Path, names: Mapping[str, str], size: Size) -> LabelledSour
     return LabelledSource(masks, FORMAT.name, pictures)
 
 
-def _numbered(file: Path, size: Size) -> list[LabelledObject]:
+def _numbered(file: Path, size: Size, unknown: int | None = None) -> list[LabelledObject]:
     labels = read_label_image(file)
     check_size(file, labels.shape, size, "its clip")
-    return label_objects(labels)
+    return label_objects(labels, unknown=unknown)
 
 
 def _objects(file: Path, reading: Reading) -> list[LabelledObject]:

@@ -210,6 +210,7 @@ def _of_run(path: Path, root: Path, clips: list[PredictedClip], intensity: str) 
                 if clip.name in document.tracked:
                     made = Frame(name, picture, given, label=label, clip=clip.name)
                 else:
-                    made = Frame(name, picture, label, given, clip=clip.name, predicted=True)
+                    film = clip.name if len(clip.frames) > 1 else ""  # else a photo
+                    made = Frame(name, picture, label, given, clip=film, predicted=True)
                 document.frames.append(made)
     return document

@@ -266,17 +266,21 @@ class LabelServer:
         return {}
 
     def _counts(self, _: Request) -> list[dict[str, Any]]:
-        return [
-            {
-                "layer": layer.name,
-                "clip": clip.name,
-                "frames": [index for index, _ in clip.frames],
-                "counts": clip.counts,
-            }
-            for layer in self.workshop.layers()
-            for clip in layer.clips
-            if len(clip.frames) > 1
-        ]
+        """Of each prediction the counts in each clip, and in the photos in their order."""
+        photos = [frame.name for frame in self.document.frames if not frame.clip]
+        lines: list[dict[str, Any]] = []
+        for layer in self.workshop.layers():
+            lone = {one.frames[0][1]: one.counts[0] for one in layer.clips if len(one.frames) == 1}
+            found = {"": [(n, lone[name]) for n, name in enumerate(photos) if name in lone]}
+            for one in layer.clips:
+                if len(one.frames) > 1:
+                    numbers = (number for number, _ in one.frames)
+                    found[one.name] = list(zip(numbers, one.counts, strict=True))
+            for clip, points in found.items():
+                frames, counts = [n for n, _ in points], [count for _, count in points]
+                told = {"layer": layer.name, "clip": clip, "frames": frames, "counts": counts}
+                lines += [told] if points else []
+        return lines
 
 
 def _told(answer: Callable[[Request], Any]) -> Callable[[Request], Response]:

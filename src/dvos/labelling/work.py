@@ -14,14 +14,28 @@ from typing import Any
 from dvos.errors import DvosError, MediaError, RunError, UsageError
 from dvos.files import make_folder
 from dvos.labelling.documents import Document, PredictedClip, find_predictions
+from dvos.tables import ImageRow, write_images
 
-#: How this program is called.
-_PROGRAM = (sys.executable, "-m", "dvos")
+#: How this program is called. It ends with what started it, whose end closes its standard input.
+_PROGRAM = (
+    sys.executable,
+    "-c",
+    """
+import os, runpy, signal, sys, threading
+def follow():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=follow, daemon=True).start()
+runpy.run_module("dvos", run_name="__main__", alter_sys=True)
+""",
+)
 #: Characters of what a command says that the page is shown.
 _TAIL = 4000
 _MOST_SUGGESTED = 200
 #: Predictions in the folder of a training, of all that the page shows.
 _PREDICTIONS = "page"
+#: What a training ends with, in its folder.
+_WEIGHTS = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,10 @@ class Workshop:
     """Runs one thing at a time and tells how it gets on; a training begins from the checkpoint."""
 
     def __init__(self, document: Document, checkpoint: Path | None) -> None:
-        self.document, self.checkpoint = document, checkpoint
         self._runs = document.root / "runs"
+        # What it was before the page was closed, or its server ended.
+        made = sorted(self._runs.glob(f"[0-9]*/{_WEIGHTS}"))[-1:]
+        self.document, self.checkpoint = document, checkpoint or next(iter(made), None)
         self._suggestions = document.root / ".labelling" / "suggestions.csv"
         self._guard = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,8 +78,11 @@ class Workshop:
 
     def export(self, format_name: str) -> Path:
         """Write the labels in another program's format; gives the folder."""
-        out = _numbered(self.document.root / "exports", f"{format_name}-")
-        self._start("export", out, ["export", self.document.root, "--format", format_name])
+        document = self.document
+        out = _numbered(document.root / "exports", f"{format_name}-")
+        # Tracks are corrected where they lie, in the run.
+        source = next((one.parents[1] for one in document.tracked.values()), document.root)
+        self._start("export", out, ["export", source, "--format", format_name])
         return out
 
     def suggest(self) -> None:
@@ -97,6 +116,7 @@ class Workshop:
             "kind": self._kind,
             "running": running,
             "error": self._error,
+            "stopped": self._stopped,
             "seconds": round(time.monotonic() - self._started) if running else 0,
             "said": self._said()[-_TAIL:],
             "run": str(self._place),
@@ -132,11 +152,8 @@ class Workshop:
     def _work(self, words: Sequence[str]) -> None:
         try:
             if self._run(words) and self._kind == "train":
-                found = sorted(self._place.rglob("best.safetensors"))
-                if not found:
-                    raise RunError.at(self._place, "the training left no weights")
-                self.checkpoint = found[0]
-                for prediction in self._predictions(found[0]):
+                self.checkpoint = self._place / _WEIGHTS
+                for prediction in self._predictions(self.checkpoint):
                     self._run(prediction)
         except (DvosError, OSError) as error:
             self._error = str(error)
@@ -144,10 +161,18 @@ class Workshop:
     def _predictions(self, checkpoint: Path) -> list[list[str]]:
         """The commands that predict all that is open."""
         inputs: dict[Path, list[str]] = {}
+        photos = []
         for frame in self.document.frames:
             path, video = frame.picture.path, frame.picture.video
-            inputs[path if video else path.parent] = [] if frame.clip else ["--stills"]
+            if frame.clip:
+                inputs[path if video else path.parent] = []
+            else:
+                photos.append(ImageRow(path.resolve()))
         out = str(self._place / _PREDICTIONS)
+        if photos:  # not by their folders, in two of which a labelled one lies
+            table = self._place / f"{_PREDICTIONS}.csv"
+            write_images(table, photos)
+            inputs[table] = ["--stills"]
         shared = ["--checkpoint", str(checkpoint), "--out", out, "--instances"]
         return [["predict", str(path), *shared, *words] for path, words in inputs.items()]
 
@@ -158,9 +183,10 @@ class Workshop:
                 if self._stopped:
                     return False
                 self._process = subprocess.Popen(
-                    [*_PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    [*_PROGRAM, *words], stdin=subprocess.PIPE, stdout=log, stderr=log
                 )
-            code = self._process.wait()
+            with self._process as process:
+                code = process.wait()
         if code and not self._stopped:
             last = self._said().strip().splitlines()[-1:] or [f"ended with code {code}"]
             raise RunError(last[0].removeprefix("error: "))
@@ -188,11 +214,13 @@ def _rows(path: Path) -> list[dict[str, str | None]]:
     return []
 
 
-def _curves(run: Path) -> dict[str, list[float]]:
-    """Columns of the ``records.csv`` of a training, as far as it has come."""
-    curves: dict[str, list[float]] = {}
+def _curves(run: Path) -> dict[str, list[float | None]]:
+    """Columns of the ``records.csv`` of a training so far; None where a cell is empty."""
+    curves: dict[str, list[float | None]] = {}
     rows = (row for path in sorted(run.rglob("records.csv"))[:1] for row in _rows(path))
     for name, text in (cell for row in rows for cell in row.items()):
+        known = curves.setdefault(name, [])
+        known.append(None)
         with suppress(ValueError, TypeError):
-            curves.setdefault(name, []).append(float(text or ""))
+            known[-1] = float(text or "")
     return curves

@@ -29,7 +29,9 @@ export function draw(canvas, lines, at = null) {
     context.lineWidth = 1.6 * ratio;
     context.beginPath();
     line.x.forEach((x, k) => {
-      if (Number.isFinite(line.y[k])) context.lineTo(placeX(x), placeY(line.y[k]));
+      if (!Number.isFinite(line.y[k])) return;
+      context.lineTo(placeX(x), placeY(line.y[k]));
+      if (line.x.length < 40) context.arc(placeX(x), placeY(line.y[k]), 1.5 * ratio, 0, 7);
     });
     context.stroke();
   });

@@ -46,6 +46,7 @@ class Page {
     this.showLayers(project.layers);
     await this.outbox.send();
     await this.open(this.strip.order[0]);
+    if (!frames.labelled.some(Boolean) && !this.state?.count) this.told("Point at an object (C) or brush over it (B); ? tells the rest");
     this.work.watch();
   }
 
@@ -53,11 +54,15 @@ class Page {
 
   async open(index) {
     if (this.tools.busy) this.tools.cancel();
+    // Through a clip an object is the same: tracks of different frames can be selected together.
+    const { clips } = this.frames;
+    const isSame = this.mask && clips[index] && clips[index] === clips[this.index];
+    const selected = isSame && this.tools.name === "select" ? this.mask.selected : new Set();
     this.index = index;
     element("frame-name").textContent = `${this.frames.names[index]} · ${index + 1} of ${this.frames.names.length}`;
     this.strip.select(index);
     this.clearProposals();
-    element("clip-section").hidden = !this.frames.clips[index];
+    element("clip-section").hidden = !clips[index];
     const whole = await this.read(index);
     if (!whole || this.index !== index) return;
     const [height, width] = whole.state.size;
@@ -66,7 +71,7 @@ class Page {
     this.mask.setOpacity(opacity);
     this.fill(whole);
     this.view.open(index, this.mask);
-    this.select(new Set());
+    this.select(selected);
     this.prepare();
     this.layer(element("layer").value);
     this.work.counts(this.frames, index);
@@ -215,7 +220,7 @@ class Page {
     if (!chosen.length) label.append("New strokes make a new object");
     else label.append(chosen.length > 1 ? `${chosen.length} selected` : "New strokes add to it");
     for (const [name, action] of Object.entries(ACTIONS)) {
-      if (action.panel) element(name).disabled = !action.can(this);
+      if (action.selected) element(name).disabled = !action.can(this);
     }
     const { count, semantic } = this.state;
     const text = semantic ? "Objects not told apart" : `${count || "No"} object${count === 1 ? "" : "s"}`;
@@ -275,8 +280,15 @@ class Page {
   }
 
   // The first click is answered at once where the features are there.
-  prepare() {
-    if (this.tools.name === "find") getJson(`/api/frames/${this.index}/proposals?prepare=1`).catch(() => {});
+  async prepare() {
+    if (this.tools.name !== "find" || this.index < 0) return;
+    const { index } = this;
+    const slow = setTimeout(() => this.told("Getting this frame ready: clicks are answered in a moment"), 400);
+    const problem = await getJson(`/api/frames/${index}/proposals?prepare=1`).catch((refused) => refused);
+    clearTimeout(slow);
+    if (index !== this.index) return;
+    if (problem instanceof Error) this.told(problem.message);
+    else if (element("notice").textContent.startsWith("Getting this frame")) this.told("");
   }
 
   async findAll() {
@@ -329,7 +341,13 @@ class Page {
   // A command has ended: there may be other predictions, and another order.
   async worked() {
     const [project, frames] = await Promise.all([getJson("/api/project"), getJson("/api/frames")]);
+    const isMore = project.layers.length > element("layer").options.length - 1;
     this.showLayers(project.layers);
+    if (isMore) {
+      element("layer").value = project.layers.length - 1;
+      this.layer(element("layer").value);
+      this.told(`${project.layers.at(-1)}: its predictions are outlined over yours; T takes them`);
+    }
     this.work.counts(this.frames, this.index);
     const isNew = frames.suggested.length && frames.suggested.join() !== this.frames.suggested.join();
     this.frames.suggested = frames.suggested;
@@ -430,22 +448,24 @@ function lookOf(region) {
 
 // What can be done besides the tools: by a key, and by a button where there is one.
 const some = (page) => page.chosen.length > 0 && !page.state.semantic;
+const one = (page) => page.chosen.length === 1;
+const two = (page) => page.chosen.length === 2;
 const ACTIONS = {
   undo: { key: "z", title: "Undo", tool: true, does: (page) => page.send({ kind: "undo" }) },
   redo: { key: "Z", title: "Redo", tool: true, does: (page) => page.send({ kind: "redo" }) },
-  merge: { key: "m", title: "Merge", panel: true, can: (page) => page.chosen.length > 1, does: (page) => page.merge() },
-  remove: { key: "Delete", title: "Delete", panel: true, can: some, does: (page) => page.remove() },
-  unknow: { key: "i", title: "Make unknown", panel: true, can: some, does: (page) => {
+  merge: { key: "m", title: "Merge", selected: true, can: (page) => page.chosen.length > 1, does: (page) => page.merge() },
+  remove: { key: "Delete", title: "Delete", selected: true, can: some, does: (page) => page.remove() },
+  unknow: { key: "i", title: "Make unknown", selected: true, can: some, does: (page) => {
     page.recolour(page.chosen.map((id) => [id, UNKNOWN]));
     page.select(new Set());
   } },
-  parts: { key: "k", title: "Separate parts", panel: true,
-    can: (page) => page.chosen.length === 1,
+  parts: { key: "k", title: "Separate parts", selected: true,
+    can: one,
     does: (page) => page.send({ kind: "split", object: page.chosen[0], line: null, first: page.state.semantic ? 256 : page.nextId }) },
-  copy: { key: "n", title: "Copy to next frame", panel: true, can: (page) => page.frames.names.length > 1, does: (page) => page.copyToNext() },
-  "clip-join": { title: "Join two objects through the clip", does: (page) => page.clip("join") },
-  "clip-split": { title: "New id from this frame on", does: (page) => page.clip("split") },
-  "clip-delete": { title: "Delete through the clip", does: (page) => page.clip("delete") },
+  copy: { key: "n", title: "Copy to next frame", selected: true, can: (page) => page.frames.names.length > 1, does: (page) => page.copyToNext() },
+  "clip-join": { title: "Join two selected objects through the clip, even of different frames", selected: true, can: two, does: (page) => page.clip("join") },
+  "clip-split": { title: "New id from this frame on", selected: true, can: one, does: (page) => page.clip("split") },
+  "clip-delete": { title: "Delete through the clip", selected: true, can: one, does: (page) => page.clip("delete") },
   "clip-undo": { title: "Undo the last change of the clip", does: (page) => page.clip("undo") },
   find: { key: "g", title: "Find all objects", does: (page) => page.findAll() },
   accept: { key: "y", title: "Accept those found", can: (page) => page.proposals.length > 0, does: (page) => page.accept() },
@@ -513,7 +533,7 @@ function buildTools(page) {
     button.append(action.title);
     tools.append(button);
   }
-  for (const [name, action] of Object.entries(ACTIONS).filter(([, one]) => one.panel)) {
+  for (const [name, action] of Object.entries(ACTIONS).filter(([key, of]) => of.selected && !key.startsWith("clip-"))) {
     const button = document.createElement("button");
     button.id = name;
     button.textContent = action.title;

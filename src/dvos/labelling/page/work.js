@@ -75,7 +75,7 @@ export class Work {
       return;
     }
     const epochs = curves.epoch ?? [];
-    const names = ["train_loss", "val_loss", "dice"].filter((name) => curves[name]);
+    const names = ["train_loss", "val_loss", "dice"].filter((name) => curves[name]?.some(Number.isFinite));
     element("curves").hidden = !names.length;
     if (names.length) {
       draw(element("curves"), names.map((name) => ({ name, x: epochs, y: curves[name] })));
@@ -83,8 +83,9 @@ export class Work {
     }
     element("said").hidden = !state.said;
     element("said").textContent = state.said.split(/[\r\n]+/).filter(Boolean).slice(-8).join("\n");
+    const ended = state.stopped ? "Stopped" : "Done: its predictions are outlined over the frames";
     element("work-state").textContent = state.error
-      || (state.running ? `${state.kind}: ${Math.round(state.seconds / 6) / 10} min` : "");
+      || (state.running ? `Training: ${Math.round(state.seconds / 6) / 10} min` : state.kind && ended);
   }
 
   async counts(frames, index) {
@@ -94,7 +95,8 @@ export class Work {
     element("counts-section").hidden = !own.length;
     if (!own.length) return;
     const lines = own.map((line) => ({ name: line.layer, x: line.frames, y: line.counts }));
-    draw(element("counts"), lines, index - frames.clips.indexOf(clip));
-    key(element("counts-key"), lines.map((line) => line.name));
+    const at = frames.clips.slice(0, index).filter((other) => other === clip).length;
+    draw(element("counts"), lines, at);
+    key(element("counts-key"), lines.map(({ name, x, y }) => `${name} ${y[x.indexOf(at)] ?? ""}`));
   }
 }

@@ -240,10 +240,11 @@ class ClipTracks:
         return f"{_VERSION} {fingerprint} {self._ids} {linking}{regions}"
 
     def _write(self, labels: NDArray[np.int64], frame: str, rows: Sequence[Row]) -> None:
-        if self._suffix == ".png" and labels.max(initial=0) > LARGEST_16:
+        # The highest is "unknown" there, where somebody corrects them.
+        if self._suffix == ".png" and labels.max(initial=0) >= LARGEST_16:
             _log.warning(
                 "%s: has more than %d tracks: tracks are written as TIFF of 32 bit, not PNG",
-                *(self._name, LARGEST_16),
+                *(self._name, LARGEST_16 - 1),
             )
             self._suffix = ".tif"
             for row in rows:
