@@ -194,7 +194,8 @@ def test_a_cut_video_gives_what_decodes_and_a_broken_one_is_told(folder: Path, c
         paths = extract(folder)
     assert 1 <= len(paths) < 60
     assert "cut.mp4" in caplog.text
-    (folder / "v.csv").write_text("Video,FramesDir,Interval\nin/broken.mp4,f,1\nin/one.mp4,f,1\n")
+    with (folder / "v.csv").open("a") as table:
+        table.write("in/broken.mp4,f,1\nin/one.mp4,f,1\n")
     with pytest.raises(MediaError, match=r"broken\.mp4"):
         extract(folder)
     assert (folder / "f/one_000009.png").is_file()
@@ -224,6 +225,32 @@ def test_frames_that_it_did_not_make_are_not_written_over(folder: Path) -> None:
     with pytest.raises(OutputError, match="is not known to have made it"):
         extract(folder)
     assert first.read_bytes() == b"mine"
+
+
+def test_frames_and_tables_of_another_card_are_not_written_over(folder: Path) -> None:
+    extract(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    make_video(folder / "card2/one.mp4", 7)
+    make_video(folder / "card2/three.mp4", 3)
+    for name, frames in (("one", "f/one"), ("three", "f/three")):
+        videos = folder / f"{name}.csv"
+        videos.write_text(f"Video,FramesDir,Interval\ncard2/{name}.mp4,{frames},1\n")
+        before[videos] = videos.read_bytes()
+    settings = {"min_side": 0, "workers": 1}
+    told = rf"f/one holds what was extracted of {folder}/in/one\.mp4"
+    with pytest.raises(OutputError, match=told):
+        videos = folder / "one.csv"
+        extract_frames(FramesSettings(videos=videos, out=folder / "other.csv", **settings))
+    with pytest.raises(OutputError, match=r"out\.csv: lists what was extracted of other files"):
+        extract(folder, videos=folder / "three.csv")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_moved_videos_are_the_same(folder: Path) -> None:
+    extract(folder)
+    (folder / "in").rename(folder / "moved")
+    (folder / "v.csv").write_text((folder / "v.csv").read_text().replace("in/", "moved/"))
+    assert len(extract(folder)) == 7
 
 
 def test_the_table_of_videos_is_not_written_over(folder: Path) -> None:

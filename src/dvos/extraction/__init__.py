@@ -15,9 +15,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from dvos.config.extraction import FramesSettings, ObjectsSettings
-from dvos.errors import FaultCollector, TableError
+from dvos.errors import FaultCollector, OutputError, TableError
 from dvos.files import make_folder, real_path, refuse_foreign, stem_of
-from dvos.runner.manifest import Row, Task, restore_names
+from dvos.runner.manifest import Manifest, Row, Task, restore_names
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
 from dvos.runner.tasks import cluster_executor, run_tasks, worker_count
 from dvos.tables import AnnotatedRow, VideoRow
@@ -104,6 +104,7 @@ def run_extraction(
     _check_outputs(source, work, column)
     manifest = manifest_path(shard_table(tables[0], settings.shard))
     _check_place(manifest, part_of(work, settings.shard))
+    _check_sources(tables[0], manifest, work, column)
     for table in tables:
         make_folder(table.parent)
     tasks = [one.task for one in work]
@@ -160,3 +161,17 @@ def _check_place(manifest: Path, work: Sequence[Work[Any]]) -> None:
     first = [min(one.present(), default=None) for one in work]
     foreign = (x for x in first if x and json.dumps(x.name).encode()[1:-1] not in records)
     refuse_foreign(foreign, "dvos extract")
+
+
+def _check_sources(table: Path, manifest: Path, work: Sequence[Work[Any]], column: str) -> None:
+    """See that neither files nor a table of other sources are written over, as in a loop."""
+    with FaultCollector(OutputError) as faults:
+        for book in map(Manifest, manifest.parent.glob(".*.ledger.jsonl")):
+            for one in work:
+                if (other := book.other_source(one.task)) is not None:
+                    found = f"{one.folders[0]} holds what was extracted of {other}"
+                    remedy = f"give another {column}, or rename it"
+                    faults.add(one.source, found, "a name of its own", remedy)
+        if table.exists() and Manifest(manifest).knows_none([one.task for one in work]):
+            found = "lists what was extracted of other files"
+            faults.add(table, found, "", "choose another place, remove it, or give all together")

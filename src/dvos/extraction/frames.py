@@ -172,7 +172,7 @@ def _work(settings: FramesSettings, row: VideoRow, threads: int) -> Work[FrameJo
     known = [values_affecting(settings), video, frames_dir, row.interval, *limits]
     fingerprint = files.digest(known)
     job = FrameJob(row, settings, fingerprint, threads)
-    task = Task(f"{frames_dir}/{stem_of(row.video)}", job, fingerprint, _VideoResult)
+    task = Task(f"{frames_dir}/{stem_of(row.video)}", job, fingerprint, _VideoResult, row.video)
     names = f"_[0-9][0-9][0-9][0-9][0-9][0-9]{settings.extension}"
     return Work(row.video, (row.frames_dir,), "_000000", names, task, _notes(row).exists())
 

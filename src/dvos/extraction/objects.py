@@ -247,7 +247,7 @@ def _work(settings: ObjectsSettings, row: AnnotatedRow, threads: int) -> Work[Ob
     declared = [] if void is None else [["void", *void]]
     fingerprint = digest([values_affecting(settings), stamps, out_dir, *limits, *declared])
     job = ObjectsJob(row, settings, threads)
-    task = Task(f"{out_dir}/{stem_of(row.image)}", job, fingerprint, _StillResult)
+    task = Task(f"{out_dir}/{stem_of(row.image)}", job, fingerprint, _StillResult, row.image)
     folders = (row.out_dir / "real", row.out_dir / "fake")
     return Work(row.image, folders, "_rlobj*", "_rlobj*", task)
 

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +44,7 @@ class Task(Generic[T]):
     # What a result read back must be, without its files: a type that pydantic checks. One that is
     # not, of another release perhaps, is work not yet done.
     result: Any = dict
+    source: Path | None = None  # What it is made of, if others of that name must be told apart.
 
 
 class Manifest:
@@ -83,6 +84,22 @@ class Manifest:
             return False
         return any(os.path.lexists(f"{self._folder}/{name}") for name, _ in entry["files"])
 
+    def other_source(self, task: Task[Any]) -> str | None:
+        """Where the files of another task of this name are from, if not from the task's source."""
+        known = self._entries[task.key].get("source") if self.is_other(task) else None
+        return _other_place(known, self._places(task))
+
+    def knows_none(self, tasks: Sequence[Task[Any]]) -> bool:
+        """Whether all that is noted was made of other sources than the tasks'."""
+        known = {str(x) for entry in self._entries.values() for x in entry.get("source", ())}
+        if not known or not known.isdisjoint(x for task in tasks for x in self._places(task)):
+            return False
+        # A source that was moved is the same.
+        return not any(self.finished(task) for task in tasks)
+
+    def _places(self, task: Task[Any]) -> list[str]:
+        return [] if task.source is None else _places(task.source, self._path)
+
     def begin(self) -> None:
         """Make the file, which tells whose the work is; leave out what cannot be trusted."""
         if self._unsound:
@@ -101,6 +118,7 @@ class Manifest:
             "fingerprint": task.fingerprint,
             "result": {name: value for name, value in result.items() if name != "files"},
             "files": files,
+            "source": self._places(task),
         }
         self.begin()
         line = _line(entry)
@@ -136,9 +154,7 @@ class ClipManifest:
         row: Any = dict,
     ) -> None:
         self._path = path
-        # A folder of results may be moved together with its input.
-        written = os.path.abspath(source), os.path.relpath(source, path.parent)  # noqa: PTH100
-        places = [composed(place) for place in written]
+        places = _places(source, path)
         self._first = {"fingerprint": fingerprint, "source": places, "files": files}
         self.is_new = not os.path.lexists(path)  # Whether no run has begun with the clip.
         # The source of an earlier run, where it was another one with other files.
@@ -156,9 +172,7 @@ class ClipManifest:
         if not lines:
             return
         if lines[0] is None or lines[0].get("fingerprint") != fingerprint:
-            known = None if lines[0] is None else lines[0].get("source")
-            if isinstance(known, list) and known and not {*map(str, known)} & {*places}:
-                self.other = str(known[0])
+            self.other = _other_place(None if lines[0] is None else lines[0].get("source"), places)
             self.stale = [line for line in lines if line is not None and "frame" in line]
             before = None if lines[0] is None else lines[0].get("files")
             changed = isinstance(before, str) and bool(before) and before != files
@@ -194,6 +208,18 @@ class ClipManifest:
         last = {"frames": len(self.rows), "damage": damage, "intensity": intensity}
         append_text(self._path, _line(last))
         self.finished, self.damage, self.intensity = True, damage, intensity
+
+
+def _places(source: Path, record: Path) -> list[str]:
+    """Where a source lies, and from a record: results may be moved together with their input."""
+    written = os.path.abspath(source), os.path.relpath(source, record.parent)  # noqa: PTH100
+    return [composed(place) for place in written]
+
+
+def _other_place(known: Any, places: list[str]) -> str | None:
+    """The first of the places that a record tells, if it is none of these."""
+    other = isinstance(known, list) and known and not {*map(str, known)} & {*places}
+    return str(known[0]) if other else None
 
 
 def read_clip_record(path: Path) -> tuple[list[str], list[Row]]:
