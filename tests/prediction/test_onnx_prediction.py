@@ -300,3 +300,24 @@ def test_settings_that_do_not_fit(
     assert "the checkpoint itself" in capsys.readouterr().err
     assert main(["convert", str(files[1]), "--out", out]) == 1
     assert "not a safetensors file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["notes", "weights of a run"])
+def test_a_conversion_writes_over_none_but_its_own(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    out = tmp_path / "out.safetensors"
+    words = ["convert", str(files[0]), "--out", str(out), "--set", "reference_interval=3"]
+    if kind == "notes":
+        out.write_text("mine")
+    else:
+        out.write_bytes(files[0].read_bytes())
+        (tmp_path / "run.json").touch()
+    before = out.read_bytes()
+    assert main(words) == 1
+    assert "is there, and dvos convert is not known to have made it" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    (tmp_path / "run.json").unlink(missing_ok=True)
+    if kind == "notes":
+        out.unlink()
+    assert [main(words), main(words)] == [0, 0]

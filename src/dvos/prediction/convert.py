@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dvos.config.prediction import ConvertSettings
-from dvos.errors import CheckpointError, UsageError
+from dvos.errors import CheckpointError, DvosError, UsageError
+from dvos.files import refuse_foreign
 from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network
 from dvos.networks.published import holds_torch_save
 from dvos.networks.spec import NetworkSpec
-from dvos.networks.weights import load_network, save_network
+from dvos.networks.weights import load_network, read_network_info, save_network
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
                 "a .tar or .pth file of the published training",
                 "use a weights file of dvos as it is, or give --out a name that ends in .onnx",
             )
+    if not to_onnx:
+        _check_place(settings.out)
     network, info = load_network(settings.checkpoint, spec.network, sees_query=settings.sees_query)
     changed = {name: list(values) for name, values in told.items() if values is not None}
     stored = info.extra.get("normalisation")
@@ -76,3 +80,12 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
         save_network(settings.out, network, name=info.name, arguments=info.arguments, extra=extra)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return ConvertResult(settings.out, info.name, info.arguments, parameters, difference)
+
+
+def _check_place(out: Path) -> None:
+    """See that nothing is written over but converted weights: no other file, none of a run."""
+    with suppress(DvosError):
+        read_network_info(out)
+        if not (out.parent / "run.json").exists():
+            return
+    refuse_foreign([out], "dvos convert")
