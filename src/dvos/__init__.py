@@ -19,16 +19,12 @@ with the same settings::
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dvos.api import *
 
-try:
-    __version__ = version("dvos")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+    __version__: str
 
 __all__ = [
     "__version__",
@@ -54,6 +50,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("dvos")
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            return "0+unknown"
     if name in __all__:
         return getattr(import_module("dvos.api"), name)
     raise AttributeError(f"module 'dvos' has no attribute {name!r}")

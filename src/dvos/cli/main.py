@@ -16,7 +16,6 @@ from typing import Annotated, Any, NoReturn, get_origin
 
 import typer
 
-from dvos import __version__
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.errors import DvosError, Fault, TableError, UsageError
 
@@ -112,6 +111,8 @@ def _function(command: str) -> Callable[..., None]:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from dvos import __version__
+
         typer.echo(f"dvos {__version__}")
         raise typer.Exit
 
