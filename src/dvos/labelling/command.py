@@ -15,17 +15,13 @@ from dvos.labelling.documents import open_document
 def label(settings: LabelSettings) -> Path:
     """Serve the page until it is stopped with Ctrl-C; gives the data folder with the labels.
 
-    A UsageError if what the page needs is not installed, nothing is to label, or the port is taken.
+    A UsageError if nothing is to label, or the port is taken.
     """
-    try:
-        import uvicorn
+    import uvicorn
 
-        from dvos.labelling.safety import Guard, kept_token
-        from dvos.labelling.server import LabelServer
-    except ModuleNotFoundError as error:
-        remedy = "pip install 'dvos[label]'"
-        raise UsageError.at("dvos label", f"needs {error.name}", remedy=remedy) from error
     from dvos.labelling.proposals import Helper, Proposer
+    from dvos.labelling.safety import Guard, kept_token
+    from dvos.labelling.server import LabelServer
     from dvos.labelling.work import Workshop
 
     document = open_document(settings.input, settings.out, settings.intensity)
