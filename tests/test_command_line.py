@@ -130,6 +130,13 @@ def test_the_shell_completes_commands_and_options(line: str, expected: str) -> N
     assert expected in done.stdout.split(), done.stderr
 
 
+def test_what_is_missing_is_named_as_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit"]) == 2
+    told = capsys.readouterr().err
+    assert "folder: is missing; expected a value; give it as FOLDER\n" in told
+    assert "out: is missing; expected a value; give it with --out=...\n" in told
+
+
 def test_errors_in_python_speak_python(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         dvos.evaluate("clips.csv", scale="wide")

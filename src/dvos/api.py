@@ -178,4 +178,5 @@ def _settings(command: str, first: Any, options: dict[str, Any]) -> Settings:
         overrides=overrides,
         options={short.get(name, name): value for name, value in named},
         checks=_CHECKS.get(command),
+        argument=argument,
     )

@@ -59,13 +59,15 @@ def load_settings(
     options: Mapping[str, Any] | None = None,
     checks: Mapping[str, Callable[[Any], object]] | None = None,
     partial: bool = False,
+    argument: str | None = None,
 ) -> S:
     """Build and check the settings of one command; a ConfigError tells of everything that is wrong.
 
     ``overrides`` are ``a.b=value`` texts in YAML notation, ``options`` values by dotted key, None
     for not given. ``checks``, by dotted key, ask more of a value that is given than settings know;
-    they raise a DvosError. With ``partial`` settings of the command's own level may be missing, and
-    are then no attributes of the result.
+    they raise a DvosError. ``argument`` is the setting that is given without its name. With
+    ``partial`` settings of the command's own level may be missing, and are then no attributes of
+    the result.
     """
     values, origins, faults = _merge_sources(config, overrides, options or {})
     faults += _rename(values, origins, {*dotted_keys(model)})
@@ -80,7 +82,7 @@ def load_settings(
     except ValidationError as error:
         if partial and not faults and (part := _part_of(error, model, values)) is not None:
             return part
-        faults.extend(_faults_of(error, model, origins, config))
+        faults.extend(_faults_of(error, model, origins, config, argument))
     else:
         if not faults:
             return settings
@@ -216,7 +218,11 @@ def assign(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _faults_of(
-    error: ValidationError, model: type[BaseModel], origins: Origins, config: Path | None
+    error: ValidationError,
+    model: type[BaseModel],
+    origins: Origins,
+    config: Path | None,
+    argument: str | None,
 ) -> Iterator[Fault]:
     known = list(dict.fromkeys(dotted_keys(model)))
     told: dict[tuple[str, str], Fault] = {}
@@ -227,7 +233,9 @@ def _faults_of(
         if item["type"] == "extra_forbidden":
             fault = _unknown(key, where, known)
         elif item["type"] == "missing":
-            fault = Fault(where, "is missing", "a value", f"give it with --set {key}=...")
+            option = f"--set {key}" if "." in key else f"--{key.replace('_', '-')}"
+            place = f"as {key.upper()}" if key == argument else f"with {option}=..."
+            fault = Fault(where, "is missing", "a value", f"give it {place}")
         else:
             found = "" if not key else f"found {item['input']!r}"
             message = item["msg"].removeprefix("Value error, ")
