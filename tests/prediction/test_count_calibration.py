@@ -23,7 +23,17 @@ def test_what_a_checkpoint_says_is_read() -> None:
             "counting": {"dispersion": 1.5},
         }
     )
-    assert calibration == CountCalibration(14.5, 400.0, 0.06, 1.5, PlattScaling(1.5, -0.2))
+    scaling, sizes = PlattScaling(1.5, -0.2), (160.0, 1000.0)
+    assert calibration == CountCalibration(14.5, 400.0, 0.06, 1.5, scaling, sizes=sizes)
+
+
+def test_a_network_of_many_sizes_says_which() -> None:
+    sizes = {"smallest": 212.0, "largest": 4545.0}
+    calibration = read_calibration({"objects": sizes})
+    assert calibration == CountCalibration(sizes=(212.0, 4545.0))
+    assert calibration.at_scale(0.5).sizes == (848.0, 18180.0)
+    # A usual area of one's own does not narrow them.
+    assert read_calibration({"objects": sizes | {"area": 900.0}}).sizes == (212.0, 4545.0)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +70,8 @@ def test_older_checkpoints_still_predict(
         {"calibration": {"temperature": 0.0, "bias": 0.0}},
         {"calibration": {"temperature": 1.0}},
         {"objects": {"width": float("nan")}},
+        {"objects": {"smallest": 9.0}},
+        {"objects": {"smallest": 9.0, "largest": 8.0}},
         {"objects": {"error": -0.9}, "counting": {"dispersion": -1.0}},
     ],
 )

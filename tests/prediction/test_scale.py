@@ -33,7 +33,7 @@ class Scaled(WhitePredictor):
 
     def __init__(self, options: Any, usual: float = USUAL, scale: float = 1.0) -> None:
         super().__init__(options)
-        self.calibration = CountCalibration(area=usual)
+        self.calibration = CountCalibration(area=usual, sizes=(usual / 2.5, usual * 2.5))
         self.scale = scale
 
     def novelty(self, image: np.ndarray) -> float | None:
@@ -74,9 +74,10 @@ def test_a_scale_brings_an_area_to_the_usual_one() -> None:
     assert fitting_scale(1.0, 1042 / 4122) == 0.5
     assert fitting_scale(0.5, 4) == 1.0
     assert fitting_scale(1.0, 1e9) == 8.0
-    assert not ClipScale("", 1.0, 82, 4122, 1042).fits
-    assert ClipScale("", 1.0, 82, 1000, 1900).fits
-    assert ClipScale("", 1.0, 19, 1000, 1900).ratio is None
+    assert not ClipScale("", 1.0, 82, 4122, (417, 2605)).fits
+    assert ClipScale("", 1.0, 82, 4122, (417, 2605)).ratio == pytest.approx(0.253, abs=1e-3)
+    assert ClipScale("", 1.0, 82, 1000, (900, 1900)).fits
+    assert ClipScale("", 1.0, 19, 1000, (900, 1900)).ratio is None
 
 
 def test_objects_of_another_size_are_told_with_both_areas(
@@ -87,7 +88,7 @@ def test_objects_of_another_size_are_told_with_both_areas(
         _predict(tmp_path)
     (line,) = [text for text in caplog.messages if "do not trust" in text]
     assert line.startswith("clip: objects of 144 pixels were found")
-    assert "of 36: do not trust the counts; try --scale 0.5, or --scale auto" in line
+    assert "of 14 to 90: do not trust the counts; try --scale 0.5, or --scale auto" in line
 
 
 @pytest.mark.parametrize("options", [{"object_width": 12.0}, {"usual": 100.0}, {"frames": 1}])
@@ -110,7 +111,7 @@ def test_auto_takes_a_fitting_scale_notes_it_and_keeps_it(
     assert "do not trust" not in caplog.text
     noted = json.loads((tmp_path / "out/run.json").read_text())["scales"]["clip"]
     assert (noted["scale"], noted["objects"], noted["area"]) == (0.5, 36, 144.0)
-    assert noted["usual_area"] == 144.0
+    assert noted["sizes"] == [57.6, 360.0]
     # A run that goes on takes the scale it began with, whatever it would measure now.
     (tmp_path / "out/clip/f4.png").unlink()
     record = tmp_path / "out/.progress/clip.scale.json"
@@ -134,7 +135,7 @@ def test_auto_changes_nothing_where_few_objects_tell(
 def test_a_network_that_knows_no_size_is_left_as_it_is(tmp_path: Path) -> None:
     (clip,) = find_clips(_clip(tmp_path / "clip"))
     found = measure_scale(clip, WhitePredictor(None), "")
-    assert (found.scale, found.fits, found.usual_area) == (1.0, False, None)
+    assert (found.scale, found.fits, found.sizes) == (1.0, False, None)
 
 
 def test_a_users_run_json_is_not_replaced(tmp_path: Path) -> None:

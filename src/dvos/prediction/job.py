@@ -216,7 +216,7 @@ class ClipJob:
             self._tracks = ClipTracks(out, clip.name, options, ids if followed else "none")
             options = options.model_copy(update={"instances": True})
         self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)
-        self._plain_area = predictor.calibration.area
+        self._plain_sizes = predictor.calibration.sizes
         picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
         self._overlay = out / picture if options.overlay else None
         self._run_lengths = out / f"{clip.name}.json" if options.run_lengths else None
@@ -274,11 +274,11 @@ class ClipJob:
             self._writer = replace(self._writer, calibration=self._predictor.calibration)
 
     @property
-    def usual_area(self) -> float | None:
-        """Of an object in training, pixels of these frames; None where it tells nothing of them."""
-        options, scale = self._writer.options, self.scale.scale if self.scale else 1.0
-        area = self._plain_area
-        return None if area is None or options.object_width else area / scale**2
+    def usual_sizes(self) -> tuple[float, float] | None:
+        """Areas that are usual, pixels of these frames; None where training tells none of them."""
+        scale = self.scale.scale if self.scale else 1.0
+        known = None if self._writer.options.object_width else self._plain_sizes
+        return known and (known[0] / scale**2, known[1] / scale**2)
 
     def outcome(self) -> Row:
         """What a job on another machine tells the one that it stands for."""

@@ -239,8 +239,7 @@ def _predict(
                 # Beside those of other runs.
                 known = (read_record(out / RUN, _Run) or _Run({})).scales | scales
                 files.write_json(out / RUN, asdict(_Run(dict(sorted(known.items())))))
-    usual = {job.clip.name: job.usual_area for job in jobs}
-    judged = {name: area for name, area in usual.items() if area is not None}
+    judged = {job.clip.name: job.usual_sizes for job in jobs if job.usual_sizes is not None}
     scale = 1.0 if options.scale == "auto" else options.scale
     tell_sizes({job.clip.name: job.rows for job in jobs}, judged, scale)
     results = tuple(job.result() for job in jobs)

@@ -14,9 +14,6 @@ from dvos.errors import shortened
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import KnowsItsData, Predictor
 
-#: Median areas that differ by more than this factor are taken to be of another scale. Evidence is
-#: thin: of eight wheat photos enlarged twice five were beyond it, at their own scale one of three.
-OTHER_SCALE = 2.5
 #: Fewer objects than these tell no usual size.
 FEWEST = 20
 #: Frames that a scale is measured on, evenly spread over the first of a clip.
@@ -36,17 +33,21 @@ class ClipScale:
     scale: float  # of the frames that were looked at
     objects: int  # found in them, whole ones
     area: float  # their median area, pixels of the frame
-    usual_area: float | None  # of an object in training, in these pixels; None where not known
+    sizes: tuple[float, float] | None  # areas that are usual, in these pixels; None if not known
 
     @property
     def ratio(self) -> float | None:
-        """Of the usual area to that found; None where too little is known of either."""
-        return self.usual_area / self.area if self.usual_area and self.objects >= FEWEST else None
+        """Of the middle of the usual areas to that found; None where too little is known."""
+        if self.sizes is None or self.objects < FEWEST:
+            return None
+        return (self.sizes[0] * self.sizes[1]) ** 0.5 / self.area
 
     @property
     def fits(self) -> bool:
         """Whether objects have about their usual size."""
-        return self.ratio is not None and 1 / OTHER_SCALE <= self.ratio <= OTHER_SCALE
+        if self.sizes is None or self.objects < FEWEST:
+            return False
+        return self.sizes[0] <= self.area <= self.sizes[1]
 
 
 def fitting_scale(scale: float, ratio: float) -> float:
@@ -67,7 +68,7 @@ def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> Cl
         found = [next(iter(scaled.segment([image]))).objects for image in images]
         areas = np.concatenate([[], *(one.area[~one.touches_border] for one in found)])
         area = float(np.median(areas)) if len(areas) else 0.0
-        return ClipScale(fingerprint, scale, len(areas), area, scaled.calibration.area)
+        return ClipScale(fingerprint, scale, len(areas), area, scaled.calibration.sizes)
 
     plain = found = at(1.0, predictor)
     if plain.fits or not isinstance(predictor, KnowsItsData):
@@ -96,22 +97,24 @@ def tell_scales(scales: Mapping[str, ClipScale]) -> None:
 
 
 def tell_sizes(
-    rows: Mapping[str, Sequence[Mapping[str, Any]]], usual: Mapping[str, float], scale: float
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    usual: Mapping[str, tuple[float, float]],
+    scale: float,
 ) -> None:
     """Warn of clips whose objects have another size than in training, the ``usual`` areas."""
     odd: list[tuple[str, ClipScale]] = []
-    for name, area in usual.items():
+    for name, sizes in usual.items():
         frames = [row for row in rows[name] if row["count"]]
         count = round(sum(row["count"] for row in frames))
         median = float(np.median([row["median_area"] for row in frames])) if frames else 0.0
-        found = ClipScale("", scale, count, median, area)
+        found = ClipScale("", scale, count, median, sizes)
         if found.ratio is not None and not found.fits:
             odd.append((name, found))
     if odd:
-        area, usual_area = np.median([(one.area, one.usual_area) for _, one in odd], axis=0)
-        sizes = (area, usual_area, fitting_scale(scale, usual_area / area))
+        found = sorted((one for _, one in odd), key=lambda one: one.ratio or 0)[len(odd) // 2]
+        told = (found.area, *(found.sizes or ()), fitting_scale(scale, found.ratio or 1))
         _log.warning(
             "%s: objects of %.0f pixels were found, and the network has learnt to count such of"
-            " %.0f: do not trust the counts; try --scale %g, or --scale auto",
-            *(shortened([name for name, _ in odd]), *sizes),
+            " %.0f to %.0f: do not trust the counts; try --scale %g, or --scale auto",
+            *(shortened([name for name, _ in odd]), *told),
         )
