@@ -122,7 +122,8 @@ def pack(options: argparse.Namespace) -> None:
 
     Statistics and biases stay as they are: the smallest variances are beyond half precision. In
     place of the usual width and area of an object, which fields of every kind have none of, stands
-    which median areas 90 of 100 fields have. What is packed already keeps its bytes.
+    between which median areas 90 of 100 fields lie, by every tenth field. Tensors that are packed
+    already stay as they are.
     """
     info, state = read_checkpoint(named_weights(options.checkpoint or best_of(options)))
     packed = {
@@ -132,7 +133,7 @@ def pack(options: argparse.Namespace) -> None:
     lost = [key for key, tensor in packed.items() if not torch.isfinite(tensor).all()]
     if lost:
         sys.exit(f"weights beyond half precision: {', '.join(lost)}")
-    masks = (read_mask(path) for path in sorted((options.out / "fields/masks").iterdir()))
+    masks = (read_mask(path) for path in sorted((options.out / "fields/masks").glob("*0.png")))
     areas = [found["area"] for mask in masks if (found := learn_objects([mask]))]
     smallest, largest = np.percentile(areas, (5, 95)).round().tolist()
     error = info.extra["objects"]["error"]

@@ -14,6 +14,8 @@ from dvos.config.prediction import PredictionSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError
 from dvos.media.image import write_image
+from dvos.networks.weights import read_network_info
+from dvos.prediction.calibration import read_calibration
 from dvos.sample.render import Renderer
 from dvos.sample.variety import any_scene
 
@@ -78,6 +80,9 @@ def test_prediction_without_a_checkpoint_says_what_it_takes(
 def test_the_shipped_weights_find_the_heads_of_a_field_they_have_not_seen() -> None:
     weights = base.named_weights(Path("wheat"))
     assert weights.stat().st_size < 15e6
+    smallest, largest = read_calibration(read_network_info(weights).extra).sizes or (0, 0)
+    assert 200 < smallest < 250
+    assert 5500 < largest < 6000
     size = (192, 256)
     field = Renderer(any_scene(5, 3, size=size), frame_rate=1.0, size=size).frame(0)
     predictor = dvos.load_predictor("wheat", device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class ClipScale:
         """Of the middle of the usual areas to that found; None where too little is known."""
         if self.sizes is None or self.objects < FEWEST:
             return None
-        return (self.sizes[0] * self.sizes[1]) ** 0.5 / self.area
+        return math.sqrt(self.sizes[0] * self.sizes[1]) / self.area
 
     @property
     def fits(self) -> bool:

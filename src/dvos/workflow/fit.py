@@ -19,6 +19,7 @@ from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.files import file_digest, make_folder, write_bytes, write_json
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import object_pixels, read_mask, write_mask
+from dvos.runner.display import waiting
 from dvos.runner.manifest import read_record
 from dvos.scoring.score import Scores
 from dvos.tables import ClipRow, ImageRow, StillRow, write_clips, write_images
@@ -111,10 +112,12 @@ class _Fit:
         """All stages, each of which goes on by itself where it stopped."""
         survey, data, settings = None, self.data, with_intensity(self.settings, self.data)
         if data.labelled:
-            survey = self.stages.run("look", lambda: look_at(data.labelled, settings.void), str)
-        start = choose_start(
-            settings, data.labelled, survey.scale if survey else 1, self.folder.start
-        )
+            look = waiting("looks at the labelled pictures")(look_at)
+            survey = self.stages.run("look", lambda: look(data.labelled, settings.void), str)
+        with waiting("tries the starter weights"):
+            start = choose_start(
+                settings, data.labelled, survey.scale if survey else 1, self.folder.start
+            )
         begun = merged(start.training(len(data.labelled)), settings.train)
         settings = settings.model_copy(update={"train": begun})
         if survey:
@@ -166,7 +169,8 @@ class _Fit:
             begun = time.monotonic()
 
             def make() -> Plan:
-                speed = time_training(*steps.build_timing(settings, folder, data, backgrounds))
+                with waiting("times a few steps of training"):
+                    speed = time_training(*steps.build_timing(settings, folder, data, backgrounds))
                 gone = spent + time.monotonic() - begun
                 return make_plan(settings, data, survey, speed, start, spent=gone)
 
