@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.linking import LinkedFrame, Linker
+from dvos.prediction.tracks.linking import Linker
+from dvos.prediction.tracks.state import LinkedFrame
 from facts import machine, write_result
 
 SPACING, RADIUS, STEP = 22, 6, 0.49

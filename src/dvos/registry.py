@@ -214,10 +214,26 @@ def predictor_for(options: PredictionOptions) -> Predictor:
 
 
 def features_of(checkpoint: Path, device: str = "auto", *, tile: int = 0) -> FeatureReader:
-    """As :func:`dvos.prediction.features.load_features`, of any trained network."""
-    from dvos.prediction.features import load_features
+    """A reader of the features of a trained network; an ONNX file, without spec, has none."""
+    from dvos.prediction.features import FeatureReader, offers_features
+    from dvos.prediction.network import LoadedNetwork
 
-    return load_features(checkpoint, device, spec_of(checkpoint), tile=tile)
+    spec = spec_of(checkpoint)
+    if spec is None:
+        raise CheckpointError.at(
+            checkpoint,
+            "an ONNX file offers no features",
+            "the checkpoint that it was converted from",
+        )
+    loaded = LoadedNetwork.read(checkpoint, device, spec)
+    if not offers_features(loaded.network):
+        raise CheckpointError.at(
+            checkpoint,
+            f"holds a network of the kind {spec.name!r}, which offers no features",
+            "one that does, as 'dvos'",
+            "leave out what needs them: for pseudo-labels --set probe=false",
+        )
+    return FeatureReader(loaded, tile)
 
 
 def check_name(name: str) -> None:

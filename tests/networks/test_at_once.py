@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from dvos.networks.at_once import AtOnce, is_out_of_memory
+from dvos.networks.devices import AtOnce, is_out_of_memory
 
 
 class Device:

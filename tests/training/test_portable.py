@@ -10,8 +10,8 @@ import torch
 
 from dvos.config.training import TrainingSettings
 from dvos.errors import RunError
-from dvos.networks import best_device as module
-from dvos.networks.best_device import best_device
+from dvos.networks import devices as module
+from dvos.networks.devices import best_device
 from dvos.runner.processes import process_context, starting_processes
 from dvos.training.devices import cpu_processes
 from dvos.training.workers import start_ahead

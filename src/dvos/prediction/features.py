@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import CheckpointError
 from dvos.prediction.tiles import tile_grid, tile_sides
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dvos.networks.spec import NetworkSpec
     from dvos.prediction.network import LoadedNetwork
 
 #: Pixels of a frame for each step of the grid of features.
@@ -94,26 +91,3 @@ class FeatureReader:
 def offers_features(network: object) -> bool:
     """Whether a network, or the class in its spec, shows what its encoder sees."""
     return hasattr(network, "features")
-
-
-def load_features(
-    checkpoint: Path, device: str, spec: NetworkSpec | None, *, tile: int = 0
-) -> FeatureReader:
-    """A reader of the features of a trained network; an ONNX file, without spec, has none."""
-    from dvos.prediction.network import LoadedNetwork
-
-    if spec is None:
-        raise CheckpointError.at(
-            checkpoint,
-            "an ONNX file offers no features",
-            "the checkpoint that it was converted from",
-        )
-    loaded = LoadedNetwork.read(checkpoint, device, spec)
-    if not offers_features(loaded.network):
-        raise CheckpointError.at(
-            checkpoint,
-            f"holds a network of the kind {spec.name!r}, which offers no features",
-            "one that does, as 'dvos'",
-            "leave out what needs them: for pseudo-labels --set probe=false",
-        )
-    return FeatureReader(loaded, tile)

@@ -209,10 +209,7 @@ class GivenMasks(FirstMasks):
         path = self.named.get(frame.name, self.first if first else None)
         if path is None:
             return None
-        size = frame.image.shape[:2]
-        return self.rules.of_size(
-            read_mask(path, self.rules.void), path, size, f"frame {frame.name}"
-        )
+        return self.rules.read(path, frame.image.shape[:2], f"frame {frame.name}")
 
     def check(self, size: tuple[int, int]) -> None:
         """Read the first mask; a MediaError if a clip of this size cannot start from it."""

@@ -29,8 +29,7 @@ from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, measure_scale
-from dvos.prediction.tracks.clip import ClipTracks
-from dvos.prediction.tracks.stream import Ids
+from dvos.prediction.tracks.clip import ClipTracks, Ids
 from dvos.prediction.tracks.table import TotalRow
 from dvos.prediction.write import (
     FrameWriter,

@@ -16,8 +16,7 @@ from torch import Tensor
 from dvos.config.base import checked_intensity
 from dvos.config.prediction import PredictorOptions
 from dvos.errors import CheckpointError, RunError, UsageError
-from dvos.networks.at_once import is_out_of_memory
-from dvos.networks.best_device import best_device
+from dvos.networks.devices import best_device, is_out_of_memory
 from dvos.networks.spec import NetworkSpec, Normalisation, normalised
 from dvos.networks.weights import load_network
 from dvos.training.calibration import CENTRES, better_way

@@ -25,7 +25,7 @@ from dvos.errors import CheckpointError, FaultCollector, MediaError, UsageError
 from dvos.media import frames as media
 from dvos.media.frames import Frames
 from dvos.media.video import VideoFrame
-from dvos.networks.at_once import AtOnce
+from dvos.networks.devices import AtOnce
 from dvos.networks.dvos.running import AcceleratedNetwork, TiledDvosNetwork
 from dvos.networks.onnx_graph import load_onnx_network
 from dvos.prediction.along_flow import averaged_along_flow

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dvos.networks.at_once import AtOnce
+from dvos.networks.devices import AtOnce
 from dvos.networks.spec import Outputs
 from dvos.prediction.tiles import Tile, tile_grid, tile_weight
 

@@ -21,8 +21,7 @@ from torch import distributed
 from dvos.config.load import load_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, FaultCollector, RunError
-from dvos.networks.at_once import is_out_of_memory
-from dvos.networks.best_device import best_device
+from dvos.networks.devices import best_device, is_out_of_memory
 from dvos.networks.spec import NetworkSpec
 from dvos.runner.tasks import worker_count
 from dvos.training.launch import Rank, leave_group

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dvos.errors import RunError
-from dvos.networks.at_once import fits
+from dvos.networks.devices import fits
 from dvos.training.losses import AddOver
 from dvos.training.objective import Objective
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.objects import FrameObjects, find_objects
-from dvos.prediction.tracks.linking import LinkedFrame, Linker
+from dvos.prediction.tracks.linking import Linker
+from dvos.prediction.tracks.state import LinkedFrame
 
 SIZE = (120, 160)
 

@@ -7,9 +7,9 @@ import pytest
 from moving_objects import drawn, measured
 
 from dvos.config.prediction import LinkingSettings
+from dvos.prediction.tracks.clip import follow
 from dvos.prediction.tracks.ground import CameraPath, seen_share, swept_area
 from dvos.prediction.tracks.motion import REST, Motion, shifted
-from dvos.prediction.tracks.stream import follow
 
 SIZE = (300, 400)
 PLANTS = np.random.default_rng(0).uniform((-1500, -1500), (1500, 1500), (3000, 2))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dvos.networks.at_once import AtOnce
+from dvos.networks.devices import AtOnce
 from dvos.networks.xmem.memory import Memory, MemorySettings
 from dvos.networks.xmem.network import Keys, SharedMaps, XMem, aggregate_probability
 

@@ -1,5 +1,5 @@
 """Objects followed over a clip: linking, the tables of tracks, totals and the ground seen."""
 
-from dvos.prediction.tracks.stream import followed
+from dvos.prediction.tracks.clip import followed
 
 __all__ = ["followed"]

@@ -1,27 +1,34 @@
-"""The tracks and regions of a clip, made from the finished files of its frames alone."""
+"""Objects followed as frames come in: while a video is segmented, or from its finished files.
+
+Of these, and of nothing else, the tracks and regions of a clip are made.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat, NonNegativeInt
 
-from dvos.config.prediction import PredictionOptions
+from dvos.config.prediction import LinkingSettings, PredictionOptions
 from dvos.errors import MediaError
 from dvos.files import file_digest, write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.formats.regions import read_regions
 from dvos.media.mask import LARGEST_16, read_label_image, write_label_image
-from dvos.prediction.calibration import DistinctCount, TrackCalibration
+from dvos.prediction.calibration import CountCalibration, DistinctCount, TrackCalibration
 from dvos.prediction.objects import FrameObjects, read_objects
+from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.tracks.ground import CameraPath, Rings, swept_area
-from dvos.prediction.tracks.stream import Ids, follow
+from dvos.prediction.tracks.linking import Linker
+from dvos.prediction.tracks.state import LinkedFrame
 from dvos.prediction.tracks.table import (
     REGION_COLUMNS,
     TRACK_COLUMNS,
@@ -39,7 +46,62 @@ _VERSION = 3
 #: Frames that a warning names.
 _NAMED = 5
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
+#: Objects are linked; or their numbers are permanent ids already; or they are not followed.
+Ids = Literal["linked", "given", "none"]
+
+
+def follow(
+    frames: Iterable[tuple[T, FrameObjects, int]], ids: Ids, settings: LinkingSettings | None = None
+) -> Iterator[tuple[T, FrameObjects, LinkedFrame]]:
+    """Link the objects of frames, each with whatever belongs to it and its number, which rises.
+
+    Each comes out again once its links are settled, up to
+    :attr:`~dvos.prediction.tracks.linking.Linker.delay` frames later.
+    """
+    if ids != "linked":
+        for what, objects, frame in frames:
+            own = objects.numbers if ids == "given" else np.zeros(objects.count, np.int64)
+            yield what, objects, LinkedFrame(frame, own, {}, None)
+        return
+    linker, waiting = Linker(settings), deque[tuple[T, FrameObjects]]()
+    for what, objects, frame in frames:
+        waiting.append((what, objects))
+        for linked in linker.push(objects, frame):
+            yield *waiting.popleft(), linked
+    for linked in linker.finish():
+        yield *waiting.popleft(), linked
+
+
+def followed(
+    predictions: Iterable[FramePrediction],
+    *,
+    linking: LinkingSettings | None = None,
+    minimum_area: int = 30,
+    width: float | None = None,
+    every: int = 1,
+) -> Iterator[FramePrediction]:
+    """Follow each object over the predictions of a video, as they come.
+
+    Objects of less than ``minimum_area`` pixels are left out; their usual ``width`` is what
+    ``predictor.calibration.width`` tells.
+
+    Yields:
+        Each prediction with ``objects``, whose ``tracks`` are permanent ids, from 1; 0 of objects
+        in no track. They come late by :attr:`dvos.prediction.tracks.linking.Linker.delay` frames.
+    """
+
+    def placed(prediction: FramePrediction) -> tuple[FramePrediction, FrameObjects, int]:
+        objects = prediction.measured(CountCalibration(width=width), minimum_area)
+        objects = objects if every == 1 else replace(objects, motion=None)
+        return prediction, objects, prediction.frame_index // every
+
+    for first in (predictions := iter(predictions)):
+        frames = map(placed, chain([first], predictions))
+        ids: Ids = "linked" if first.instances is None else "given"
+        for prediction, objects, linked in follow(frames, ids, linking):
+            yield replace(prediction, followed=replace(objects, tracks=linked.ids))
 
 
 @dataclass(frozen=True)

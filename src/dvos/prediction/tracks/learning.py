@@ -17,8 +17,8 @@ from dvos.media.mask import IGNORE, mask_ids
 from dvos.prediction.calibration import TrackCalibration
 from dvos.prediction.counting import count_frame
 from dvos.prediction.predictor import Predictor
+from dvos.prediction.tracks.clip import follow
 from dvos.prediction.tracks.motion import REST
-from dvos.prediction.tracks.stream import follow
 from dvos.prediction.tracks.table import TrackTable
 from dvos.training.calibration import widened
 from dvos.training.clips.files import FrameClip

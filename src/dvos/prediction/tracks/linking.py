@@ -9,15 +9,15 @@ to-frame assignment, with gaps bridged and merging and splitting told, goes back
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from dvos.compiling import jit
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.assignment import assign
 from dvos.prediction.tracks.motion import (
     REST,
     Centres,
@@ -27,7 +27,7 @@ from dvos.prediction.tracks.motion import (
     find_overlaps,
     fitted,
 )
-from dvos.prediction.tracks.state import Divisions, Pending, TrackState
+from dvos.prediction.tracks.state import Divisions, LinkedFrame, Pending, TrackState
 
 Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -69,17 +69,8 @@ _MERGED_GAP = 4
 _PIECE, _WHOLE = 0.6, 1.4
 #: Frames after which keys of tracks that have ended are forgotten.
 _FORGET = 64
-
-
-@dataclass(frozen=True, eq=False)
-class LinkedFrame:
-    """A frame whose links are settled, with the number that it was pushed with."""
-
-    frame: int
-    ids: Ids  # int64 (N,): the track of each object, from 1; 0 of objects that are in none
-    parents: dict[int, int]  # of tracks that begin here by a division, the track they come from
-    motion: Motion | None  # the common motion since the frame before; None where it is not known
-    lost: bool = False  # whether objects are found, and no motion that explains where they went
+#: Costs stand above zero in a sparse matrix, where zero is "no link".
+_ABOVE = 1.0
 
 
 class Linker:
@@ -113,10 +104,8 @@ class Linker:
     def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
         """Link the next frame; gives the frames that are settled by now, in order.
 
-        Frames left out by its number, which rises (None is the next one), count as missed.
-
-        Raises:
-            ValueError: If the number does not rise.
+        Frames left out by its number (None is the next one) count as missed; a ValueError if that
+        does not rise.
         """
         frame = self._frame + 1 if frame is None else frame
         if frame <= self._frame:
@@ -159,7 +148,8 @@ class Linker:
         """Settle the frames that are left, after the last."""
         if 0 < self._pushed < self._settings.sightings:
             # Of a clip that is shorter than what confirms a track, all are taken for tracks.
-            self._note_confirmed(key for one in self._pending for key in one.keys.tolist())
+            keys = (key for one in self._pending for key in one.keys.tolist())
+            self._ids = dict.fromkeys(keys, 0) | self._ids
         return [self._settled() for _ in range(len(self._pending))]
 
     def _moved(self, objects: FrameObjects, centres: Centres, passed: int) -> Motion | None:
@@ -311,14 +301,11 @@ class Linker:
         lasted = ~state.late | (state.last - state.first >= self.delay)
         fresh = (state.sightings >= self._settings.sightings) & lasted & ~state.confirmed
         state.confirmed |= fresh
-        self._note_confirmed(state.keys[fresh].tolist())
+        confirmed = state.keys[fresh].tolist()
         if self._divisions:
-            self._note_confirmed(self._divisions.settle(state, self._pending, self._frame))
+            confirmed += self._divisions.settle(state, self._pending, self._frame)
             self._keys_before = self._pending[-1].keys
-
-    def _note_confirmed(self, keys: Iterable[int]) -> None:
-        for key in keys:
-            self._ids.setdefault(key, 0)
+        self._ids = dict.fromkeys(confirmed, 0) | self._ids
 
     def _end(self, frame: int) -> None:
         """Forget the tracks that have missed more frames than they may when this one comes."""
@@ -346,3 +333,67 @@ class Linker:
                     parents[self._count] = ids[mother]
         found = np.array([ids.get(key, 0) for key in keys], np.int64)
         return LinkedFrame(pending.frame, found, parents, pending.motion, pending.centres.lost)
+
+
+def assign(
+    rows: Places, columns: Places, costs: Doubles, unlinked: float = 1.0
+) -> tuple[Places, Places]:
+    """Choose links of the least total cost; a row without a link costs ``unlinked``.
+
+    Links that no better choice could do without are taken first: row i and column j, each the
+    other's best, where the cost of their link and of one row without any is at most that of the
+    second best links of both. The rest, usually little, is solved exactly as a sparse assignment
+    (LAPJVsp, Jonker and Volgenant 1987), in which each row has a column of its own for "none".
+
+    Rows and columns of possible links, no pair twice, and of the links taken, by rising row, are
+    (E,); costs are at least 0, and links that cost ``unlinked`` or more are never taken.
+    """
+    open_ = costs < unlinked
+    rows, columns, costs = rows[open_], columns[open_], costs[open_]
+    if not len(costs):
+        return rows, columns
+    best_of_row, second_of_row = _two_best(rows, costs, unlinked)
+    best_of_column, second_of_column = _two_best(columns, costs, unlinked)
+    links = best_of_row[best_of_row >= 0]
+    links = links[best_of_column[columns[links]] == links]
+    alternative = second_of_row[rows[links]] + second_of_column[columns[links]]
+    links = links[costs[links] + unlinked <= alternative]
+    taken_rows, taken_columns = (
+        np.zeros(len(one), np.bool_) for one in (best_of_row, best_of_column)
+    )
+    taken_rows[rows[links]] = taken_columns[columns[links]] = True
+    rest = ~(taken_rows[rows] | taken_columns[columns])
+    rows_left, columns_left = _solved(rows[rest], columns[rest], costs[rest], unlinked)
+    linked = np.concatenate([rows[links], rows_left])
+    order = np.argsort(linked, kind="stable")
+    return linked[order], np.concatenate([columns[links], columns_left])[order]
+
+
+@jit
+def _two_best(groups: Places, costs: Doubles, unlinked: float) -> tuple[Places, Doubles]:
+    """Of each group the place of its cheapest link (-1: none) and the cost of the next one."""
+    count = groups.max() + 1
+    best, lowest, second = np.full(count, -1), np.full(count, unlinked), np.full(count, unlinked)
+    for link in range(len(costs)):
+        group, cost = groups[link], costs[link]
+        if cost < lowest[group]:
+            best[group], lowest[group], second[group] = link, cost, lowest[group]
+        elif cost < second[group]:
+            second[group] = cost
+    return best, second
+
+
+def _solved(
+    rows: Places, columns: Places, costs: Doubles, unlinked: float
+) -> tuple[Places, Places]:
+    if not len(costs):
+        return rows, columns
+    own_rows, row_of = np.unique(rows, return_inverse=True)
+    own_columns, column_of = np.unique(columns, return_inverse=True)
+    count, dummies = len(own_columns), np.arange(len(own_rows))
+    ends = np.append(row_of, dummies), np.append(column_of, count + dummies)
+    weights = np.append(costs, np.full(len(dummies), unlinked)) + _ABOVE
+    graph = csr_array((weights, ends), shape=(len(dummies), count + len(dummies)))
+    found_rows, found_columns = min_weight_full_bipartite_matching(graph)
+    real = found_columns < count
+    return own_rows[found_rows[real]], own_columns[found_columns[real]]

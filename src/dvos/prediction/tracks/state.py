@@ -152,6 +152,17 @@ class TrackState:
         self.keep(np.argsort(self.keys, kind="stable"))
 
 
+@dataclass(frozen=True, eq=False)
+class LinkedFrame:
+    """A frame whose links are settled, with the number that it was pushed with."""
+
+    frame: int
+    ids: Ints  # int64 (N,): the track of each object, from 1; 0 of objects that are in none
+    parents: dict[int, int]  # of tracks that begin here by a division, the track they come from
+    motion: Motion | None  # the common motion since the frame before; None where it is not known
+    lost: bool = False  # whether objects are found, and no motion that explains where they went
+
+
 @dataclass(eq=False)
 class Pending:
     """A frame that waits for its links to be settled."""

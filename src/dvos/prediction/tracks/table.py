@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dvos.formats.regions import NamedRegion
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.ground import CORNER, seen_share
-from dvos.prediction.tracks.linking import LinkedFrame
 from dvos.prediction.tracks.motion import REST, Motion
+from dvos.prediction.tracks.state import LinkedFrame
 
 #: Columns of ``<clip>.tracks.csv``.
 TRACK_COLUMNS = (
