@@ -16,9 +16,8 @@ from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.spec import Normalisation
 from dvos.tables import ClipRow, frame_address, read_clips, write_clips
-from dvos.training.clips.cache import ImageCache
 from dvos.training.clips.clip import ClipRequest
-from dvos.training.clips.files import FileClips, clips_of_rows
+from dvos.training.clips.files import FileClips, ImageCache, clips_of_rows
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.labels import find_clips
 from dvos.training.targets import QueryTarget

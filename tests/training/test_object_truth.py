@@ -14,8 +14,8 @@ from dvos.networks.spec import Normalisation, ObjectChannels
 from dvos.training.augment.spatial import resize_ids
 from dvos.training.clips.clip import Clip
 from dvos.training.losses import ObjectBatch, centre, motion, offset
-from dvos.training.object_truth import TruthChannels, object_count, object_truth
 from dvos.training.objective import build_loss
+from dvos.training.targets import TruthChannels, object_count, object_truth
 
 
 def clip_of(*ids: np.ndarray, apart: bool = True) -> Clip:

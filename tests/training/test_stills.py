@@ -11,8 +11,8 @@ from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, write_mask
 from dvos.training.augment.spatial import Box
-from dvos.training.clips.cache import ImageCache
 from dvos.training.clips.clip import ClipRequest, seed_points
+from dvos.training.clips.files import ImageCache
 from dvos.training.clips.stills import (
     LabelledStill,
     StillClips,

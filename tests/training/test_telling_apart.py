@@ -19,9 +19,9 @@ from dvos.training.calibration import CENTRES, SHAPES, ObjectComparison, better_
 from dvos.training.clips.clip import Clip
 from dvos.training.losses import ObjectBatch
 from dvos.training.networks import dvos_arguments, start_from_weights
-from dvos.training.object_truth import object_truth
 from dvos.training.objective import SegmentedClip
 from dvos.training.run import settle_objects
+from dvos.training.targets import object_truth
 
 
 def _bar(halves: int) -> tuple[SegmentedClip, np.ndarray]:

@@ -20,9 +20,8 @@ from dvos.media.mask import IGNORE, mask_ids, write_mask
 from dvos.networks.spec import Normalisation
 from dvos.tables import frame_address
 from dvos.training.augment.spatial import draw_geometry
-from dvos.training.clips.cache import ImageCache
 from dvos.training.clips.clip import Clip, ClipRequest, SyntheticClips, draw_moments
-from dvos.training.clips.files import FileClips, FrameClip
+from dvos.training.clips.files import FileClips, FrameClip, ImageCache
 from dvos.training.clips.stills import LabelledStill, StillClips
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.labels import find_clips

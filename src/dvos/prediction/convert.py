@@ -11,9 +11,13 @@ from dvos.config.prediction import ConvertSettings
 from dvos.errors import CheckpointError, DvosError, UsageError
 from dvos.files import refuse_foreign
 from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network
-from dvos.networks.published import holds_torch_save
 from dvos.networks.spec import NetworkSpec
-from dvos.networks.weights import load_network, read_network_info, save_network
+from dvos.networks.weights import (
+    holds_torch_save,
+    load_network,
+    read_network_info,
+    save_network,
+)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from dvos.networks.weights import load_network, save_network
 from dvos.runner.display import progress
 from dvos.scoring.instances import match_objects
 from dvos.training.clips.files import FrameClip
-from dvos.training.object_truth import OBJECT_STRIDE, TruthChannels, object_count
 from dvos.training.objective import SegmentedClip
+from dvos.training.targets import OBJECT_STRIDE, TruthChannels, object_count
 
 Doubles = NDArray[np.float64]
 Features = Callable[[Tensor], Tensor]

@@ -12,9 +12,8 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, FaultCollector
 from dvos.networks.spec import Normalisation
 from dvos.training.clips import validation
-from dvos.training.clips.cache import ImageCache
 from dvos.training.clips.clip import ClipSource, PooledClips, SyntheticClips
-from dvos.training.clips.files import FileClips, FrameClip, check_lengths
+from dvos.training.clips.files import FileClips, FrameClip, ImageCache, check_lengths
 from dvos.training.clips.stills import LabelledStill, StillClips
 from dvos.training.clips.validation import ValidationClip, ValidationRequest
 from dvos.training.datasets import TrainingClips, ValidationClips

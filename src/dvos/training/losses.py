@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
-from dvos.networks.published import torch_load
 from dvos.networks.spec import Normalisation, ObjectChannels
-from dvos.training.object_truth import TruthChannels
+from dvos.networks.weights import torch_load
+from dvos.training.targets import TruthChannels
 
 #: Sums by name, each a scalar tensor.
 Sums = dict[str, Tensor]

@@ -20,8 +20,7 @@ from dvos.config.show import run_changes, settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, RunError
 from dvos.files import atomic_path, parse_json, remove_leftovers, write_json, write_text
-from dvos.networks.published import torch_load
-from dvos.networks.weights import read_checkpoint
+from dvos.networks.weights import read_checkpoint, torch_load
 from dvos.runner.shards import taken
 from dvos.tables import write_rows
 from dvos.training.records import Record, TrainResult, now

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from moving_objects import drawn, measured
 
-from dvos.prediction.tracks.state import LinkedFrame
 from dvos.prediction.tracks.motion import shifted
+from dvos.prediction.tracks.state import LinkedFrame
 from dvos.prediction.tracks.table import TRACK_COLUMNS, TrackTable
 
 

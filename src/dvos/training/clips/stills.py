@@ -21,8 +21,8 @@ from dvos.config.augmentation import MotionSettings
 from dvos.errors import check_size
 from dvos.media.image import read_image
 from dvos.training.augment.spatial import Box, cut, place, resize_frame, resize_ids
-from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import Clip, ClipRequest, draw_seed_point, labelled_clip
+from dvos.training.clips.files import DecodedMask, ImageCache
 
 DRAWN_ON_IT = "give each photo the mask that was drawn on it"
 

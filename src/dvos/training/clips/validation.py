@@ -28,9 +28,8 @@ from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut, resize_frame, resize_ids
 from dvos.training.clips import clip as sources
 from dvos.training.clips import stills as pans
-from dvos.training.clips.cache import DecodedMask, ImageCache
 from dvos.training.clips.clip import Clip, ClipRequest, labelled_clip
-from dvos.training.clips.files import ClipFiles, FrameClip
+from dvos.training.clips.files import ClipFiles, DecodedMask, FrameClip, ImageCache
 from dvos.training.clips.stills import LabelledStill
 
 if TYPE_CHECKING:
