@@ -10,7 +10,7 @@ from dvos.config.prediction import FirstMaskOptions, XMemPredictionSettings
 from dvos.errors import MediaError, UsageError
 from dvos.media.mask import write_mask
 from dvos.media.video import VideoFrame
-from dvos.prediction.first_masks import ArrayMasks, FirstMasks, GivenMasks, MaskRules, MaskTree
+from dvos.prediction.first_masks import FirstMasks, GivenMasks, MaskRules, MaskTree, array_masks
 
 SIZE = (12, 16)
 FRAMES = ["a_frame-00000", "a_frame-00001", "a_frame-00002"]
@@ -138,7 +138,7 @@ def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
     _mask(tmp_path / "a.png", 1)
     with pytest.raises(MediaError, match="is 16 x 12 pixels; expected 40 x 30"):
         _given(tmp_path).check((30, 40))
-    array = ArrayMasks({0: np.ones((4, 5), np.uint8)}, _rules())
+    array = array_masks({0: np.ones((4, 5), np.uint8)}, _rules())
     with pytest.raises(MediaError, match="is 5 x 4 pixels; expected 16 x 12"):
         next(_read(array, 0))
 
@@ -149,7 +149,7 @@ def test_masks_that_never_come_are_told(tmp_path: Path) -> None:
     assert next(read) is None
     with pytest.raises(MediaError, match="holds no object"):
         next(read)
-    array = ArrayMasks({9: np.ones(SIZE, np.uint8)}, _rules())
+    array = array_masks({9: np.ones(SIZE, np.uint8)}, _rules())
     with pytest.raises(MediaError, match="no frame came with an object"):
         list(_read(array, 0))
 
@@ -185,7 +185,7 @@ def test_too_many_objects_are_told() -> None:
 @pytest.mark.parametrize("mask", [np.ones((3, 4, 1), np.uint8), np.ones(SIZE), -np.ones(SIZE, int)])
 def test_arrays_that_are_no_masks_are_refused(mask: np.ndarray) -> None:
     with pytest.raises(MediaError, match=r"\(height, width\) of bool or of ids"):
-        ArrayMasks({0: mask}, _rules())
+        array_masks({0: mask}, _rules())
 
 
 def test_settings_say_what_does_not_fit() -> None:

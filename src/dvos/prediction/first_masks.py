@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,27 +74,28 @@ class MaskRules:
 class FirstMasks:
     """Where the masks of a clip come from.
 
-    They are read from ``files``, none where any frame may have one; ``empty`` is what is wrong if
-    none of them holds an object, None where that is no fault.
+    ``of_frame`` gives the ids of the objects of a frame, which may be the first; None where it has
+    no mask. They are read from ``files``, none where any frame may have one; ``empty`` is what is
+    wrong if none of them holds an object, None where that is no fault.
     """
 
     def __init__(
-        self, rules: MaskRules, empty: MediaError | None, files: tuple[Path, ...] = ()
+        self,
+        rules: MaskRules,
+        empty: MediaError | None,
+        of_frame: Callable[[VideoFrame, bool], Ids | None],
+        files: tuple[Path, ...] = (),
     ) -> None:
-        self.rules, self.empty, self.files = rules, empty, files
+        self.rules, self.empty, self.of_frame, self.files = rules, empty, of_frame, files
         # Whether nothing follows the first that holds an object.
         self.only_first = empty is None or rules.settings.frames == "first"
-
-    def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
-        """Ids of the objects of a frame's mask; None where it has no mask."""
-        raise NotImplementedError
 
     def along(self, frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, Ids | None]]:
         """Each frame of a clip with the ids of the objects given in it; a MediaError for none."""
         read, started, number = 0, False, -1
         for number, frame in enumerate(frames):
             done = started and self.only_first
-            ids = None if done else self.of_frame(frame, first=number == 0)
+            ids = None if done else self.of_frame(frame, number == 0)
             read += ids is not None
             if ids is not None and not ids.any():
                 ids = None
@@ -201,10 +202,11 @@ class GivenMasks(FirstMasks):
             found += " frame of it"
             remedy = "draw the objects, or check that masks are named like the frames"
         expected = "a first mask with at least one object"
-        super().__init__(rules, MediaError.at(where, found, expected, remedy), files)
+        fault = MediaError.at(where, found, expected, remedy)
+        super().__init__(rules, fault, self._of_frame, files)
         self.first, self.named, self._clip = first, named, clip
 
-    def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:
+    def _of_frame(self, frame: VideoFrame, first: bool) -> Ids | None:
         """The mask named like the frame, or that of the first frame."""
         path = self.named.get(frame.name, self.first if first else None)
         if path is None:
@@ -219,49 +221,41 @@ class GivenMasks(FirstMasks):
             raise self.empty
 
 
-class ArrayMasks(FirstMasks):
+def array_masks(masks: Mapping[int, NDArray[np.generic]], rules: MaskRules) -> FirstMasks:
     """Masks given from Python by frame index, (H, W) of bool or whole numbers 0..65535."""
+    known: dict[int, Ids] = {}
+    for index, given in masks.items():
+        mask = np.asarray(given)
+        sound = mask.ndim == 2 and mask.dtype.kind in "bui"
+        if not sound or (mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 65535):
+            raise MediaError.at(
+                f"the first mask of frame {index}",
+                f"has shape {mask.shape} and type {mask.dtype}",
+                "(height, width) of bool or of ids in 0..65535",
+            )
+        known[index] = mask.astype(np.uint16)
 
-    def __init__(self, masks: Mapping[int, NDArray[np.generic]], rules: MaskRules) -> None:
-        expected = "at least one object in the mask of a frame"
-        fault = ("the first mask", "no frame came with an object", expected)
-        super().__init__(rules, MediaError.at(*fault, "check masks and frame indices"))
-        self._masks: dict[int, Ids] = {}
-        for index, given in masks.items():
-            mask = np.asarray(given)
-            sound = mask.ndim == 2 and mask.dtype.kind in "bui"
-            if not sound or (mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 65535):
-                raise MediaError.at(
-                    f"the first mask of frame {index}",
-                    f"has shape {mask.shape} and type {mask.dtype}",
-                    "(height, width) of bool or of ids in 0..65535",
-                )
-            self._masks[index] = mask.astype(np.uint16)
-
-    def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:  # noqa: ARG002
-        """The array of the frame's index."""
-        mask = self._masks.get(frame.frame_index)
-        if mask is None:
-            return None
+    def of_frame(frame: VideoFrame, _: bool) -> Ids | None:
+        mask = known.get(frame.frame_index)
         where = f"the first mask of frame {frame.frame_index}"
-        return self.rules.of_size(mask, where, frame.image.shape, "its frame")
+        return None if mask is None else rules.of_size(mask, where, frame.image.shape, "its frame")
+
+    expected = "at least one object in the mask of a frame"
+    fault = ("the first mask", "no frame came with an object", expected)
+    return FirstMasks(rules, MediaError.at(*fault, "check masks and frame indices"), of_frame)
 
 
-class FoundMasks(FirstMasks):
+def found_masks(predictor: Predictor, rules: MaskRules) -> FirstMasks:
     """Masks found by another network, in the first frame in which it finds anything, seen alone."""
 
-    def __init__(self, predictor: Predictor, rules: MaskRules) -> None:
-        super().__init__(rules, None)
-        self._predictor = predictor
-
-    def of_frame(self, frame: VideoFrame, *, first: bool) -> Ids | None:  # noqa: ARG002
-        """What is found in the frame."""
-        found = next(iter(self._predictor.segment([frame.image])))
-        settings = self.rules.settings
-        kept = split_mask(found.mask, minimum_area=settings.minimum_area).labels
+    def of_frame(frame: VideoFrame, _: bool) -> Ids | None:
+        found = next(iter(predictor.segment([frame.image])))
+        kept = split_mask(found.mask, minimum_area=rules.settings.minimum_area).labels
         # A mask without ids is one object; its pieces are told apart on request.
-        mask = kept if settings.objects == "instances" else (kept > 0).astype(np.int32)
-        return self.rules.apply(mask, f"the mask found in frame {frame.name}")
+        mask = kept if rules.settings.objects == "instances" else (kept > 0).astype(np.int32)
+        return rules.apply(mask, f"the mask found in frame {frame.name}")
+
+    return FirstMasks(rules, None, of_frame)
 
 
 def first_masks(
@@ -269,7 +263,7 @@ def first_masks(
 ) -> FirstMasks | MaskTree:
     """The masks of what a caller may give as a first mask; ``finder`` is for ``auto``."""
     if isinstance(given, Mapping | np.ndarray):
-        return ArrayMasks(given if isinstance(given, Mapping) else {0: given}, rules)
+        return array_masks(given if isinstance(given, Mapping) else {0: given}, rules)
     if str(given) != "auto":
         return MaskTree(Path(given), rules)
     if finder is None:
@@ -279,4 +273,4 @@ def first_masks(
             "first_mask_checkpoint, a checkpoint of the network 'dvos' or 'paper'",
             "give it with --first-mask-checkpoint",
         )
-    return FoundMasks(finder, rules)
+    return found_masks(finder, rules)

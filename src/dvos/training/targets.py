@@ -305,7 +305,7 @@ def object_truth(clip: Clip) -> Singles:
     truth[channel.KNOWN] = background
     if not clip.tells_apart or background.all():
         return truth
-    now = _Objects.of(ids)
+    now = ObjectPlaces.of(ids)
     there = known_objects(near) & (now.area[near] >= _SCRAP)
     truth[channel.KNOWN] += there
     owner, side = near[there], np.sqrt(now.area[near[there]])
@@ -316,7 +316,7 @@ def object_truth(clip: Clip) -> Singles:
     truth[channel.SIZE][there] = side
     truth[channel.WEIGHT][there] = np.where(touching(near)[owner], _CROWDED, 1) / side
     if len(clip.ids) > 1 and clip.labelled[-2]:
-        before = _Objects.of(clip.ids[-2])
+        before = ObjectPlaces.of(clip.ids[-2])
         # Of which objects the centres in both frames are of the same part.
         larger, smaller = np.maximum(now.area, before.area), np.minimum(now.area, before.area)
         alike = now.whole & before.whole & (larger <= _ALIKE * smaller)
@@ -347,7 +347,7 @@ def touching(ids: NDArray[np.uint16]) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class _Objects:
+class ObjectPlaces:
     """Area, centre (x, y) and whether it is whole of the object of each id, in pixels."""
 
     area: NDArray[np.float64]
@@ -356,7 +356,7 @@ class _Objects:
     whole: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ids: NDArray[np.uint16]) -> _Objects:
+    def of(cls, ids: NDArray[np.uint16]) -> ObjectPlaces:
         """Of a mask (H, W)."""
         places = np.flatnonzero(known_objects(ids))
         owners = ids.ravel()[places]

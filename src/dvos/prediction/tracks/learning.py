@@ -22,6 +22,7 @@ from dvos.prediction.tracks.motion import REST
 from dvos.prediction.tracks.table import TrackTable
 from dvos.training.calibration import widened
 from dvos.training.clips.files import FrameClip
+from dvos.training.targets import ObjectPlaces
 
 #: Clips from which a model with two parts is fitted, and the least error that is believed.
 _FEWEST_CLIPS, _LEAST_ERROR = 4, 0.01
@@ -82,21 +83,12 @@ def _ids(clip: FrameClip, frame: int) -> NDArray[np.uint16]:
 
 def _is_permanent(clip: FrameClip, run: Sequence[int]) -> bool:
     """Whether the ids of two frames are of the same objects, by where these lie."""
-    before, now = (_places(_ids(clip, frame)) for frame in run[:2])
-    both = [*(before.keys() & now.keys())]
-    if len(both) < 2:
+    before, now = (ObjectPlaces.of(_ids(clip, frame)) for frame in run[:2])
+    both = (before.area > 0) & (now.area > 0)
+    if np.count_nonzero(both) < 2:
         return False
-    side = np.sqrt([before[one][2] for one in both])
-    away = np.array([np.subtract(before[one][:2], now[one][:2]) for one in both])
-    return bool(np.median(np.hypot(*away.T) / side) < _NEAR)
-
-
-def _places(ids: NDArray[np.uint16]) -> dict[int, tuple[float, float, int]]:
-    """Centre and area of the objects of a mask."""
-    y, x = np.nonzero(ids)
-    numbers, place, areas = np.unique(ids[y, x], return_inverse=True, return_counts=True)
-    at = (np.bincount(place, each) / areas for each in (x, y))
-    return dict(zip(numbers.tolist(), zip(*at, areas, strict=True), strict=True))
+    away = np.hypot(before.x - now.x, before.y - now.y)[both]
+    return bool(np.median(away / np.sqrt(before.area[both])) < _NEAR)
 
 
 def _counted(
