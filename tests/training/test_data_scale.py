@@ -12,8 +12,7 @@ from dvos.config.training import TrainingSettings
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION
-from dvos.training.data import build_training_clips, build_validation_clips
-from dvos.training.object_size import build_object_sizes
+from dvos.training.data import build_object_sizes, build_training_clips, build_validation_clips
 from dvos.training.targets import QueryTarget
 
 SIDE, RADIUS = 120, 20

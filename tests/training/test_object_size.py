@@ -11,7 +11,7 @@ from dvos.media.mask import write_mask
 from dvos.training.calibration import widened
 from dvos.training.clips.files import FrameClip
 from dvos.training.clips.stills import LabelledStill
-from dvos.training.object_size import labelled_masks, learn_objects, synthetic_masks
+from dvos.training.data import labelled_masks, learn_objects, synthetic_masks
 
 
 def _discs(centres: list[tuple[int, int]], *, radius: int = 10) -> np.ndarray:

@@ -18,7 +18,6 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any, Self
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from dvos.networks.spec import OBJECTS, NetworkSpec
 from dvos.networks.weights import load_network, save_network
 from dvos.runner.display import progress
 from dvos.scoring.instances import match_objects
+from dvos.training.augment.spatial import resize_frame
 from dvos.training.clips.files import FrameClip
 from dvos.training.objective import SegmentedClip
 from dvos.training.targets import OBJECT_STRIDE, TruthChannels, object_count
@@ -333,11 +333,10 @@ class Novelty:
         spare = [image.shape[axis] - side for axis in (0, 1)]
         places = [sorted({round(x * k / (_ROWS - 1)) for k in range(_ROWS)}) for x in spare]
         seen = max(16, round(side * scale))
-        flag = cv2.INTER_AREA if seen < side else cv2.INTER_LINEAR
         found = []
         for y, x in product(*places):
-            window = cv2.resize(image[y : y + side, x : x + side], (seen, seen), interpolation=flag)
+            window = resize_frame(image[y : y + side, x : x + side], (seen, seen))
             with torch.inference_mode():
-                row = _pooled(features(normalise(np.asarray(window)[None])))[0]
+                row = _pooled(features(normalise(window[None])))[0]
             found.append(self.distance(row))
         return float(np.median(found)) / self.limit

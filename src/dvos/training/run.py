@@ -22,7 +22,12 @@ from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.runner.display import waiting
 from dvos.training import networks
-from dvos.training.data import build_training_clips, build_validation_clips
+from dvos.training.data import (
+    build_object_sizes,
+    build_training_clips,
+    build_validation_clips,
+    tells_objects_apart,
+)
 from dvos.training.datasets import TrainingClips
 from dvos.training.devices import (
     build_fabric,
@@ -34,7 +39,6 @@ from dvos.training.devices import (
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
-from dvos.training.object_size import build_object_sizes, tells_objects_apart
 from dvos.training.records import TrainResult, data_digests, hardware, now, versions
 from dvos.training.run_folder import RunFolder, read_state
 from dvos.training.trackers import check_trackers, open_trackers

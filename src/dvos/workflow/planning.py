@@ -70,7 +70,7 @@ class Survey:
 def look_at(rows: Sequence[StillRow], void: str = "auto") -> Survey:
     """Measure labelled pictures, at most 24 of them, evenly spread; ``void`` as of the settings."""
     from dvos.training.clips.stills import LabelledStill
-    from dvos.training.object_size import labelled_masks, learn_objects, numbers_objects
+    from dvos.training.data import labelled_masks, learn_objects, numbers_objects
 
     stills = [LabelledStill(row.image, row.mask, void) for row in rows]
     learnt = learn_objects(labelled_masks(stills, [])) or {"width": 0.0, "area": 0.0}
