@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import cv2
 import numpy as np
@@ -161,6 +162,26 @@ def test_yolo_a12_a_box_among_polygons_is_taken_and_told(tmp_path: Path) -> None
     source = open_source(_yolo(tmp_path, rows))
     assert (labels_of(source)["images/train/a.png"] == BOTH).all()
     assert source.notes.lines() == ["rows that are boxes, taken for filled rectangles (1)"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_yolo_texts_are_found_however_their_names_are_written(tmp_path: Path, form: str) -> None:
+    path = _yolo(tmp_path, _row(SQUARE))
+    (text,) = (path / "labels").rglob("*.txt")
+    (photo,) = (path / "images").rglob("*.png")
+    text.rename(text.with_name(normalize(form, "Größe") + ".txt"))
+    photo.rename(photo.with_name(normalize("NFD" if form == "NFC" else "NFC", "Größe") + ".png"))
+    (ids,) = labels_of(open_source(path)).values()
+    assert ids.max() == 1
+
+
+def test_a_yolo_text_that_is_not_mounted_is_a_fault(tmp_path: Path) -> None:
+    path = _yolo(tmp_path, _row(SQUARE))
+    (text,) = (path / "labels").rglob("*.txt")
+    text.unlink()
+    text.symlink_to("/nowhere/a.txt")
+    with pytest.raises(DvosError, match=r"is a link to /nowhere/a\.txt, which"):
+        labels_of(open_source(path))
 
 
 @pytest.mark.parametrize("images", ["images/train", "train/images", "images"])

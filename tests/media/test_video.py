@@ -116,7 +116,7 @@ def test_flat_colours_survive_writing_and_reading(tmp_path, size):
         assert np.abs(frame.image.astype(int) - colour).max() <= 4
 
 
-@pytest.mark.parametrize("rate", [25, 29.97, 30000 / 1001, 12.5, 0.5, 120])
+@pytest.mark.parametrize("rate", [25, 29.97, 30000 / 1001, 12.5, 0.5, 120, 1 / 900_000, 1e-6])
 def test_frame_rates(video, rate):
     source = VideoFile(video(3, frame_rate=rate))
     assert source.frame_rate == pytest.approx(rate, rel=1e-4)
@@ -192,9 +192,10 @@ def test_corrupt_bytes_in_the_middle_are_passed_over_and_told(video, threads):
 
 def test_a_whole_video_has_no_damage_to_tell(video):
     for name in ("v.mp4", "v.mkv", "v.mov"):
-        source = VideoFile(video(40, name))
-        list(source)
-        assert source.damage == []
+        for rate in (25, 1 / 86_400):
+            source = VideoFile(video(40 if rate == 25 else 3, name, frame_rate=rate))
+            list(source)
+            assert source.damage == []
 
 
 def with_edit(path: Path, frames: int, first: int = 0) -> Path:

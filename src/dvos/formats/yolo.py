@@ -14,7 +14,7 @@ import yaml
 
 from dvos.config.strict_yaml import parse_yaml
 from dvos.errors import MediaError
-from dvos.files import stem_of, write_text
+from dvos.files import absent, stem_of, write_text
 from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
 from dvos.formats.raster import BRIDGED, box, bridged, fill, ring
@@ -70,14 +70,14 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         parts = ", ".join(reading.name_of(images, "") for images, _ in folders)
         reading.notes.add(f"parts of the data set read together: {parts}")
     for images, labels in folders:
-        files = list_files(images, IMAGE_SUFFIXES)
-        for file in files:
+        texts = {stem_of(one): one for one in list_files(labels, {".txt"})}
+        for file in list_files(images, IMAGE_SUFFIXES):
             size, name = image_size(file), reading.name_of(file, "")
-            rows = labels / f"{file.stem}.txt"
+            rows = texts.pop(stem_of(file), None)
             yield Picture(name, size, partial(_objects, rows, names, size, reading), file)
-        stems = {*map(stem_of, files), "classes"}
-        if lone := [one for one in list_files(labels, {".txt"}) if stem_of(one) not in stems]:
-            raise MediaError.at(lone[0], f"no image of that name in {images}", "", "add it")
+        texts.pop("classes", None)
+        for lone in texts.values():
+            raise MediaError.at(lone, f"no image of that name in {images}", "", "add it")
 
 
 def _names(table: Path) -> dict[int, str]:
@@ -93,10 +93,12 @@ def _names(table: Path) -> dict[int, str]:
 
 
 def _objects(
-    rows: Path, names: Mapping[int, str], size: Size, reading: Reading
+    rows: Path | None, names: Mapping[int, str], size: Size, reading: Reading
 ) -> Iterator[LabelledObject]:
-    if not rows.is_file() or not rows.stat().st_size:
+    if rows is None or (rows.is_file() and not rows.stat().st_size):
         return
+    if not rows.is_file():
+        raise MediaError.at(rows, absent(rows), "a text of labels")
     if rows.stat().st_size > _MOST_BYTES:
         raise MediaError.at(rows, "is too large for a text of labels")
     for place, row in enumerate(load_document(rows).splitlines(), 1):

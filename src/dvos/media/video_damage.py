@@ -64,7 +64,7 @@ class DamageLog:
         self._packets = 0
         self._shown_s = self._end_s = 0.0
         self._first_s: float | None = None
-        self._last_s = 0.0
+        self._last_s = self._step_s = 0.0
         self._repaired: tuple[int, float] | None = None
         self._run = ("", 0, "")
 
@@ -86,7 +86,8 @@ class DamageLog:
         self._flush()
         if frame.time is not None:
             self._first_s = frame.time if self._first_s is None else self._first_s
-            self._last_s = frame.time - self._first_s
+            time_s = frame.time - self._first_s
+            self._last_s, self._step_s = time_s, time_s - self._last_s
         if frame.is_corrupt and self._repaired is None:
             self._repaired = self.frames, self._last_s
         elif not frame.is_corrupt:
@@ -123,8 +124,8 @@ class DamageLog:
             # the time of day are far from.
             duration, first = container.duration / 1_000_000, self._first_s or 0.0
             reached = self._last_s + (first if duration >= first else 0.0)
-            # A second's grace: containers round, and last a frame longer.
-            if reached < duration - 1.0 - frame_s:
+            # A second's grace: containers round, and last a frame longer, which may be days.
+            if reached < duration - 1.0 - max(frame_s, self._step_s):
                 stated = f"{duration:.2f} s, the last frame decoded is at"
         if stated:
             text = f"the file ends early: its header states {stated} {self._last_s:.2f} s"

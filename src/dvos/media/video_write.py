@@ -81,6 +81,9 @@ class VideoWriter(BlockWriter):
         # Else a Matroska file bears a number drawn at random.
         in_matroska = self.path.suffix.lower() == ".mkv"
         muxing = {"fflags": "+bitexact"} if in_matroska else {"movflags": "+faststart"}
+        if not in_matroska and self._tick == Fraction(1, 1000):
+            # FFmpeg's own clock is too fine for days between frames.
+            muxing["video_track_timescale"] = "1000"
         # x264's macroblock tree reads memory that was never written: with it,
         # equal frames give unequal files now and then.
         options = {"crf": str(self._crf), "preset": "fast", "x264-params": "mbtree=0"}
