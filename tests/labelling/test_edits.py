@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -211,6 +214,17 @@ def test_a_split_changes_neither_the_object_nor_the_others(ids, pixels):
 def test_a_damaged_patch_is_told():
     with pytest.raises(ValueError, match="damaged patch"):
         Patch((0, 0, 1, 1), b"no").apply(np.zeros((2, 2), np.uint16))
+
+
+def test_a_patch_unpacks_no_more_than_its_box_holds():
+    ids = np.zeros((2, 2), np.uint16)
+    packed = zlib.compress(bytes(100_000_000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="size"):
+        Patch((0, 0, 2, 2), packed).apply(ids)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_objects_of_a_frame_of_another_size_are_not_copied():

@@ -53,10 +53,11 @@ class Patch:
         top, left, bottom, right = self.box
         part = ids[top:bottom, left:right]
         try:
-            change = np.frombuffer(zlib.decompress(self.data), "<u2")
+            # Hardly more than the box holds, whatever was packed.
+            change = zlib.decompressobj().decompress(self.data, 2 * part.size + 1)
         except zlib.error as error:
             raise ValueError(f"damaged patch ({error})") from error
-        part ^= change.reshape(bottom - top, right - left)
+        part ^= np.frombuffer(change, "<u2").reshape(bottom - top, right - left)
 
 
 def paint(ids: Ids, region: Region, value: int, only: Collection[int] | None = None) -> Edit:
