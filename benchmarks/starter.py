@@ -33,7 +33,7 @@ from dvos.media.mask import label_components, object_pixels, read_mask, write_ma
 from dvos.networks.weights import read_checkpoint, save_network
 from dvos.runner.manifest import Task
 from dvos.runner.tasks import run_tasks
-from dvos.training.object_size import learn_objects
+from dvos.training.data import learn_objects
 
 #: Raised with every change of the pictures.
 _LOOK = 1
