@@ -9,16 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from dvos import files
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError, shortened
-from dvos.files import (
-    check_file_name,
-    digest,
-    real_path,
-    refuse_foreign,
-    remove_leftovers,
-    write_json,
-)
 from dvos.formats.coco import write_annotations
 from dvos.formats.own import predicted
 from dvos.media.frames import FrameSource
@@ -67,9 +60,9 @@ def check_places(
     """Refuse an output folder in which results, at ``places``, would replace a clip's frames."""
     with FaultCollector(UsageError) as faults:
         for clip in clips:
-            written = {real_path(place) for place in places(clip)}
+            written = {files.real_path(place) for place in places(clip)}
             for path in clip.files:
-                if written & {real_path(path), real_path(path).parent}:
+                if written & {files.real_path(path), files.real_path(path).parent}:
                     faults.add(
                         out,
                         f"the results of clip {clip.name!r} would replace its frames, as {path}",
@@ -105,7 +98,7 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
                 )
             if manifest.replaced:
                 replaced.append(str(one.clip.source))
-    refuse_foreign(foreign, "this command")
+    files.refuse_foreign(foreign, "this command")
     if replaced:
         _log.warning(
             "%s: not the files that the output folder holds results of (edited since, or from"
@@ -141,7 +134,7 @@ def run_clips(work: Sequence[ClipWork], *, description: str) -> None:
 
 def run_alone(work: ClipWork) -> Iterator[None]:
     """Do what is left of a clip while no other run does (a RunError); a step for each frame."""
-    check_file_name(work.clip.files[0], work.clip.name)
+    files.check_file_name(work.clip.files[0], work.clip.name)
     with taken_folder(work.places()[0]):
         yield from work.run()
 
@@ -235,7 +228,7 @@ class ClipJob:
         for row in manifest.stale:
             self._writer.remove(row["frame"])
         if not manifest.finished:
-            remove_leftovers(self._writer.folder, below=True)
+            files.remove_leftovers(self._writer.folder, below=True)
         tracked = not tracks or tracks.is_finished(self._fingerprint_of_clip(), manifest.rows)
         if not manifest.finished or not tracked:
             for path in self._of_whole_clip:
@@ -267,7 +260,7 @@ class ClipJob:
         self.scale = read_record(self._scale_record, ClipScale)
         if self.scale is None or self.scale.fingerprint != fingerprint:
             self.scale = measure_scale(self.clip, self._predictor, fingerprint)
-            write_json(self._scale_record, asdict(self.scale))
+            files.write_json(self._scale_record, asdict(self.scale))
         if self.scale.scale != 1 and isinstance(self._predictor, KnowsItsData):
             self._predictor = self._predictor.at_scale(self.scale.scale)
             self._writer = replace(self._writer, calibration=self._predictor.calibration)
@@ -312,8 +305,8 @@ class ClipJob:
                 folder = tracks.folder if tracks and tracks.followed else None
                 write_overlay_video(self._overlay, source, masks, folder, every=self.clip.every)
         if self._run_lengths and not self._run_lengths.is_file():
-            files = {frame_stem(path): path for path in self.clip.files}
-            pictures = {name: x for name, x in files.items() if x.suffix.lower() in IMAGE_SUFFIXES}
+            named = {frame_stem(path): path for path in self.clip.files}
+            pictures = {name: x for name, x in named.items() if x.suffix.lower() in IMAGE_SUFFIXES}
             frames = [row["frame"] for row in self.rows]
             names = {x: pictures[x].name if x in pictures else f"{x}.png" for x in frames}
             write_annotations(self._run_lengths, predicted(masks, names, source.size), [""])
@@ -329,7 +322,7 @@ class ClipJob:
             self._record,
             source=self.clip.source,
             fingerprint=self._fingerprint_of_clip(),
-            files=digest(self.clip.stamps()),
+            files=files.digest(self.clip.stamps()),
             row=FrameRow,
             complete=lambda row: self._writer.is_complete(row["frame"]),
         )
@@ -342,7 +335,7 @@ class ClipJob:
                 mask_files.append((path.name, metadata.st_size, metadata.st_mtime_ns))
                 void = declared_void(path.parent, self._writer.options.void)
                 mask_files += [("void", value, 0) for value in void or ()]
-        return digest([self._fingerprint, mask_files, self.clip.fingerprint()])
+        return files.digest([self._fingerprint, mask_files, self.clip.fingerprint()])
 
 
 def wants_tracks(options: PredictionOptions, predictor: Predictor) -> bool:

@@ -21,7 +21,7 @@ from dvos.errors import ConfigError
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.runner.display import waiting
-from dvos.training import networks
+from dvos.training import devices, networks
 from dvos.training.data import (
     build_object_sizes,
     build_training_clips,
@@ -29,13 +29,6 @@ from dvos.training.data import (
     tells_objects_apart,
 )
 from dvos.training.datasets import TrainingClips
-from dvos.training.devices import (
-    build_fabric,
-    cpu_processes,
-    earlier_settings,
-    has_other_processes,
-    settle_plan,
-)
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
@@ -60,7 +53,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     DvosError has a fault for each thing wrong, a RunError a loss that is no number, or full memory.
     """
     check_trackers(settings.trackers)
-    settings = settle_length(settle_plan(settings, spec), spec)
+    settings = settle_length(devices.settle_plan(settings, spec), spec)
     folder = RunFolder(make_folder(settings.out))
     digests = data_digests(settings.data, settings.network, settings.losses)
     state = None
@@ -75,7 +68,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     before = folder.read_metadata().get("hardware") if state is not None else None
     # Each process has batch statistics of its own share, where they are learnt.
     gains = spec.splits and networks.arguments_of(spec, settings).get("frozen_statistics", True)
-    count = cpu_processes(settings, gains=gains, hardware=before)
+    count = devices.cpu_processes(settings, gains=gains, hardware=before)
     if count == 1:
         return _train(settings, spec, state, digests)
     message = (settings, spec, state is not None)
@@ -99,7 +92,7 @@ def _train(
     threads = torch.get_num_threads()
     strictness = torch.get_deterministic_debug_mode()
     try:
-        fabric = build_fabric(settings, rank)
+        fabric = devices.build_fabric(settings, rank)
         # A run that 0.1.0 began divided by 257, whatever the samples.
         kept = RunFolder(settings.out).read_metadata().get("intensity", "full") if state else None
         with waiting("reads the data and builds the network"):
@@ -205,14 +198,14 @@ class Rates(NamedTuple):
 
 def time_training(settings: TrainingSettings, spec: NetworkSpec) -> Rates:
     """Train a few steps of a run into its folder, which is removed, and validate twice."""
-    settled = settle_plan(settings, spec)
-    device = build_fabric(settled.model_copy(update={"devices": 1})).device.type
+    settled = devices.settle_plan(settings, spec)
+    device = devices.build_fabric(settled.model_copy(update={"devices": 1})).device.type
     steps, processes = _GPU_STEPS, 0
     if device == "cpu":
         steps = _CPU_STEPS
         # As many as a long run gets, which a short one would not be worth.
         long = settled.model_copy(update={"clips_per_epoch": _MOST_CLIPS})
-        processes = cpu_processes(long, gains=spec.splits)
+        processes = devices.cpu_processes(long, gains=spec.splits)
     count = steps * settled.batch
     trial: dict[str, Any] = {"epochs": 2, "clips_per_epoch": count, "devices": processes}
     trial |= {"pictures": 0, "keep_epochs": 0, "trackers": (), "resume": False, "minutes": None}
@@ -248,11 +241,11 @@ def settle_length(settings: TrainingSettings, spec: NetworkSpec) -> TrainingSett
     """The settings with the length that ``minutes``, if given, are enough for, or a run had."""
     if settings.minutes is None:
         return settings
-    begun, earlier = time.monotonic(), earlier_settings(settings)
+    begun, earlier = time.monotonic(), devices.earlier_settings(settings)
     if earlier is not None and earlier.minutes is not None:
         kept = {"epochs": earlier.epochs, "clips_per_epoch": earlier.clips_per_epoch}
         return settings.model_copy(update=kept)
-    if has_other_processes(settings):
+    if devices.has_other_processes(settings):
         found = "is for one machine, and one GPU of it"
         raise ConfigError.at(
             "minutes", found, remedy="give epochs and clips_per_epoch in its place"
