@@ -28,17 +28,11 @@ from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
 from dvos.networks.weights import misfit, read_state, save_network
 from dvos.runner.display import note, open_display, waiting
+from dvos.training import networks
 from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
 from dvos.training.data import judged_clips
 from dvos.training.datasets import TrainingClips, batches_of, draw_prediction, normalised_batch
 from dvos.training.devices import cpu_threads, explained, loader_workers
-from dvos.training.networks import (
-    TrainedNetwork,
-    WeightAverage,
-    build_optimiser,
-    check_moments,
-    set_rate,
-)
 from dvos.training.objective import Measures, Objective
 from dvos.training.records import (
     Record,
@@ -70,7 +64,7 @@ class Training:
     def __init__(
         self,
         settings: TrainingSettings,
-        trained: TrainedNetwork,
+        trained: networks.TrainedNetwork,
         objective: Objective,
         clips: tuple[Clips, Clips | None],
         folder: RunFolder,
@@ -89,7 +83,7 @@ class Training:
         self.folder, self.fabric = folder, fabric
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        own, self.frozen = build_optimiser(trained, settings.optimiser)
+        own, self.frozen = networks.build_optimiser(trained, settings.optimiser)
         self.optimiser = optimiser or own
         self.accumulation = Accumulation(
             self.network, parts=plan.accumulate, batch=plan.batch, devices=fabric.world_size
@@ -110,7 +104,7 @@ class Training:
         self._plainly: Callable[[], AbstractContextManager[object]] = nullcontext
         share, started = settings.start_share, settings.network.weights
         start = read_state(started) if share and started else {}
-        self.average = WeightAverage(self.network, settings.ema_decay, (start, share))
+        self.average = networks.WeightAverage(self.network, settings.ema_decay, (start, share))
         self.trackers = Trackers()
         self.progress = RunProgress()
 
@@ -123,7 +117,7 @@ class Training:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-            check_moments(self.optimiser)
+            networks.check_moments(self.optimiser)
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             # What is missing or of another type surfaces wherever it is looked at first.
             remedy = "start over with resume off"
@@ -209,7 +203,7 @@ class Training:
     def _step(self, step: int, batches: Iterator[dict[str, Tensor]]) -> None:
         seed = np.random.SeedSequence([self.settings.seed, step, self.fabric.global_rank])
         torch.manual_seed(int(seed.generate_state(1)[0]))
-        set_rate(self.optimiser, self._rate(step))
+        networks.set_rate(self.optimiser, self._rate(step))
         self.network.train()
         for module in self.frozen:
             module.eval()
