@@ -116,9 +116,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return read_torch_save(path) if holds_torch_save(path) else _read_safetensors(path)[1]
 
 
-def read_network_info(path: Path, *, sees_query: bool = False) -> NetworkInfo:
+def read_network_info(path: Path) -> NetworkInfo:
     """What a weights file says about its network; as :func:`read_checkpoint` reads it."""
-    return read_checkpoint(path, weights=False, sees_query=sees_query)[0]
+    return read_checkpoint(path, weights=False)[0]
 
 
 def read_checkpoint(

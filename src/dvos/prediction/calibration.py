@@ -18,7 +18,8 @@ _SMALLEST = 1e-6
 _FRAGMENTS = 0.75
 #: Relative error of the number, a standard deviation, where it was not learnt.
 _ERROR = 0.1
-_CONFIDENCE = 0.95
+#: Of the intervals about numbers of objects.
+CONFIDENCE = 0.95
 #: Median areas that differ by more than this factor are taken to be of another scale. Evidence is
 #: thin: of eight wheat photos enlarged twice five were beyond it, at their own scale one of three.
 _OTHER_SCALE = 2.5
@@ -59,7 +60,7 @@ class TrackCalibration:
         distinct = max(0.0, (tracks - self.fragments * inside) * (1 + self.missed))
         chance = self.fragments * (1 - self.fragments) * inside
         deviation = float(np.sqrt(chance + (self.error * distinct) ** 2)) if tracks else 0.0
-        away = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2) * deviation
+        away = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * deviation
         return DistinctCount(distinct, max(0.0, distinct - away), distinct + away)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, create_model
 
 from dvos.config.prediction import PredictionOptions
-from dvos.prediction.calibration import CountCalibration, PlattScaling
+from dvos.prediction.calibration import CONFIDENCE, CountCalibration, PlattScaling
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.predictor import FramePrediction
 from dvos.tables import CountRow
@@ -109,9 +109,7 @@ def _missed_pixels(
     return float(scaling(probability[free]).sum(dtype=np.float64))
 
 
-def finish_rows(
-    clip: str, rows: Sequence[Mapping[str, Any]], *, smoothing: int, confidence: float = 0.95
-) -> list[CountRow]:
+def finish_rows(clip: str, rows: Sequence[Mapping[str, Any]], *, smoothing: int) -> list[CountRow]:
     """Add what needs a whole clip to the rows of its frames; see docs/reference/counts.md.
 
     ``count_smooth`` is a robust local line through ``expected_count`` over ``smoothing`` frames, 1
@@ -121,7 +119,7 @@ def finish_rows(
     counts = np.array([row["expected_count"] for row in rows], np.float64)
     own = np.array([row["count_sd"] for row in rows], np.float64)
     times = np.array([row["frame_index"] for row in rows], np.float64)
-    factor = NormalDist().inv_cdf(0.5 + confidence / 2)
+    factor = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     fits = [_fit_line(number, times, counts, own, smoothing) for number in range(len(rows))]
     # One window holds too few frames to tell the scatter; all of a clip do.
     scatter = float(np.mean([fit.scatter for fit in fits])) if fits else 0.0

@@ -277,10 +277,10 @@ def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]
     return images
 
 
-def batch_picture(data: TrainingClips, count: int, *, first: int = 0) -> NDArray[np.uint8]:
+def batch_picture(data: TrainingClips, count: int) -> NDArray[np.uint8]:
     """Show clips as a network sees them: a row of frames, then the last with its objects."""
     cells: list[NDArray[np.uint8]] = []
-    for number in range(first, first + count):
+    for number in range(count):
         clip = data.sample(number)
         shown = outline(clip.frames[-1], known_objects(clip.ids[-1]))
         unknown = clip.ids[-1] == IGNORE
