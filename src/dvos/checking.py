@@ -18,7 +18,7 @@ from dvos.formats import known
 from dvos.formats.importing import examine
 from dvos.registry import check_network, training_spec
 from dvos.tables.cells import read_records
-from dvos.workflow.frame_numbers import ExtractedFrames
+from dvos.workflow.data_folder import ExtractedFrames, read_data_folder
 
 # Clips in the picture of a training batch.
 _PICTURED = 8
@@ -57,8 +57,6 @@ def check(path: Path, *, command: str | None = None) -> str:
     if suffix not in {".yaml", ".yml", ".csv"} and known.is_foreign(path):
         return str(examine(known.open_source(path)))
     if path.is_dir():
-        from dvos.workflow.data_folder import read_data_folder
-
         data = read_data_folder(path)
         return (
             f"{path}: {len(data.annotated)} labelled stills, "
@@ -106,43 +104,32 @@ def _check_config(path: Path, command: str | None) -> str:
                 count += 1
                 faults.collect(_count_rows, kind, table)
         if isinstance(settings, TrainingSettings):
-            _check_training(settings, faults)
+            from dvos.training.labels import find_clips, find_labels, find_stills_with_objects
+
+            data, weights = settings.data, settings.network.weights
+            # Folders and files that a training would miss, beside its tables.
+            faults.collect(find_labels, data)
+            faults.collect(find_stills_with_objects, data.validation.stills, data.intensity)
+            faults.collect(find_clips, data.validation.clips, data.intensity)
+            videos = (x for video in data.validation.videos for x in (video.video, video.masks))
+            for needed in (weights, *videos):
+                if isinstance(needed, Path) and not needed.exists():
+                    faults.add(needed, absent(needed), "a file or folder", "check the path")
     return f"{path}: settings of dvos {command}, {count} input tables"
-
-
-def _check_training(settings: TrainingSettings, faults: FaultCollector) -> None:
-    """See that folders and files are there that a training would miss, beside its tables."""
-    from dvos.training.labels import find_clips, find_labels, find_stills_with_objects
-
-    data, weights = settings.data, settings.network.weights
-    faults.collect(find_labels, data)
-    faults.collect(find_stills_with_objects, data.validation.stills, data.intensity)
-    faults.collect(find_clips, data.validation.clips, data.intensity)
-    videos = (x for video in data.validation.videos for x in (video.video, video.masks))
-    for path in (weights, *videos):
-        if isinstance(path, Path) and not path.exists():
-            faults.add(path, absent(path), "a file or folder", "check the path")
 
 
 def _table_kind(path: Path) -> str:
     header = {name.strip() for record in read_records(path, 1) for name in record}
-    kinds = {
-        "videos": {"Video", "FramesDir", "Interval"},
-        "clips": {"VID", "FID", "Image", "Mask", "Label"},
-        "annotated": {"Image", "Mask", "OutDir"},
-        "stills": {"Image", "Mask"},
-        "images": {"Image"},
-    }
-    for kind, columns in kinds.items():
-        if columns <= header:
+    for kind, (columns, _) in _KINDS.items():
+        if {*columns.split(",")} <= header:
             return kind
-    expected = "; or ".join(",".join(sorted(columns)) for columns in kinds.values())
+    expected = "; or ".join(dict.fromkeys(columns for columns, _ in _KINDS.values()))
     raise UsageError.at(path, f"the columns {','.join(sorted(header))[:200] or '(none)'}", expected)
 
 
 def _count_rows(kind: str, path: Path) -> int:
     """Read a table of a kind; see that its pictures and masks show the same frames."""
-    rows = _READERS[kind](path)
+    rows = _KINDS[kind][1](path)
     pairs = [(row.image, row.mask) for row in rows if getattr(row, "mask", None)]
     with FaultCollector(TableError) as faults:
         ExtractedFrames().check_pairs(pairs, faults)
@@ -156,12 +143,13 @@ def _read_clips(path: Path) -> list[tables.ClipRow]:
         return tables.read_clips(path, stores.image_size, stores.mask_size)
 
 
-_READERS: dict[str, Callable[[Path], Sequence[Any]]] = {
-    "videos": tables.read_videos,
-    "images": tables.read_images,
+# Of each kind of table its columns, which tell it from the later ones, and what reads it.
+_KINDS: dict[str, tuple[str, Callable[[Path], Sequence[Any]]]] = {
+    "videos": ("FramesDir,Interval,Video", tables.read_videos),
+    "clips": ("FID,Image,Label,Mask,VID", _read_clips),
+    "annotated": ("Image,Mask,OutDir", tables.read_annotated),
+    "stills": ("Image,Mask", tables.read_stills),
+    "images": ("Image", tables.read_images),
     # 'dvos extract objects' writes one without rows when it is to cut none.
-    "distractors": partial(tables.read_images, allow_empty=True),
-    "annotated": tables.read_annotated,
-    "stills": tables.read_stills,
-    "clips": _read_clips,
+    "distractors": ("Image", partial(tables.read_images, allow_empty=True)),
 }

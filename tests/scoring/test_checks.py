@@ -15,7 +15,8 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import MediaError, OutputError, RunError
 from dvos.media.mask import write_mask
 from dvos.runner.shards import taken_folder
-from dvos.scoring.score import Scores, score
+from dvos.scoring.score import score
+from dvos.scoring.summary import Scores
 
 
 def _write(folder: Path, clip: str, frames: range, *, first: int = 0) -> None:

@@ -12,7 +12,8 @@ from dvos.errors import MediaError, TableError, UsageError
 from dvos.media.image import image_size, read_image, write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
-from dvos.scoring.score import Scores, score
+from dvos.scoring.score import score
+from dvos.scoring.summary import Scores
 from dvos.tables import ClipRow, write_clips
 
 SIZE = (24, 32)

@@ -14,7 +14,8 @@ from dvos.errors import DvosError, MediaError, TableError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.scoring.aggregate import FIGURES
-from dvos.scoring.score import Scores, score
+from dvos.scoring.score import score
+from dvos.scoring.summary import Scores
 from dvos.tables import ClipRow, write_clips
 
 SIZE = (24, 32)

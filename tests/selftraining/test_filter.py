@@ -136,7 +136,8 @@ def test_the_boundary_band_is_background_and_wide_doubt_stays_unknown() -> None:
 
 def test_a_frame_is_labelled_with_its_shares() -> None:
     mean = row(0.1, 0.1, 0.5, 0.9)
-    _, told = filter_frame(mean, mean * 0, mean * 0 + 1, None, CRITERIA)
+    labels = filter_pixels(mean, mean * 0, mean * 0 + 1, None, CRITERIA)
+    told = filter_frame(labels, CRITERIA)
     assert (told["object"], told["background"], told["unknown"]) == (0.25, 0.5, 0.25)
     assert told["accepted"]
 
@@ -150,5 +151,6 @@ def test_a_frame_is_labelled_with_its_shares() -> None:
     ],
 )
 def test_a_frame_with_too_little_is_no_query(mean, changes, reason) -> None:
-    _, told = filter_frame(mean, mean * 0, mean * 0 + 1, None, criteria(**changes))
+    rule = criteria(**changes)
+    told = filter_frame(filter_pixels(mean, mean * 0, mean * 0 + 1, None, rule), rule)
     assert (told["accepted"], told["reason"]) == (False, reason)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from made_stills import blob_mask, shown
 
-from dvos.config.augmentation import ColourSettings, DegradationSettings, SpatialSettings
+from dvos.config.data import ColourSettings, DegradationSettings, SpatialSettings
 from dvos.media.mask import IGNORE
 from dvos.training.augment.appearance import (
     ColourJitter,

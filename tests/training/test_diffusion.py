@@ -7,8 +7,7 @@ import pytest
 import torch
 from made_stills import blob_mask, write_clip, write_stills
 
-from dvos.config.augmentation import DiffusionSettings
-from dvos.config.data import DataSettings
+from dvos.config.data import DataSettings, DiffusionSettings
 from dvos.config.training import TrainingSettings
 from dvos.media.mask import write_mask
 from dvos.networks.spec import Normalisation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_stills import agree, blob_mask, shown, write_stills
 
-from dvos.config.augmentation import MotionSettings
+from dvos.config.data import MotionSettings
 from dvos.errors import MediaError
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, write_mask

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvos.config.augmentation import MotionSettings, SpatialSettings
-from dvos.config.data import ClipsSettings, DataSettings
+from dvos.config.data import ClipsSettings, DataSettings, MotionSettings, SpatialSettings
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError
 from dvos.media.clip_store import ClipStoreWriter

@@ -16,6 +16,10 @@ from dvos.workflow.demo import demo
 from dvos.workflow.steps import MethodFolder
 
 
+def stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("name", ["run", "run/train"])
 def test_it_is_refused_where_another_run_is_at_work(tmp_path: Path, name: str) -> None:
     """Another demo, or a training into the folder that it would train in."""
@@ -25,8 +29,9 @@ def test_it_is_refused_where_another_run_is_at_work(tmp_path: Path, name: str) -
     if name != "run":
         place.rmdir()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workflow, "_run_stages", lambda *_: None)
-            demo(settings)
+            patch.setattr(workflow, "_make_sample", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                demo(settings)
     before = sorted(tmp_path.rglob("*"))
     with locked(place):
         with pytest.raises(RunError, match=f"{place}: another run is at work here; wait for it"):
@@ -52,9 +57,11 @@ def test_no_training_begins_in_its_folder_at_any_stage(
         thread.join()
         with RunFolder(tmp_path / "train").taken():
             told.append("its own")
+        stopped()
 
-    monkeypatch.setattr(workflow, "_run_stages", stages)
-    demo(DemoSettings(out=tmp_path))
+    monkeypatch.setattr(workflow, "_make_sample", stages)
+    with pytest.raises(KeyboardInterrupt):
+        demo(DemoSettings(out=tmp_path))
     assert "train: another run is at work here" in told[0]
     assert told[1:] == ["its own"]
 

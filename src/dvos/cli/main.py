@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn, get_origin
 import typer
 
 from dvos.config.commands import COMMANDS, settings_model
-from dvos.errors import DvosError, Fault, TableError, UsageError
+from dvos.errors import DvosError, TableError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -151,17 +151,15 @@ def check(
         raise UsageError.at(
             "--picture", f"with {len(paths)} paths", "one YAML configuration of dvos train"
         )
-    faults: list[Fault] = []
-    worst: DvosError | None = None
+    errors: list[DvosError] = []
     for path in paths:
         try:
             typer.echo(f"{check_one(path, command=command)}: good")
         except DvosError as error:
-            faults.extend(error.faults)
-            if worst is None or error.exit_code > worst.exit_code:
-                worst = error
-    if worst is not None:
-        raise type(worst)(faults)
+            errors.append(error)
+    if errors:
+        worst = max(errors, key=lambda error: error.exit_code)
+        raise type(worst)(fault for error in errors for fault in error.faults)
     if picture is not None:
         typer.echo(draw_batch(paths[0], picture))
 
@@ -181,7 +179,7 @@ def show(
 
     model = settings_model(" ".join(command))
     values = load_settings(model, config=config, overrides=overrides or [], partial=True)
-    typer.echo(settings_yaml(model, values, full=full).rstrip("\n"))
+    typer.echo(settings_yaml(values, full=full).rstrip("\n"))
 
 
 @config.command("import", epilog="Example: dvos config import train.yaml --out ours.yaml")

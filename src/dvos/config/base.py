@@ -17,12 +17,9 @@ T = TypeVar("T")
 #: Settings as the lists, mappings, numbers and text that YAML and JSON know.
 plain_values = to_jsonable_python
 
-#: ``json_schema_extra`` of a field that changes how work is done and not what comes out: earlier
+#: In an annotation: that the field changes how work is done and not what comes out, so that earlier
 #: work stays good when it changes.
-AFFECTS_NOTHING: Final[dict[str, Any]] = {"affects": "nothing"}
-
-#: In an annotation: that the field affects nothing.
-FREE: Final[Any] = Field(json_schema_extra=AFFECTS_NOTHING)
+FREE: Final[Any] = Field(json_schema_extra={"affects": "nothing"})
 
 Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -150,7 +147,7 @@ class Settings(BaseModel):
         yield from ()
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _tell_faults(self) -> Self:
         for fault in self._faults():
             raise ValueError(fault)
         return self

@@ -8,8 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -21,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Settings)
 
-# Where each dotted key was set, for the wording of faults.
+# Where each dotted key was set, and of "" the others, for the wording of faults.
 Origins = dict[str, str]
 
 #: What version 0.1.0 called settings, by now; sections before what is in them.
@@ -72,17 +71,17 @@ def load_settings(
     values, origins, faults = _merge_sources(config, overrides, options or {})
     faults += _rename(values, origins, {*dotted_keys(model)})
     faults += [
-        Fault(f"{_origin(key, origins, config)}: {key}", f"found {text!r}", "no zero byte in it")
+        Fault(f"{_origin(key, origins)}: {key}", f"found {text!r}", "no zero byte in it")
         for key, text in _texts(values)
         if "\0" in text
     ]
-    faults += _unmet(checks or {}, values, origins, config)
+    faults += _unmet(checks or {}, values, origins)
     try:
         settings = model.model_validate(values)
     except ValidationError as error:
         if partial and not faults and (part := _part_of(error, model, values)) is not None:
             return part
-        faults.extend(_faults_of(error, model, origins, config, argument))
+        faults.extend(_faults_of(error, model, origins, argument))
     else:
         if not faults:
             return settings
@@ -107,11 +106,8 @@ def _merge_sources(
     config: Path | None, overrides: Sequence[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Origins, list[Fault]]:
     """The values that are given, later sources over earlier ones, and where each is from."""
-    values: dict[str, Any] = {}
-    origins: Origins = {}
-    if config is not None:
-        values = read_yaml(config)
-        origins.update(dict.fromkeys(flattened(values), str(config)))
+    values = {} if config is None else read_yaml(config)
+    origins = dict.fromkeys(("", *flattened(values)), "settings" if config is None else str(config))
     faults: list[Fault] = []
     for text in overrides:
         key, separator, raw = text.partition("=")
@@ -132,10 +128,7 @@ def _merge_sources(
 
 
 def _unmet(
-    checks: Mapping[str, Callable[[Any], object]],
-    values: Mapping[str, Any],
-    origins: Origins,
-    config: Path | None,
+    checks: Mapping[str, Callable[[Any], object]], values: Mapping[str, Any], origins: Origins
 ) -> Iterator[Fault]:
     for key, check in checks.items():
         given: Any = values
@@ -145,7 +138,7 @@ def _unmet(
             if given is not None:
                 check(given)
         except DvosError as error:
-            where = f"{_origin(key, origins, config)}: {key}"
+            where = f"{_origin(key, origins)}: {key}"
             for fault in error.faults:
                 yield Fault(where, f"found {given!r}", fault.expected)
 
@@ -190,9 +183,7 @@ def nested_models(annotation: Any) -> list[type[BaseModel]]:
     """The settings models an annotation may hold, inside unions, lists and mappings."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Union, UnionType, list, tuple, dict) or get_args(annotation):
-        return [found for part in get_args(annotation) for found in nested_models(part)]
-    return []
+    return [found for part in get_args(annotation) for found in nested_models(part)]
 
 
 def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -218,17 +209,24 @@ def assign(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _faults_of(
-    error: ValidationError,
-    model: type[BaseModel],
-    origins: Origins,
-    config: Path | None,
-    argument: str | None,
+    error: ValidationError, model: type[BaseModel], origins: Origins, argument: str | None
 ) -> Iterator[Fault]:
     known = list(dict.fromkeys(dotted_keys(model)))
     told: dict[tuple[str, str], Fault] = {}
     for item in error.errors(include_url=False):
-        key = _dotted(item["loc"], known)
-        origin = _origin(key, origins, config)
+        # Pydantic puts the names of union members into the location; they are no
+        # part of the user's key and are left out unless they are a known key.
+        parts: list[str] = []
+        for part in item["loc"]:
+            looks_like_type = isinstance(part, str) and (
+                part.endswith("Settings")
+                or "[" in part
+                or part.removeprefix("constrained-") in {"int", "float", "str", "bool"}
+            )
+            if not looks_like_type or ".".join([*parts, str(part)]) in known:
+                parts.append(str(part))
+        key = ".".join(parts)
+        origin = _origin(key, origins)
         where = f"{origin}: {key}" if key else origin
         if item["type"] == "extra_forbidden":
             fault = _unknown(key, where, known)
@@ -266,26 +264,7 @@ def _unknown(key: str, where: str, known: Sequence[str]) -> Fault:
     return Fault(where, "unknown key", f"one of: {names}" if names else "")
 
 
-def _dotted(location: tuple[int | str, ...], known: list[str]) -> str:
-    # Pydantic puts the names of union members into the location; they are no
-    # part of the user's key and are left out unless they are a known key.
-    parts: list[str] = []
-    for part in location:
-        trial = ".".join([*parts, str(part)])
-        looks_like_type = isinstance(part, str) and (
-            part.endswith("Settings")
-            or "[" in part
-            or part.removeprefix("constrained-") in {"int", "float", "str", "bool"}
-        )
-        if isinstance(part, int) or trial in known or not looks_like_type:
-            parts.append(str(part))
-    return ".".join(parts)
-
-
-def _origin(key: str, origins: Origins, config: Path | None) -> str:
-    trial = key
-    while trial:
-        if trial in origins:
-            return origins[trial]
-        trial = trial.rpartition(".")[0]
-    return str(config) if config is not None else "settings"
+def _origin(key: str, origins: Origins) -> str:
+    while key not in origins:
+        key = key.rpartition(".")[0]
+    return origins[key]

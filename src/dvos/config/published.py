@@ -51,7 +51,7 @@ class Imported:
     def text(self) -> str:
         """The settings as YAML with comments, ready for ``--config``."""
         head = f"# dvos {self.command}; imported from {self.source.name}\n"
-        return head + settings_yaml(type(self.settings), self.settings)
+        return head + settings_yaml(self.settings)
 
 
 @cache
@@ -130,8 +130,7 @@ def _apply(rule: str | Mapping[str, Any], value: Any, flat: Flat) -> tuple[dict[
 
 def _faults(path: Path, error: ValidationError, origins: Mapping[str, str]) -> Iterator[Fault]:
     for item in error.errors(include_url=False):
-        key = ".".join(map(str, item["loc"]))
-        trial = key
+        trial = key = ".".join(map(str, item["loc"]))
         while trial and trial not in origins:
             trial = trial.rpartition(".")[0]
         where = f"{path}: {origins[trial]}" if trial else f"{path}"
@@ -187,23 +186,6 @@ def _loss_weights(flat: Flat, which: str, ours: Mapping[str, str]) -> dict[str, 
     return {key: given.get(name, 0.0) for name, key in ours.items()}
 
 
-def _reconstruction(value: Any, flat: Flat) -> float:
-    learns = any(_loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values())
-    return float(value) if learns and not flat.get("ModelConfig.FREEZE_REC_HEAD") else 0.0
-
-
-def _frozen(_: Any, flat: Flat) -> dict[str, list[str]]:
-    parts = {"ENCODER": "encoder", "DECODER": "decoder", "Heads": "heads"}
-    chosen = [part for key, part in parts.items() if flat.get(f"ModelConfig.FREEZE_{key}")]
-    return {"optimiser.freeze": chosen}
-
-
-def _final_rate(value: Any, flat: Flat) -> float:
-    if flat.get("TrainConfig.Optimizer.SCHEDULER.APPLY") is False:
-        return 1.0
-    return float(value) / float(flat["TrainConfig.Optimizer.PARAMS.lr"])
-
-
 def _devices(_: Any, flat: Flat) -> int:
     ids = flat.get("BasicConfig.DEFAULT_DEVICE_IDs")
     together = flat.get("TrainConfig.DISTRIBUTED", True)
@@ -215,11 +197,6 @@ def _side(value: Any, _: Flat) -> int:
     if channels != 3 or height != width:
         raise ValueError("[3, N, N]: training clips are square")
     return int(height)
-
-
-def _intervals(value: Any, flat: Flat) -> list[int]:
-    first = 1 if flat.get("TrainConfig.RANDOM_INTERVAL") else int(value)
-    return list(range(first, int(value) + 1))
 
 
 def _about_losses(value: Any, _: Flat) -> str:
@@ -249,19 +226,36 @@ _FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {
     "relative": lambda value, _: [float(bound) / 100 for bound in value],
     "mask_losses": lambda _, flat: _loss_weights(flat, "SEGMENTATION", _MASK_LOSSES),
     "image_losses": lambda _, flat: _loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES),
-    "reconstruction": _reconstruction,
+    "reconstruction": lambda value, flat: (
+        float(value)
+        if any(_loss_weights(flat, "RECONSTRUCTION", _IMAGE_LOSSES).values())
+        and not flat.get("ModelConfig.FREEZE_REC_HEAD")
+        else 0.0
+    ),
     "gamma": lambda value, _: {
         "losses.focal_gamma": float(value),
         "losses.focal_tversky_gamma": 1 / float(value),
     },
-    "frozen": _frozen,
+    "frozen": lambda _, flat: {
+        "optimiser.freeze": [
+            part.lower()
+            for part in ("ENCODER", "DECODER", "Heads")
+            if flat.get(f"ModelConfig.FREEZE_{part}")
+        ]
+    },
     "if_diffused": lambda value, flat: (
         float(value) if flat.get("TrainConfig.InputDiffusion.APPLY", True) else 0.0
     ),
-    "final_rate": _final_rate,
+    "final_rate": lambda value, flat: (
+        float(value) / float(flat["TrainConfig.Optimizer.PARAMS.lr"])
+        if flat.get("TrainConfig.Optimizer.SCHEDULER.APPLY") is not False
+        else 1.0
+    ),
     "devices": _devices,
     "side": _side,
-    "intervals": _intervals,
+    "intervals": lambda value, flat: [
+        *range(1 if flat.get("TrainConfig.RANDOM_INTERVAL") else int(value), int(value) + 1)
+    ],
     "batch": lambda value, flat: value * _devices(None, flat),
     "run_folder": lambda value, flat: str(
         PurePath(flat.get("BasicConfig.ROOT_LOG_DIR") or "", str(value))

@@ -16,22 +16,19 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from dvos.config.base import PresetSettings, Settings, changes, placed, plain_values
-from dvos.config.load import load_settings, nested_models
+from dvos.config.load import load_settings
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
 
 _WIDTH = 96
 
 
-def settings_yaml(
-    model: type[BaseModel], values: BaseModel | None = None, *, full: bool = False
-) -> str:
+def settings_yaml(settings: BaseModel, *, full: bool = False) -> str:
     """Settings as YAML that reads back to equal ones, with each field's documentation above it.
 
-    Without ``values`` the defaults are written, a required key commented out; with ``full`` the
-    values of a preset, not its name alone.
+    A key without a value is commented out; with ``full`` a preset's values are told, not its name.
     """
-    return "\n".join(_lines(model, values, 0, full=full)) + "\n"
+    return "\n".join(_lines(settings, 0, full=full)) + "\n"
 
 
 def check_run_settings(path: Path, settings: Settings) -> None:
@@ -56,7 +53,7 @@ def check_run_settings(path: Path, settings: Settings) -> None:
                 )
                 for key, old, new in changed
             )
-    write_text(path, settings_yaml(type(settings), settings))
+    write_text(path, settings_yaml(settings))
 
 
 @dataclass(frozen=True)
@@ -119,29 +116,19 @@ def run_changes(before: Settings, now: Settings) -> tuple[list[tuple[str, Any, A
     return [one for one in changes(before, now) if not move.is_same(one[1], one[2])], move
 
 
-def _lines(
-    model: type[BaseModel], values: BaseModel | None, depth: int, *, full: bool
-) -> Iterator[str]:
+def _lines(settings: BaseModel, depth: int, *, full: bool) -> Iterator[str]:
     indent = "  " * depth
-    for name, field in model.model_fields.items():
+    for name, field in type(settings).model_fields.items():
         for line in textwrap.wrap(field.description or "", _WIDTH - len(indent) - 2):
             yield f"{indent}# {line}"
-        if values is not None:
-            value = getattr(values, name, PydanticUndefined)
-        else:
-            value = field.get_default(call_default_factory=True)
+        value = getattr(settings, name, PydanticUndefined)
         if value is PydanticUndefined:
-            inner = nested_models(field.annotation)
-            if len(inner) == 1 and isinstance(field.annotation, type):
-                yield f"{indent}{name}:"
-                yield from _lines(inner[0], None, depth + 1, full=full)
-            else:
-                yield f"{indent}# {name}:  (required)"
+            yield f"{indent}# {name}:  (required)"
         elif isinstance(value, PresetSettings) and not full and value.preset_name is not None:
             yield f"{indent}{name}: {value.preset_name}"
         elif isinstance(value, BaseModel):
             yield f"{indent}{name}:"
-            yield from _lines(type(value), value, depth + 1, full=full)
+            yield from _lines(value, depth + 1, full=full)
         else:
             text = yaml.safe_dump(
                 plain_values(value), default_flow_style=True, width=10**6, allow_unicode=True

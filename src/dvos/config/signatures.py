@@ -1,7 +1,7 @@
 """What a command takes, from its settings: signatures, docstrings, the stub of ``dvos.api``."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -37,7 +37,7 @@ class Option:
         """The type of its value where one word can give it, or several one by one; else None."""
         if self.name != self.key and get_origin(self.annotation) is list:
             return self.annotation
-        parts = [part for part in _members(self.annotation) if part is not NoneType]
+        parts = _members(self.annotation)
         kinds = {str if get_origin(part) is Literal else part for part in parts}
         if not kinds <= {bool, int, float, str, Path}:
             return None
@@ -46,7 +46,7 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The words it may be, where there are no other values."""
-        parts = [part for part in _members(self.annotation) if part is not NoneType]
+        parts = _members(self.annotation)
         if not all(get_origin(part) is Literal for part in parts):
             return ()
         return tuple(str(word) for part in parts for word in get_args(part))
@@ -108,9 +108,7 @@ def signature(model: type[Settings], command: Command) -> Signature:
 
 
 def _keyword(name: str, annotation: str, default: Any) -> Parameter:
-    if default is PydanticUndefined:
-        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation)
-    plain = plain_values(default)
+    plain = Parameter.empty if default is PydanticUndefined else plain_values(default)
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=plain)
 
 
@@ -162,7 +160,7 @@ def stub(
         )
         for each in (model, *inner):
             imports.setdefault(each.__module__, set()).add(each.__name__)
-        bodies += _stub_of(name, model, command, result_name)
+        bodies.append(_stub_of(name, model, command, result_name))
     keywords = [_keyword(o.name, _type_text(o.annotation), o.default) for o in chosen]
     return f'''"""Signatures of :mod:`dvos.api`; made from the settings by ``make stubs``."""
 
@@ -189,17 +187,13 @@ def load_predictor(
     """{loader_doc}"""'''
 
 
-def _stub_of(name: str, model: type[Settings], command: Command, result: str) -> Iterator[str]:
+def _stub_of(name: str, model: type[Settings], command: Command, result: str) -> str:
     first, *rest = signature(model, command).parameters.values()
-    yield f"def {name}("
-    if command.argument:
-        yield f"    {first.name}: {first.annotation} = ...,"
-    else:
-        yield from (_declared(first), "    /,")
-    yield from ("    *,", *map(_declared, rest), f") -> {result}:")
+    own = [_declared(first.replace(default=...))] if command.argument else [_declared(first), "/,"]
+    taken = "\n".join([*own, "*,", *map(_declared, rest)])
     text = docstring(model, command).replace("\\", "\\\\")
-    yield from textwrap.indent(f'"""{text}\n"""', "    ").splitlines()
-    yield ""
+    body = textwrap.indent(f'"""{text}\n"""', "    ")
+    return f"def {name}(\n{taken}\n) -> {result}:\n{body}\n"
 
 
 def _declared(parameter: Parameter) -> str:
@@ -209,11 +203,12 @@ def _declared(parameter: Parameter) -> str:
 
 
 def _members(annotation: Any) -> list[Any]:
+    """The types of a union, but None."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [part for member in get_args(annotation) for part in _members(member)]
-    return [annotation]
+    return [] if annotation is NoneType else [annotation]
 
 
 def _type_text(annotation: Any) -> str:

@@ -42,8 +42,8 @@ from dvos.prediction.tracks.table import TOTAL_COLUMNS
 from dvos.runner.manifest import read_record, restore_clips
 from dvos.runner.shards import part_of, taken_folder
 from dvos.runner.tasks import run_on_cluster
-from dvos.scoring.checks import check_out
-from dvos.scoring.score import Scores, score
+from dvos.scoring.score import check_out, score
+from dvos.scoring.summary import Scores
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows
 from dvos.tables.cells import table_values
 

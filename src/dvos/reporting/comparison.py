@@ -16,12 +16,11 @@ from dvos.config.strict_yaml import parse_yaml
 from dvos.errors import FaultCollector, TableError, UsageError
 from dvos.files import real_path
 from dvos.reporting import contents
-from dvos.reporting.contents import MEASURES, ScoredMask, Shown, VideoPlace
+from dvos.reporting.contents import CURVES, MEASURES, ScoredMask, Shown, VideoPlace, time_axis
 from dvos.reporting.figures import Plot, Series, line_plot
 from dvos.reporting.gather import REMEDY, RunContents, check_run
 from dvos.reporting.numbers import NOTHING, count_text, duration, moment, score, significant
 from dvos.reporting.pictures import Gallery, Photo, compared, scored_frame, shrink
-from dvos.reporting.single import CURVES, time_axis
 
 #: A row of a table: its name and a text for each run.
 Cells = tuple[str, ...]

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -25,6 +25,13 @@ def column(columns: Columns, name: str) -> list[float]:
 def known(columns: Columns, name: str) -> list[float]:
     """The values of a column that are there."""
     return [value for value in columns.get(name, []) if math.isfinite(value)]
+
+
+def time_axis(clips: Sequence[Columns]) -> tuple[list[list[float]], str]:
+    """Places of the frames of clips on a common axis, and its name: time if all is known."""
+    timed = all(len(known(rows, "time_s")) == len(rows["frame_index"]) for rows in clips)
+    name = "time_s" if timed else "frame_index"
+    return [rows[name] for rows in clips], "time, s" if timed else "frame"
 
 
 def as_mapping(value: object) -> dict[str, Any]:
@@ -201,6 +208,14 @@ MEASURES = (
     Measure("instance_f1", "Objects, F1", "single objects found, IoU 0.5"),
     Measure("count_mae", "Count error", "objects a frame, mean absolute error", lower=True),
 )
+
+#: Curves of ``records.csv`` that runs are compared by.
+CURVES = {
+    "Validation Dice": "dice",
+    "Validation loss": "val_loss",
+    "Training loss": "train_loss",
+    "Learning rate": "lr",
+}
 
 Found: TypeAlias = tuple[float, Interval | None]
 

@@ -1,7 +1,7 @@
 """Predicted counts against counts by hand: how well they agree, as a table, figures and a plot."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos import files
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, TableError
 from dvos.files import composed, make_folder, refuse_foreign, stem_of, write_json, write_text
-from dvos.scoring.checks import earlier_scores
 from dvos.scoring.instances import count_errors, read_counts, read_totals
 from dvos.tables import write_rows
 from dvos.tables.cells import Cells, read_cells
@@ -85,6 +85,15 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     write_rows(out / "counts_by_hand.csv", _COLUMNS, rows)
     write_text(out / "counts_by_hand.svg", _plot(hand, np.array(predicted), found))
     return found
+
+
+def earlier_scores(out: Path, name: str, keys: Collection[str]) -> dict[str, Any] | None:
+    """What scoring has written into a JSON file of a folder, which has these keys; None if none."""
+    try:
+        found = files.parse_json((out / name).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() >= set(keys) else None
 
 
 def agreement(hand: Doubles, predicted: Doubles, out: Path) -> HandCounts:

@@ -52,7 +52,12 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
     ``images`` is the folder of the frames, if the truth does not name them.
     """
     if truth.is_dir():
-        found = _from_challenge(truth) or _from_folder(truth, images)
+        # A folder of the Cell Tracking Challenge counts by the masks that show all objects.
+        found = [
+            Pair(one.name, one.frame_name(n), path, None, one.frames.get(n), one.frames.get(n - 1))
+            for one in ctc_sequences(truth)
+            for n, path in one.whole_masks().items()
+        ] or _from_folder(truth, images)
     elif truth.is_file():
         found = _from_rows(read_clips(truth), labelled_only=frames == "labelled")
     else:
@@ -177,16 +182,6 @@ def _from_folder(truth: Path, images: Path | None) -> list[Pair]:
             image = image or (fitting[0][1] if len(fitting) == 1 else None)
         earlier = before.get(image) if image else None
         found.append(Pair(clip or "", name, path, None, image, earlier))
-    return found
-
-
-def _from_challenge(truth: Path) -> list[Pair]:
-    """Masks of the Cell Tracking Challenge that show all objects of their frames; often none."""
-    found = []
-    for one in ctc_sequences(truth):
-        for number, path in one.whole_masks().items():
-            frames = (one.frames.get(number), one.frames.get(number - 1))
-            found.append(Pair(one.name, one.frame_name(number), path, None, *frames))
     return found
 
 

@@ -1,7 +1,10 @@
 """``dvos score``: predicted masks against true ones, to tables and pictures."""
 
+import logging
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -10,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos import errors, files
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import Fault, UsageError, check_size
+from dvos.errors import DvosError, Fault, FaultCollector, UsageError, check_size
 from dvos.files import stem_of, write_json
 from dvos.formats.importing import take_truth
 from dvos.formats.known import is_foreign
@@ -23,16 +27,17 @@ from dvos.media.overlay import overlay
 from dvos.media.video import VideoFile
 from dvos.runner.shards import taken_folder
 from dvos.scoring.aggregate import figures
-from dvos.scoring.checks import check_names, check_out, check_unicode, tell_shifted, truth_place
-from dvos.scoring.hand_counts import HandCounts, compare_counts
+from dvos.scoring.hand_counts import HandCounts, compare_counts, earlier_scores
 from dvos.scoring.instances import read_counts, read_probabilities
 from dvos.scoring.match import Pair, name_domains, pair_up, true_masks, video_of, videos_by_clip
 from dvos.scoring.measure import MaskScore, instance_file, measure_pairs
 from dvos.scoring.stability import measure_stability
-from dvos.scoring.summary import Scores as Scores
-from dvos.scoring.summary import by_clip, drawn_again, intervals_of, score_domains
+from dvos.scoring.summary import Scores, by_clip, drawn_again, intervals_of, score_domains
 from dvos.scoring.tracks import score_tracks
 from dvos.tables import CountRow, write_rows
+from dvos.tables.cells import read_cells
+
+_log = logging.getLogger(__name__)
 
 #: What comes of the command: without true masks the agreement of counts alone.
 ScoreResult = Scores | HandCounts
@@ -43,6 +48,15 @@ _GAP = 6
 #: What is scored where a prediction is missing.
 _MISSING_REMEDY = "it was scored as an empty mask; predict it, or leave it out of the truth"
 _NO_OBJECTS_REMEDY = "its objects were scored as not found; predict it with instances"
+
+#: Masks of a clip, gain in IoU and share of masks from which numbers seem to be one off.
+_SHIFTED, _SHIFTED_GAIN, _SHIFTED_SHARE = 6, 0.1, 0.9
+
+#: What is written of any scores.
+FILES = (
+    *("scores.json", "scores.csv", "scores_by_mask.csv"),
+    *("best.png", "median.png", "worst.png"),
+)
 
 #: Columns of ``scores_by_mask.csv``.
 _COLUMNS = (
@@ -92,6 +106,71 @@ def score(settings: ScoringSettings) -> Scores:
         }
         _write_pictures(pictures, settings)
     return scores
+
+
+def truth_place(out: Path, truth: Path) -> str:
+    """Where a truth lies, from a folder of scores: both may be moved together."""
+    return files.composed(Path(os.path.relpath(truth, out)).as_posix())
+
+
+def check_out(out: Path, truth: Path, frames: str, others: Iterable[str] = ()) -> None:
+    """Refuse a folder of scores with a user's files, or scores of another truth.
+
+    ``scores.json``, which is written first, tells what is scoring's own.
+    """
+    earlier = earlier_scores(out, "scores.json", ("masks", "mean_dice"))
+    if earlier is None:
+        files.refuse_foreign((out / name for name in (*FILES, *others)), "dvos score")
+        return
+    known = earlier.get("truth")  # which earlier releases did not tell
+    if not isinstance(known, str) or known in ("", truth_place(out, truth)):
+        return
+    new = {files.real_path(one.truth) for one in true_masks(truth, frames=frames, images=None)}
+    with suppress(DvosError), FaultCollector() as faults:
+        rows = read_cells(out / "scores.csv", ("Image", "Mask"), faults, allow_empty=True)
+        if all(files.real_path(out / mask) in new for row in rows if (mask := row.raw("Mask"))):
+            return
+    found = f"holds the scores of another truth, {os.path.normpath(out / known)}"
+    remedy = "choose another --out for each, or score both at once as one table or folder"
+    raise errors.OutputError.at(out / "scores.json", found, f"those of {truth}, or none", remedy)
+
+
+def check_unicode(pairs: Sequence[Pair]) -> None:
+    """Refuse, before anything is measured, files that a table of scores cannot name."""
+    with FaultCollector(errors.MediaError) as faults:
+        for pair in pairs:
+            for path in (pair.image, pair.truth, pair.prediction):
+                if path is not None and not str(path).isascii():
+                    faults.collect(files.check_file_name, path, str(path))
+
+
+def tell_shifted(masks: Sequence[MaskScore]) -> None:
+    """Say of each clip whether its predictions fit the truth of the frame beside far better."""
+    for clip, members in by_clip(masks).items():
+        compared = [(mask.region_j, *mask.beside) for mask in members if mask.beside is not None]
+        if len(compared) < _SHIFTED:
+            continue
+        own, *shifted = np.array(compared).T
+        for fits, number in zip(shifted, ("lower", "higher"), strict=True):
+            if fits.mean() > own.mean() + _SHIFTED_GAIN and (fits > own).mean() > _SHIFTED_SHARE:
+                _log.warning(
+                    "%s: predictions numbered one %s fit the truth far better (IoU %.2f, not "
+                    "%.2f): if the one counts from 0 and the other from 1, rename one",
+                    *(clip, number, fits.mean(), own.mean()),
+                )
+
+
+def check_names(truth: Path, pairs: Sequence[Pair]) -> None:
+    """Refuse clips whose names cannot begin those of their pictures."""
+    with FaultCollector(errors.TableError) as faults:
+        for clip in dict.fromkeys(pair.clip for pair in pairs):
+            if not files.is_plain_name(clip):
+                faults.add(
+                    truth,
+                    f"the clip name {clip!r} cannot begin that of a picture",
+                    "a name without slashes that does not begin with a dot",
+                    "rename the clip, or set overlay_interval=0",
+                )
 
 
 def _scored(settings: ScoringSettings, pairs: Sequence[Pair], overlays: Sequence[str]) -> Scores:

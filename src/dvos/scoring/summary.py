@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+import dvos.scoring.aggregate as aggregate
 from dvos.errors import Fault
-from dvos.scoring import aggregate
 from dvos.scoring.aggregate import FIGURES, Interval, Resampled
 from dvos.scoring.hand_counts import HandCounts
 from dvos.scoring.instances import CountErrors, InstanceFigures, count_errors, instance_figures
 from dvos.scoring.measure import MaskScore
+from dvos.scoring.track_measures import MEASURES
 from dvos.tables.cells import table_values
 
 
@@ -94,8 +95,7 @@ class Scores:
             text += f", {self.without_prediction} of them without a prediction"
         text = f"{text}: {self.out / 'scores.json'}"
         if self.tracks is not None:
-            names = ("SEG", "DET", "LNK", "TRA", "CHOTA", "HOTA", "IDF1")
-            told = ", ".join(f"{one} {self.tracks[one] or 0:.3f}" for one in names)
+            told = ", ".join(f"{one} {self.tracks[one] or 0:.3f}" for one in MEASURES)
             text += f"\n{told}: {self.out / 'tracks.json'}"
         return text if self.by_hand is None else f"{text}\n{self.by_hand}"
 

@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 
 #: Frames by which a predicted division may be early or late, at most.
 _TOLERANCES = range(4)
-_MEASURES = ("SEG", "DET", "LNK", "TRA", "CHOTA", "HOTA", "IDF1")
+MEASURES = ("SEG", "DET", "LNK", "TRA", "CHOTA", "HOTA", "IDF1")
 
 #: A part of a track: label, first and last frame, place of the part that it comes from or -1.
 Part = tuple[int, int, int, int]
@@ -102,11 +102,11 @@ def measure(clips: Sequences) -> dict[str, Any]:
     _, first, last, _ = clips.tracks[0].T
     links = int((last - first).sum())
     if not (clips.objects > 0)[:, 1:].all(axis=1).any():
-        none = dict.fromkeys(_MEASURES, 0.0)
+        none = dict.fromkeys(MEASURES, 0.0)
         return {**none, "BC": _tolerances({}), "id_switches": 0, "links": links}
     whole = _calculated(clips, ["SEG", "DET", "LNK", "TRA", "BC", "MOTA"])
     by_groups = _by_groups(clips)
-    found = {name: _number({**whole, **by_groups}.get(name)) for name in _MEASURES}
+    found = {name: _number({**whole, **by_groups}.get(name)) for name in MEASURES}
     switches = int(whole["IDSW"])
     return {**found, "BC": _tolerances(whole), "id_switches": switches, "links": links}
 

@@ -27,24 +27,18 @@ _RELATIVE, _ABSOLUTE = 0.01, 0.5
 # The flow is found by matching patches of this size: there is none in less.
 _SMALLEST = 12
 
-Flow = NDArray[np.float32]
+Floats = NDArray[np.float32]
+Flow = Floats
 #: A frame, and its temporal consistency if it was compared.
-Compared = tuple[FramePrediction, NDArray[np.float32] | None]
+Compared = tuple[FramePrediction, Floats | None]
 
 
-def filter_frame(
-    mean: NDArray[np.float32],
-    std: NDArray[np.float32],
-    consistency: NDArray[np.float32],
-    probe: NDArray[np.float32] | None,
-    criteria: FilterSettings,
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """Label a frame by :func:`filter_pixels`; say whether it may be a query, or why not.
+def filter_frame(labels: NDArray[np.uint8], criteria: FilterSettings) -> dict[str, Any]:
+    """Whether a frame with labels as of :func:`filter_pixels` may be a query, or why not.
 
     That is ``accepted`` and ``reason``, beside the shares of ``object``, ``background`` and
     ``unknown`` pixels.
     """
-    labels = filter_pixels(mean, std, consistency, probe, criteria)
     of_object = float(np.mean(labels == OBJECT))
     of_background = float(np.mean(labels == BACKGROUND))
     known, reason = of_object + of_background, ""
@@ -57,15 +51,11 @@ def filter_frame(
     shares = {"object": of_object, "background": of_background}
     shares["unknown"] = 1.0 - of_object - of_background
     rounded = {name: round(share, 6) for name, share in shares.items()}
-    return labels, {"accepted": not reason, "reason": reason, **rounded}
+    return {"accepted": not reason, "reason": reason, **rounded}
 
 
 def filter_pixels(
-    mean: NDArray[np.float32],
-    std: NDArray[np.float32],
-    consistency: NDArray[np.float32],
-    probe: NDArray[np.float32] | None,
-    criteria: FilterSettings,
+    mean: Floats, std: Floats, consistency: Floats, probe: Floats | None, criteria: FilterSettings
 ) -> NDArray[np.uint8]:
     """Labels, uint8 (H, W), of what was predicted for a frame; all arrays are float32 (H, W).
 
@@ -103,10 +93,7 @@ def _opened(mask: NDArray[np.bool_], diameter: int) -> NDArray[np.bool_]:
 
 
 def with_consistency(
-    frames: Iterable[FramePrediction],
-    *,
-    neighbours: Sequence[int],
-    wanted: Callable[[int], bool],
+    frames: Iterable[FramePrediction], *, neighbours: Sequence[int], wanted: Callable[[int], bool]
 ) -> Iterator[Compared]:
     """Every frame, in order, with its :func:`temporal_consistency`, in constant memory.
 
@@ -115,7 +102,7 @@ def with_consistency(
     """
     ahead, behind = max([0, *neighbours]), -min([0, *neighbours])
     waiting: deque[FramePrediction] = deque()
-    means: dict[int, NDArray[np.float32]] = {}
+    means: dict[int, Floats] = {}
     greys: dict[int, NDArray[np.uint8]] = {}
     # A frame asks for the flow to the next and back, and the next for the same two.
     flows: dict[tuple[int, int], Flow] = {}
@@ -148,10 +135,7 @@ def with_consistency(
         yield compared(waiting.popleft())
 
 
-def temporal_consistency(
-    mean: NDArray[np.float32],
-    neighbours: Iterable[tuple[NDArray[np.float32], Flow, Flow]],
-) -> NDArray[np.float32]:
+def temporal_consistency(mean: Floats, neighbours: Iterable[tuple[Floats, Flow, Flow]]) -> Floats:
     """Share of the neighbouring frames that put a pixel on the same side; NaN where none sees it.
 
     Of each neighbour there is its probability, float32 (H, W), the flow to it, and the flow back.
@@ -174,7 +158,7 @@ def flow_between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Flow:
     return np.asarray(search.calc(one, other, None), np.float32)
 
 
-def warp(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
+def warp(values: Floats, flow: Flow) -> Floats:
     """Fetch for each pixel the value, (H, W) or (H, W, C), where it moves to; NaN outside."""
     height, width = flow.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)

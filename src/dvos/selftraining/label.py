@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+import dvos.selftraining.labeller as labeller
 from dvos import files
-from dvos.config.base import values_affecting
+from dvos.config.base import placed, values_affecting
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError
 from dvos.media.image import read_image, write_image
@@ -23,7 +24,6 @@ from dvos.prediction.inputs import find_clips
 from dvos.prediction.job import check_names_free, check_places, run_clips
 from dvos.runner.manifest import Row, restore_clips
 from dvos.runner.shards import part_of
-from dvos.selftraining import labeller
 from dvos.selftraining.filter import OBJECT, UNKNOWN
 from dvos.selftraining.probe_fitting import ProbeRecord
 from dvos.tables import rows_beside, write_rows
@@ -225,8 +225,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         remedy = "check --checkpoint"
         raise CheckpointError.at(checkpoint, "no such file", "a trained network", remedy)
     # Workers on other machines start in other folders.
-    places = {name: getattr(settings, name).absolute() for name in ("input", "checkpoint", "out")}
-    far = None if settings.scheduler is None else settings.model_copy(update=places)
+    far = None if settings.scheduler is None else placed(settings)
     # What only hands clips on need not hold a device.
     here = settings if far is None else far.model_copy(update={"device": "cpu"})
     network, out = labeller.Labeller(here), here.out

@@ -7,11 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
@@ -28,7 +28,7 @@ from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
 from dvos.runner.manifest import ClipManifest, Row
 from dvos.runner.tasks import run_on_cluster
-from dvos.selftraining.filter import filter_frame, with_consistency
+from dvos.selftraining.filter import filter_frame, filter_pixels, with_consistency
 from dvos.selftraining.probe import FeatureProbe
 from dvos.selftraining.probe_fitting import NO_PROBE, PROBE, ProbeRecord, View, probe_for
 
@@ -38,18 +38,12 @@ _log = logging.getLogger(__name__)
 Probe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def _plain(name: str) -> str:
-    if not is_plain_name(name):
-        raise ValueError("no name of a file")
-    return name
-
-
 class LabelRow(BaseModel):
     """The row of a frame; shares are told of those that were looked at."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    frame: Annotated[str, AfterValidator(_plain)]
+    frame: str
     frame_index: int = Field(ge=0)
     accepted: bool
     reason: str
@@ -58,7 +52,9 @@ class LabelRow(BaseModel):
     unknown: FiniteFloat | None = None
 
     @model_validator(mode="after")
-    def _check_shares(self) -> Self:
+    def _check(self) -> Self:
+        if not is_plain_name(self.frame):
+            raise ValueError("no name of a file")
         shares = (self.object, self.background, self.unknown)
         if None in shares and (self.accepted or set(shares) != {None}):
             raise ValueError("shares are missing")
@@ -177,8 +173,8 @@ class ClipJob:
             assert frame.std is not None
             probe = None if self.probe is None else self.probe(frame.image)
             criteria = self.settings.filter
-            labels, told = filter_frame(frame.probability, frame.std, consistency, probe, criteria)
-            row |= told
+            labels = filter_pixels(frame.probability, frame.std, consistency, probe, criteria)
+            row |= filter_frame(labels, criteria)
             if row["accepted"]:
                 write_mask(mask, labels)
         if self.frames is not None:

@@ -30,17 +30,20 @@ _ITERATIONS = 60
 _METADATA_KEY = "dvos"
 _FORMAT = 1
 
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureProbe:
     """A fitted classifier."""
 
-    weights: NDArray[np.float32]  # Of the standardised channels, float32 (C,).
+    weights: Floats  # Of the standardised channels, float32 (C,).
     bias: float  # Added to them.
-    mean: NDArray[np.float32]  # Of each channel over the data, float32 (C,).
-    std: NDArray[np.float32]  # Likewise, above 0.
+    mean: Floats  # Of each channel over the data, float32 (C,).
+    std: Floats  # Likewise, above 0.
 
-    def probability(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def probability(self, features: Floats) -> Floats:
         """Probability of object, float32 (h, w), of features (C, h, w) as they are read."""
         # The standardisation is folded into the weights: one pass over the features.
         weights = self.weights.astype(np.float64) / self.std
@@ -48,7 +51,7 @@ class FeatureProbe:
         logits = np.tensordot(weights.astype(np.float32), features, 1) + np.float32(bias)
         return np.asarray(_sigmoid(logits), np.float32)
 
-    def of_frame(self, image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float32]:
+    def of_frame(self, image: NDArray[np.uint8], reader: FeatureReader) -> Floats:
         """Probability of object in a frame, float32 (H, W), by features of the kind fitted on."""
         height, width = image.shape[:2]
         grid = np.zeros(_grid_size(height, width), np.float32)
@@ -82,16 +85,14 @@ class FeatureProbe:
 class ProbeFit:
     """Weights of a fit, or why there are none."""
 
-    weights: NDArray[np.float32] | None  # float32 (C,); None where nothing was fitted.
+    weights: Floats | None  # float32 (C,); None where nothing was fitted.
     bias: float  # Added to them.
     objects: int  # Samples of objects in the last fit that was tried.
     backgrounds: int  # Likewise of background.
     reason: str = ""  # Why nothing was fitted; empty where it was.
 
 
-def fit_probe(
-    features: NDArray[np.float32], probability: NDArray[np.float32], counts: NDArray[np.float32]
-) -> ProbeFit:
+def fit_probe(features: Floats, probability: Floats, counts: Floats) -> ProbeFit:
     """Fit what the network is sure of, then what it and that first fit agree on.
 
     The second fit takes in objects that the network is unsure of. Of N samples there are the
@@ -111,12 +112,7 @@ def fit_probe(
     )
 
 
-def _fit(
-    features: NDArray[np.float32],
-    counts: NDArray[np.float32],
-    objects: NDArray[np.bool_],
-    backgrounds: NDArray[np.bool_],
-) -> ProbeFit:
+def _fit(features: Floats, counts: Floats, objects: Bools, backgrounds: Bools) -> ProbeFit:
     """Logistic regression with both classes counting the same, and a penalty on the weights."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -152,7 +148,7 @@ def _fit(
     return ProbeFit(weights.detach().numpy(), float(bias.detach()), *found)
 
 
-def probability_grid(mean: NDArray[np.float32]) -> NDArray[np.float32]:
+def probability_grid(mean: Floats) -> Floats:
     """Average a probability (H, W) over the cells of the features' grid; float32 (h, w)."""
     height, width = mean.shape
     rows, columns = _grid_size(height, width)
@@ -166,6 +162,6 @@ def _grid_size(height: int, width: int) -> tuple[int, int]:
     return -(-height // FEATURE_STRIDE), -(-width // FEATURE_STRIDE)
 
 
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sigmoid(logits: Floats) -> Floats:
     # By tanh, as exp of a large logit would overflow.
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits), np.float32)

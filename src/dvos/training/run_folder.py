@@ -197,7 +197,7 @@ class RunFolder:
             self._write_config(settings)
 
     def _write_config(self, settings: TrainingSettings) -> None:
-        write_text(self.config, settings_yaml(TrainingSettings, placed(settings), full=True))
+        write_text(self.config, settings_yaml(placed(settings), full=True))
 
     def read_metadata(self) -> dict[str, Any]:
         """run.json, or nothing where there is none that can be trusted, of which a line warns."""

@@ -93,7 +93,7 @@ class _TensorBoard(_Tracker):
             # What an earlier start wrote of an epoch that is trained again is hidden.
             self._write(run.epochs + 1, session_log=SessionLog(status=SessionLog.START))
         else:
-            config = f"```yaml\n{settings_yaml(TrainingSettings, run.settings)}```"
+            config = f"```yaml\n{settings_yaml(run.settings)}```"
             self._write(0, summary=text("config", config))  # type: ignore[no-untyped-call]
 
     def _write(self, step: int, **event: Any) -> None:
@@ -183,7 +183,7 @@ class _Mlflow(_Tracker):
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
         created = self._client.create_run(number, run_name=real_path(run.folder.path).name)
         self.identity = str(created.info.run_id)
-        config = settings_yaml(TrainingSettings, run.settings)
+        config = settings_yaml(run.settings)
         self._client.log_text(self.identity, config, "config.yaml")
         flat = flattened(plain_values(run.settings))
         params = [Param(key, str(value)[:500]) for key, value in flat.items()]

@@ -5,22 +5,32 @@ It may have ``annotated/{images,masks}``, ``clips.csv``, ``backgrounds/*``,
 ``target/*`` and ``unlabelled/*``.
 """
 
+import csv
+import logging
+import os
+import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
-from dvos.errors import FaultCollector, MediaError, UsageError, check_size
-from dvos.files import absent, find_path
+from dvos.errors import FaultCollector, MediaError, UsageError, check_size, shortened
+from dvos.files import absent, absolute, find_path, stem_of
 from dvos.media import layout
 from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.left_out import tell_left_out
 from dvos.media.mask import mask_size, object_pixels, read_mask
 from dvos.tables import StillRow, read_clips
-from dvos.workflow.frame_numbers import ExtractedFrames
+
+_log = logging.getLogger(__name__)
 
 _EXPECTED = "annotated/images and annotated/masks, or clips.csv, or unlabelled videos or photos"
 _REMEDY = "see docs/how-to/fit.md; dvos import makes such a folder of other programs' annotations"
+
+_NUMBER = re.compile(r"(?:.*\D)?(\d{4,})")
+_ALIKE = "extract both alike, with names=frame, or rename the masks by the frames they show"
 
 
 @dataclass(frozen=True)
@@ -192,3 +202,67 @@ def _stills(
         remedy = "label some, or put photos there that show them"
         faults.add(folder, "no mask holds an object", "at least one labelled object", remedy)
     return tuple(StillRow(*pair) for pair in pairs)
+
+
+class ExtractedFrames:
+    """Frames of videos by the tables of ``extract frames`` beside pictures, each read once.
+
+    A picture named by its order may be of another frame, of the same size, without any error.
+    """
+
+    def __init__(self) -> None:
+        self._listed = cache(_listed)
+        self._near: dict[str, list[dict[str, int]]] = {}  # by folder, the nearest table first
+
+    def check_pairs(
+        self, pairs: Iterable[tuple[Path | None, Path]], faults: FaultCollector
+    ) -> None:
+        """A fault for each mask that a table tells to be of another frame than its picture.
+
+        Without a picture its name counts. A line tells of names alone that have another number.
+        """
+        doubtful = []
+        for image, mask in pairs:
+            of_mask = self.frame_of(mask)
+            of_image = _number(mask) if image is None else self.frame_of(image)
+            if of_mask is None or of_image == of_mask:
+                continue
+            if of_image is not None:
+                other = "its name says" if image is None else f"{image.name} shows"
+                found = f"shows frame {of_mask} of a video, and {other} frame {of_image}"
+                faults.add(mask, found, "picture and mask of one frame", _ALIKE)
+            elif image is not None and _number(image) not in (None, of_mask):
+                doubtful.append(f"{mask} (frame {of_mask})")
+        if doubtful:
+            text = "%s: by their table masks of other frames than their pictures' names tell; %s"
+            _log.warning(text, shortened(doubtful), _ALIKE)
+
+    def frame_of(self, path: Path) -> int | None:
+        """The frame of a video that a file shows, if a table in a folder about it tells."""
+        place = absolute(str(path))
+        folder = os.path.dirname(place)  # noqa: PTH120 (text: tables have some ten thousand rows)
+        if folder not in self._near:
+            above = [*Path(place).parents][:3]
+            self._near[folder] = [found for one in above if (found := self._listed(one))]
+        return next((found[place] for found in self._near[folder] if place in found), None)
+
+
+def _listed(folder: Path) -> dict[str, int]:
+    """Frames by the files that tables of ``extract frames`` in a folder list."""
+    found: dict[str, int] = {}
+    for table in sorted(folder.glob("*.csv")):
+        # What cannot be read is told of by whoever needs it.
+        with (
+            suppress(OSError, ValueError, TypeError, csv.Error),
+            table.open(encoding="utf-8-sig", newline="") as stream,
+        ):
+            rows = csv.DictReader(stream)
+            if {"Image", "Video", "Frame"} <= set(rows.fieldnames or ()):
+                for row in rows:
+                    found[absolute(str(folder / row["Image"]))] = int(row["Frame"])
+    return found
+
+
+def _number(path: Path) -> int | None:
+    match = _NUMBER.fullmatch(stem_of(path))
+    return None if match is None else int(match[1])

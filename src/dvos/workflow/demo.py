@@ -56,57 +56,50 @@ class DemoResult:
 def demo(settings: DemoSettings) -> DemoResult:
     """Run the whole method, or go on where an earlier start stopped.
 
-    Raises:
-        UsageError: If the data folder lacks something, or ``out`` holds a demo
-            with other settings.
-        OutputError: If something stands there that no demo made.
-        RunError: If another run is at work in ``out`` or in the folder of its training.
-        DvosError: Whatever a stage finds wrong.
+    A UsageError if the data folder lacks something, or ``out`` holds a demo with other settings, an
+    OutputError if something else stands there, a RunError if another run is at work in ``out`` or
+    in the folder of its training; another DvosError by a stage.
     """
-    if settings.data is not None:
-        _labelled(settings.data, settings.void)  # faults come before anything is written
+    data, places = None, dict[str, object](out=settings.out)
+    if settings.data is not None:  # faults come before anything is written
+        data, places["data"] = read_data_folder(settings.data, void=settings.void), settings.data
+        if not data.labelled:
+            remedy = "label some photos, or give it to dvos fit"
+            raise UsageError.at(settings.data, "nothing in it is labelled", "annotated/", remedy)
     folder = steps.MethodFolder(make_folder(settings.out), "demo")
     with opened(folder, settings):
-        return _run_stages(settings, folder)
+        command = command_line("demo", settings, places)
+        stages = StageManifest(folder.stages, command=command, seed=settings.seed)
+        if data is None:
+            data = _make_sample(settings, folder, stages)
+        else:
+            stages.announce(f"dvos fit {settings.data} --out RUN sets itself by your data")
+        settings = with_intensity(settings, data)
+        start = choose_start(settings, data.labelled, 1, folder.start)
+        known = start.weights or "ImageNet weights in the encoder"
+        stages.announce(f"start: {known}: {start.reason}")
+        begun = start.training(len(data.labelled))
+        run = Pipeline(_settled(settings, data, begun), folder, data, stages)
+        backgrounds = run.make_backgrounds()
+        run.cut_objects()
+        run.preview(backgrounds)
+        run.train(backgrounds)
+        overlays = run.predict_targets(folder.checkpoint)
+        scores = run.validate(folder.checkpoint)
+        return DemoResult(
+            report=run.report("the sample field" if settings.data is None else settings.data.name),
+            scores=folder.root / "scores.json" if scores else None,
+            checkpoint=folder.checkpoint,
+            overlays=overlays,
+            pooled_dice=scores.pooled_dice if scores else None,
+            seconds=stages.seconds,
+        )
 
 
-def _run_stages(settings: DemoSettings, folder: steps.MethodFolder) -> DemoResult:
-    """All stages, each of which goes on by itself where it stopped."""
-    places: dict[str, object] = {"out": settings.out}
-    if settings.data is not None:
-        places["data"] = settings.data
-    command = command_line("demo", settings, places)
-    stages = StageManifest(folder.stages, command=command, seed=settings.seed)
-    if settings.data is not None:
-        stages.announce(f"dvos fit {settings.data} --out RUN sets itself by your data")
-    data = _find_data(settings, folder, stages)
-    settings = with_intensity(settings, data)
-    start = choose_start(settings, data.labelled, 1, folder.start)
-    stages.announce(f"start: {start.weights or 'ImageNet weights in the encoder'}: {start.reason}")
-    begun = start.training(len(data.labelled))
-    run = Pipeline(_settled(settings, data, begun), folder, data, stages)
-    backgrounds = run.make_backgrounds()
-    run.cut_objects()
-    run.preview(backgrounds)
-    run.train(backgrounds)
-    overlays = run.predict_targets(folder.checkpoint)
-    scores = run.validate(folder.checkpoint)
-    return DemoResult(
-        report=run.report("the sample field" if settings.data is None else settings.data.name),
-        scores=folder.root / "scores.json" if scores else None,
-        checkpoint=folder.checkpoint,
-        overlays=overlays,
-        pooled_dice=scores.pooled_dice if scores else None,
-        seconds=stages.seconds,
-    )
-
-
-def _find_data(
+def _make_sample(
     settings: DemoSettings, folder: steps.MethodFolder, stages: StageManifest
 ) -> DataFolder:
-    """The user's data folder, or that of the sample field."""
-    if settings.data is not None:
-        return _labelled(settings.data, settings.void)
+    """The sample field, as a user's data folder."""
     from dvos.sample.field import make_sample_field
 
     chosen = {"seed": settings.seed, "workers": settings.workers}
@@ -114,14 +107,6 @@ def _find_data(
     told = f"{sample.stills} stills, {sample.background_videos + 2} videos"
     stages.run("sample field", lambda: make_sample_field(folder.sample, sample), told)
     return read_data_folder(folder.sample)
-
-
-def _labelled(folder: Path, void: str) -> DataFolder:
-    data = read_data_folder(folder, void=void)
-    if not data.labelled:
-        remedy = "label some photos, or give it to dvos fit"
-        raise UsageError.at(folder, "nothing in it is labelled", "annotated/", remedy)
-    return data
 
 
 def _settled(settings: DemoSettings, data: DataFolder, begun: dict[str, Any]) -> MethodSettings:

@@ -21,20 +21,12 @@ from dvos.media.image import read_image, write_image
 from dvos.media.mask import object_pixels, read_mask, write_mask
 from dvos.runner.display import waiting
 from dvos.runner.manifest import read_record
-from dvos.scoring.score import Scores
+from dvos.scoring.summary import Scores
 from dvos.tables import ClipRow, ImageRow, StillRow, write_clips, write_images
-from dvos.workflow import steps
+from dvos.workflow import planning, steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
-from dvos.workflow.planning import (
-    MOST_UNITS,
-    Plan,
-    Survey,
-    fitted,
-    look_at,
-    make_plan,
-    time_training,
-)
+from dvos.workflow.planning import MOST_UNITS, Plan, Survey
 from dvos.workflow.starting import Start, check_start, choose_start
 
 _log = logging.getLogger(__name__)
@@ -112,16 +104,15 @@ class _Fit:
         """All stages, each of which goes on by itself where it stopped."""
         survey, data, settings = None, self.data, with_intensity(self.settings, self.data)
         if data.labelled:
-            look = waiting("looks at the labelled pictures")(look_at)
+            look = waiting("looks at the labelled pictures")(planning.look_at)
             survey = self.stages.run("look", lambda: look(data.labelled, settings.void), str)
+        scale = survey.scale if survey else 1
         with waiting("tries the starter weights"):
-            start = choose_start(
-                settings, data.labelled, survey.scale if survey else 1, self.folder.start
-            )
+            start = choose_start(settings, data.labelled, scale, self.folder.start)
         begun = merged(start.training(len(data.labelled)), settings.train)
         settings = settings.model_copy(update={"train": begun})
         if survey:
-            settings = fitted(settings, survey)
+            settings = planning.fitted(settings, survey)
         mixed = steps.with_data_mix(settings, data)
         run = Pipeline(mixed, self.folder, data, self.stages)
         backgrounds = run.make_backgrounds()
@@ -169,10 +160,11 @@ class _Fit:
             begun = time.monotonic()
 
             def make() -> Plan:
+                timed = steps.build_timing(settings, folder, data, backgrounds)
                 with waiting("times a few steps of training"):
-                    speed = time_training(*steps.build_timing(settings, folder, data, backgrounds))
+                    speed = planning.time_training(*timed)
                 gone = spent + time.monotonic() - begun
-                return make_plan(settings, data, survey, speed, start, spent=gone)
+                return planning.make_plan(settings, data, survey, speed, start, spent=gone)
 
             plan = self.stages.run("plan", make, lambda found: " ".join(found.lines))
             write_json(self.folder.plan, asdict(plan))
@@ -256,7 +248,12 @@ def part(
     Frames of clips are parted in blocks; a single still into quarters, written into ``folder``.
     """
     if data.annotated and len(data.annotated) > 1:
-        rows = sorted(data.annotated, key=lambda row: _hash(row.image.stem))
+
+        def order(row: StillRow) -> bytes:
+            name = row.image.stem.encode("utf-8", "surrogateescape")
+            return hashlib.blake2b(name, digest_size=8).digest()
+
+        rows = sorted(data.annotated, key=order)
         return [rows[number::folds] for number in range(folds)]
     if data.annotated:
         rows = _quarters(data.annotated[0], folder, settings)
@@ -264,10 +261,6 @@ def part(
     rows = list(data.labelled[:: -(-len(data.labelled) // MOST_UNITS)])
     edges = [len(rows) * number // folds for number in range(folds + 1)]
     return [rows[a:b] for a, b in pairwise(edges)]
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
 def _quarters(still: StillRow, folder: Path, settings: MethodSettings) -> list[StillRow]:

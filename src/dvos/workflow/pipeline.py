@@ -23,7 +23,7 @@ from dvos.media.intensity import settled
 from dvos.reporting.numbers import duration
 from dvos.runner.manifest import read_record
 from dvos.runner.shards import taken
-from dvos.scoring.score import Scores
+from dvos.scoring.summary import Scores
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder
 

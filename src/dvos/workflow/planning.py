@@ -206,9 +206,9 @@ def make_plan(
     """Part the time given, of which so many seconds are ``spent``."""
     costs = _Costs(settings, data, speed)
     left = 60 * settings.minutes * _USED - spent
-    targets, cost = _choose_targets(settings, costs, left)
+    targets, cost = costs.targets(left)
     left -= cost + speed.start + costs.validation + costs.held_out + _REPORT_SECONDS
-    folds, fold_clips, of_folds = _part_folds(settings, data, costs, left)
+    folds, fold_clips, of_folds = costs.folds(left)
     rounds = settings.rounds
     if rounds is None:
         rounds = int(data.learns_unlabelled)
@@ -293,34 +293,28 @@ class _Costs:
         # One alone takes its neighbours and the references of these.
         return max(1, math.ceil(whole * _LABEL_VIEWS * (self.speed.frames + 1) / max(seconds, 1.0)))
 
+    def targets(self, left: float) -> tuple[Literal["flips", "none", "later"], float]:
+        """How the targets are predicted, and the seconds it takes."""
+        plain = self.videos(self.data.targets)
+        if not plain:
+            return self.settings.augment, 0.0
+        if self.settings.augment == "flips" and 4 * plain <= _TARGETS * left:
+            return "flips", 4 * plain
+        return ("none", plain) if plain <= _PLAIN_TARGETS * left else ("later", 0.0)
 
-def _choose_targets(
-    settings: FitSettings, costs: _Costs, left: float
-) -> tuple[Literal["flips", "none", "later"], float]:
-    """How the targets are predicted, and the seconds it takes."""
-    plain = costs.videos(costs.data.targets)
-    if not plain:
-        return settings.augment, 0.0
-    if settings.augment == "flips" and 4 * plain <= _TARGETS * left:
-        return "flips", 4 * plain
-    return ("none", plain) if plain <= _PLAIN_TARGETS * left else ("later", 0.0)
-
-
-def _part_folds(
-    settings: FitSettings, data: DataFolder, costs: _Costs, left: float
-) -> tuple[int, int, float]:
-    """Parts of the stills, training clips of each, and the seconds it takes."""
-    count = min(len(data.labelled), MOST_UNITS)
-    if settings.folds == 0 or not count or (settings.folds is None and data.validates):
-        return 0, 0, 0.0
-    # A single still is cut into parts.
-    most = count if count > 1 else PARTS
-    seconds, start = _FOLDS * left, costs.speed.start
-    training = seconds - costs.views * costs.stills(x.image for x in data.labelled[:MOST_UNITS])
-    fit = int(training / (start + _FOLD_CLIPS * costs.speed.clip))
-    folds = settings.folds or min(_MOST_FOLDS, max(2, fit))
-    clips = _clips(training / min(folds, most) - start, costs.speed)
-    return min(folds, most), clips, seconds
+    def folds(self, left: float) -> tuple[int, int, float]:
+        """Parts of the stills, training clips of each, and the seconds it takes."""
+        given, stills = self.settings.folds, self.data.labelled[:MOST_UNITS]
+        if given == 0 or not stills or (given is None and self.data.validates):
+            return 0, 0, 0.0
+        # A single still is cut into parts.
+        most = len(stills) if len(stills) > 1 else PARTS
+        seconds, start = _FOLDS * left, self.speed.start
+        training = seconds - self.views * self.stills(x.image for x in stills)
+        fit = int(training / (start + _FOLD_CLIPS * self.speed.clip))
+        folds = given or min(_MOST_FOLDS, max(2, fit))
+        clips = _clips(training / min(folds, most) - start, self.speed)
+        return min(folds, most), clips, seconds
 
 
 def _clips(seconds: float, speed: Speed) -> int:

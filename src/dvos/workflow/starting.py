@@ -51,11 +51,8 @@ class Start:
     def training(self, labelled: int) -> dict[str, Any]:
         """Settings of ``dvos train`` by which it starts from the network.
 
-        Args:
-            labelled: Number of pictures that it learns from.
-
-        Raises:
-            CheckpointError: If the network cannot be used.
+        ``labelled`` is the number of pictures that it learns from. A CheckpointError if the network
+        cannot be used.
         """
         from dvos.networks.weights import read_network_info
 
@@ -86,9 +83,8 @@ def _starter() -> Path | None:
 def check_start(settings: FitSettings, *, labelled: bool) -> None:
     """Refuse what cannot be started from, before anything is made.
 
-    Raises:
-        UsageError: If nothing is labelled and there is no network that labels it.
-        CheckpointError: If the network that is given is not there.
+    A UsageError if nothing is labelled and there is no network that labels it, a CheckpointError if
+    the network that is given is not there.
     """
     if isinstance(settings.start, Path) and not settings.start.is_file():
         raise CheckpointError.at(settings.start, "no such file", "a trained network")
@@ -111,16 +107,11 @@ def check_start(settings: FitSettings, *, labelled: bool) -> None:
 def choose_start(
     settings: MethodSettings, labelled: Sequence[StillRow], scale: float, kept: Path
 ) -> Start:
-    """The network that is given; else what the labelled pictures say for.
+    """The network that is given; else what the ``labelled`` pictures say for.
 
-    Args:
-        settings: Of the run.
-        labelled: Pictures and masks.
-        scale: Size at which the network sees the pictures, of their own.
-        kept: File that the choice is kept in, and read from.
-
-    Raises:
-        MediaError: If a picture or a mask cannot be read.
+    The starter weights, if they find what is labelled without having seen any of it, the network
+    seeing the pictures at a ``scale`` of their own size. The choice is ``kept`` in a file, and read
+    from it. A MediaError if a picture or a mask cannot be read.
     """
     if isinstance(settings.start, Path):
         return Start(str(settings.start), "it is given, and knows more than its encoder alone")
@@ -130,23 +121,18 @@ def choose_start(
         return Start(None, "the network is set (train.network)")
     start = read_record(kept, Start)
     if start is None:
-        reason = "nothing is labelled, and they find heads without"
-        start = Start(str(_starter()), reason)
-        if labelled:
-            start = _tried(labelled, scale, settings)
+        weights = _starter()
+        if not labelled:
+            start = Start(str(weights), "nothing is labelled, and they find heads without")
+        elif weights is None:
+            start = Start(None, "this installation has no starter weights")
+        else:
+            found = _dice(weights, labelled[:: -(-len(labelled) // _TRIED)], scale, settings)
+            says = f"{STARTERS[0]} finds the labelled objects with Dice {found:.2f}"
+            says += " before any training" if found >= _KNOWN else " before any training, too few"
+            start = Start(str(weights) if found >= _KNOWN else None, says)
         write_json(kept, asdict(start))
     return start
-
-
-def _tried(labelled: Sequence[StillRow], scale: float, settings: MethodSettings) -> Start:
-    """The starter weights, if they find what is labelled without having seen any of it."""
-    weights = _starter()
-    if weights is None:
-        return Start(None, "this installation has no starter weights")
-    chosen = labelled[:: -(-len(labelled) // _TRIED)]
-    found = _dice(weights, chosen, scale, settings)
-    says = f"{STARTERS[0]} finds the labelled objects with Dice {found:.2f} before any training"
-    return Start(str(weights), says) if found >= _KNOWN else Start(None, f"{says}, too few")
 
 
 def _dice(weights: Path, rows: Sequence[StillRow], scale: float, settings: MethodSettings) -> float:

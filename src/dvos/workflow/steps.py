@@ -19,6 +19,7 @@ from dvos.files import stem_of
 from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.image import write_image
+from dvos.scoring.score import FILES
 from dvos.workflow.data_folder import DataFolder
 
 M = TypeVar("M", bound=MethodSettings)
@@ -66,9 +67,7 @@ class MethodFolder:
 
     def makes(self) -> list[Path]:
         """Every file and folder that a run makes, but that of its settings."""
-        names = ["objects", "frames", "objects.csv", "report.html"]
-        names += ["scores.json", "scores.csv", "scores_by_mask.csv"]
-        names += ["best.png", "median.png", "worst.png"]
+        names = ["objects", "frames", "objects.csv", "report.html", *FILES]
         own = (path for name, path in vars(self).items() if name not in ("root", "settings"))
         return [*own, *(self.root / name for name in names)]
 

@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from dvos.config.augmentation import ColourSettings, DegradationSettings, DiffusionSettings
+from dvos.config.data import ColourSettings, DegradationSettings, DiffusionSettings
 
 # ITU-R BT.601 luma, by which grey and saturation are defined here.
 _LUMA = np.array([0.299, 0.587, 0.114])

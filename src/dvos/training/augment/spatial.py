@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.augmentation import SpatialSettings
+from dvos.config.data import SpatialSettings
 from dvos.media.mask import IGNORE
 from dvos.training.clips.clip import Clip, known_objects, merge_objects
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.augmentation import MotionSettings
+from dvos.config.data import MotionSettings
 from dvos.errors import check_size
 from dvos.media.image import read_image
 from dvos.training.augment.spatial import Box, cut, place, resize_frame, resize_ids

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.config.augmentation import MotionSettings
-from dvos.config.data import LabelledVideoSettings, ValidationSettings
+from dvos.config.data import LabelledVideoSettings, MotionSettings, ValidationSettings
 from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.files import absent, stem_of
 from dvos.media.frames import FrameSource, open_frames
