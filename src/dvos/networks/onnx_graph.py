@@ -59,16 +59,6 @@ class OnnxInfo(NetworkInfo):
     references: int
     strides: tuple[int, ...]
 
-    def metadata(self) -> dict[str, str]:
-        """The model's ``metadata_props``."""
-        text = self.describe(
-            references=self.references,
-            reference_interval=self.extra.get("reference_interval", 1),
-            strides=list(self.strides),
-            stride=self.strides[-1],
-        )
-        return {METADATA_KEY: text}
-
 
 def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
     """What the ``metadata_props`` of a model say; a CheckpointError if it is not one of ours."""
@@ -218,7 +208,13 @@ def _finished(model: Any, info: OnnxInfo) -> bytes:
         del node.metadata_props[:]
         node.doc_string = ""
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, info.metadata())
+    text = info.describe(
+        references=info.references,
+        reference_interval=info.extra.get("reference_interval", 1),
+        strides=list(info.strides),
+        stride=info.strides[-1],
+    )
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
     model.producer_name, model.producer_version = "dvos", info.version
     model.doc_string = (
         "One step of a video stream: feed the outputs features_* of earlier frames"

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
+
+from dvos.training.augment.spatial import Box
 
 #: Tiles begin at multiples of the coarsest stride of the networks: then the
 #: network's own grid lies the same in a tile as in the whole frame.
 _ALIGNMENT = 32
-
-
-class Tile(NamedTuple):
-    """A part of a frame, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
+#: A part of a frame, in pixels.
+Tile = Box
 
 
 def tile_sides(tile: int) -> tuple[int, int]:
