@@ -389,8 +389,9 @@ def evaluate(
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
-        augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
-        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
+        augment: views averaged: mirror images, sizes or both (default: none)
+        augment_scales: sizes averaged over; the first one tells objects apart (default: [1.0, 0.45,
+            0.6, 0.75, 1.33])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)
@@ -509,8 +510,9 @@ def predict(
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
-        augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
-        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
+        augment: views averaged: mirror images, sizes or both (default: none)
+        augment_scales: sizes averaged over; the first one tells objects apart (default: [1.0, 0.45,
+            0.6, 0.75, 1.33])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)
@@ -972,7 +974,7 @@ def fit(
     preview_clips: int = 3,
     min_object_size: int = 64,
     train: dict[str, Any] = ...,
-    augment: Literal["none", "flips"] = "flips",
+    augment: Literal["none", "flips", "scales", "flips_and_scales"] | None = None,
     seed: int = 123,
     workers: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -1005,7 +1007,8 @@ def fit(
         preview_clips: synthetic clips also written to disk (default: 3)
         min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
         train: further settings of train, as {data: {crop: 192}} (default: {})
-        augment: flips averages over four mirror images (default: flips)
+        augment: views averaged; null: mirror images, of photos in sizes, as far as there is time
+            (default: none)
         seed: of everything that is drawn (default: 123)
         workers: processes; 0 = one per core (default: 0)
         device: auto, cpu, cuda or mps (default: auto)
@@ -1038,7 +1041,7 @@ def demo(
     preview_clips: int = 3,
     min_object_size: int = 64,
     train: dict[str, Any] = ...,
-    augment: Literal["none", "flips"] = "flips",
+    augment: Literal["none", "flips", "scales", "flips_and_scales"] | None = None,
     seed: int = 123,
     workers: int = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -1068,7 +1071,8 @@ def demo(
         preview_clips: synthetic clips also written to disk (default: 3)
         min_object_size: smallest object in pixels cut out; of small ones less (default: 64)
         train: further settings of train, as {data: {crop: 192}} (default: {})
-        augment: flips averages over four mirror images (default: flips)
+        augment: views averaged; null: mirror images, of photos in sizes, as far as there is time
+            (default: none)
         seed: of everything that is drawn (default: 123)
         workers: processes; 0 = one per core (default: 0)
         device: auto, cpu, cuda or mps (default: auto)
@@ -1123,8 +1127,9 @@ def load_predictor(
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
-        augment: views averaged: mirror images, sizes or both; each costs a run (default: none)
-        augment_scales: sizes averaged over (default: [0.75, 1.0, 1.25])
+        augment: views averaged: mirror images, sizes or both (default: none)
+        augment_scales: sizes averaged over; the first one tells objects apart (default: [1.0, 0.45,
+            0.6, 0.75, 1.33])
         reference_interval: frames between reference frames; null = as trained (default: none)
         flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
             auto)

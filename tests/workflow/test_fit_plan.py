@@ -104,10 +104,15 @@ def test_the_time_given_is_parted(stills: tuple[StillRow, ...]) -> None:
     found = plan(data, minutes=2)
     assert (found.folds, found.rounds, found.targets, found.interval) == (0, 0, "flips", 1)
     assert found.epochs == 12
-    # A validation takes 0.2 s x 0.04 megapixels, its prediction four times as long.
-    assert found.clips == int((98 - 5 - 10 - 5 * 0.008 - 12 * 0.008) / 0.1)
+    # A validation takes 0.2 s x 0.04 megapixels; its prediction is of four mirror images in sizes.
+    views = 4 * sum(scale**2 for scale in (1.0, 0.45, 0.6, 0.75, 1.33))
+    assert found.held_out == "flips_and_scales"
+    assert found.clips == int((98 - 5 - 10 - (1 + views) * 0.008 - 12 * 0.008) / 0.1)
     assert len(found.lines) == 5
     assert plan(data, minutes=2, clips=80).clips == 80
+    slow = replace(SPEED, megapixel=100.0)
+    assert plan(data, slow, minutes=2).held_out == "none"
+    assert plan(data, slow, minutes=2, augment="flips").held_out == "flips"
 
 
 def test_folds_take_their_part_where_nothing_is_labelled_for_validation(

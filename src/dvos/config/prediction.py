@@ -22,6 +22,10 @@ Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     Field(description="auto is float32 on a CPU, and on a GPU float16, of paper bfloat16"),
 ]
+#: Views of a frame whose predictions are averaged; each of them costs a run of the network.
+Augment = Literal["none", "flips", "scales", "flips_and_scales"]
+#: Photos of the kind that was learnt are best averaged over these (docs/research/experiments.md).
+AUGMENT_SCALES = (1.0, 0.45, 0.6, 0.75, 1.33)
 NetworkBatch = Annotated[
     Natural, Field(description="frames at once; 0 = one on a CPU, on a GPU by their size"), FREE
 ]
@@ -103,10 +107,10 @@ class PredictorOptions(Settings):
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
     intensity: base.FreeIntensity = "auto"
-    augment: Literal["none", "flips", "scales", "flips_and_scales"] = setting(
-        "none", "views averaged: mirror images, sizes or both; each costs a run"
+    augment: Augment = setting("none", "views averaged: mirror images, sizes or both")
+    augment_scales: list[float] = setting(
+        [*AUGMENT_SCALES], "sizes averaged over; the first one tells objects apart", min_length=1
     )
-    augment_scales: list[float] = setting([0.75, 1.0, 1.25], "sizes averaged over", min_length=1)
     reference_interval: ReferenceInterval = None
     flow_frames: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = setting(
         "auto", "frames each side averaged along the flow; auto = 4 without references"

@@ -9,6 +9,7 @@ from pydantic import Field
 from dvos.config import base
 from dvos.config.base import Count, Fraction, Natural, Settings, Weights, Workers, free, setting
 from dvos.config.labelling import Classes
+from dvos.config.prediction import Augment
 from dvos.config.scene import SceneSettings
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
@@ -48,7 +49,9 @@ class MethodSettings(Settings):
     preview_clips: Natural = setting(3, "synthetic clips also written to disk")
     min_object_size: Count = setting(64, "smallest object in pixels cut out; of small ones less")
     train: dict[str, Any] = setting({}, "further settings of train, as {data: {crop: 192}}")
-    augment: Literal["none", "flips"] = setting("flips", "flips averages over four mirror images")
+    augment: Augment | None = setting(
+        None, "views averaged; null: mirror images, of photos in sizes, as far as there is time"
+    )
     seed: Natural = setting(123, "of everything that is drawn")
     workers: Workers = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto, cpu, cuda or mps")

@@ -131,10 +131,8 @@ class _Fit:
         best = self.folder.best  # where it is easily found
         if not best.is_file() or file_digest(best) != file_digest(checkpoint):
             write_bytes(best, checkpoint.read_bytes())
-        shown = "none" if plan.targets == "none" else self.settings.augment
-        last = replace(run, settings=run.settings.model_copy(update={"augment": shown}))
-        overlays = () if plan.targets == "later" else last.predict_targets(best)
-        scores = run.validate(best)
+        overlays = () if plan.targets == "later" else run.predict_targets(best, plan.targets)
+        scores = run.validate(best, plan.held_out)
         if plan.folds:
             scores = cross_validate(replace(run, settings=settings), plan, backgrounds)
         source, out = "VIDEO", ""
@@ -220,7 +218,12 @@ def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Sc
         fold.train(list(backgrounds))
         write_images(folder.stills, [ImageRow(row.image) for row in held])
         predicting = steps.build_prediction(
-            settings, folder.checkpoint, folder.stills, run.folder.heldout, stills=True
+            settings,
+            folder.checkpoint,
+            folder.stills,
+            run.folder.heldout,
+            stills=True,
+            augment=plan.held_out,
         )
         fold.predict(f"{prefix}predict", predicting, f"{len(held)} stills")
     rows = [row for one in parts for row in one]

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from dvos.config.base import Settings, plain_values
-from dvos.config.prediction import PredictionSettings
+from dvos.config.prediction import Augment, PredictionSettings
 from dvos.config.scoring import ReportSettings, ScoringSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import MethodSettings
@@ -201,16 +201,16 @@ class Pipeline:
 
         self.stages.run(name, lambda: predict(plan, predictor_for), told)
 
-    def predict_targets(self, checkpoint: Path) -> tuple[Path, ...]:
+    def predict_targets(self, checkpoint: Path, augment: Augment | None = None) -> tuple[Path, ...]:
         """Masks and counts of the unlabelled videos; gives their overlay videos."""
         targets, out = self.data.targets, self.folder.predictions
         if targets:
             source = targets[0].parent if len(targets) > 1 else targets[0]
-            plan = steps.build_prediction(self.settings, checkpoint, source, out)
+            plan = steps.build_prediction(self.settings, checkpoint, source, out, augment=augment)
             self.predict("predict", plan, f"{len(targets)} target video(s)")
         return tuple(out / f"{stem_of(video)}.mp4" for video in targets)
 
-    def validate(self, checkpoint: Path) -> Scores | None:
+    def validate(self, checkpoint: Path, augment: Augment | None = None) -> Scores | None:
         """Predictions of what is labelled for validation, and their scores, if there is any."""
         stills, videos = self.data.validation_stills, self.data.validation_videos
         if stills:
@@ -221,7 +221,9 @@ class Pipeline:
         else:
             return None
         settings, out = self.settings, self.folder.heldout
-        plan = steps.build_prediction(settings, checkpoint, source, out, stills=bool(stills))
+        plan = steps.build_prediction(
+            settings, checkpoint, source, out, stills=bool(stills), augment=augment
+        )
         self.predict("predict held-out", plan, told)
         return self.score(steps.build_scoring(settings, self.folder, self.data))
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from dvos.config.base import merged
+from dvos.config.prediction import AUGMENT_SCALES, Augment
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.errors import MediaError
@@ -24,6 +25,7 @@ from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
 from dvos.workflow.starting import Start
+from dvos.workflow.steps import views_of
 
 M = TypeVar("M", bound=MethodSettings)
 
@@ -120,8 +122,17 @@ MOST_UNITS = 40
 _USED = 0.9
 #: Of the time for training: cross-validation, and rounds; of a round, labelling.
 _FOLDS, _ROUNDS, _LABELLING = 0.35, 0.35, 0.4
-#: Of the time left: prediction of the targets, with and without mirror images.
-_TARGETS, _PLAIN_TARGETS = 0.15, 0.3
+#: Of the time left: prediction of the targets in several views and in one, and of what is held out
+#: in several.
+_TARGETS, _PLAIN_TARGETS, _HELD_OUT = 0.15, 0.3, 0.1
+#: Runs over a frame as it is that views take.
+_SIZES = sum(scale**2 for scale in AUGMENT_SCALES)
+_RUNS: dict[Augment, float] = {
+    "none": 1,
+    "flips": 4,
+    "scales": _SIZES,
+    "flips_and_scales": 4 * _SIZES,
+}
 #: Of the training, validation between epochs.
 _VALIDATION = 0.08
 _MOST_FOLDS, _FOLD_CLIPS, _FOLD_EPOCHS, _ROUND_EPOCHS = 5, 400, 3, 4
@@ -159,9 +170,9 @@ class Plan:
     rounds: int  # Rounds of pseudo-labels.
     round_clips: int  # Training clips of each.
     interval: int  # Every so many unlabelled frames one is labelled.
-    # Whether the targets are predicted in four mirror images, in one, or not at all.
-    targets: Literal["flips", "none", "later"]
+    targets: Augment | Literal["later"]  # Views that the targets are predicted in, if they are.
     lines: tuple[str, ...]  # What was chosen, and why.
+    held_out: Augment = "flips"  # Views that what is held out is predicted in.
 
     @property
     def fold_length(self) -> dict[str, int]:
@@ -205,10 +216,11 @@ def make_plan(
 ) -> Plan:
     """Part the time given, of which so many seconds are ``spent``."""
     costs = _Costs(settings, data, speed)
-    left = 60 * settings.minutes * _USED - spent
-    targets, cost = costs.targets(left)
-    left -= cost + speed.start + costs.validation + costs.held_out + _REPORT_SECONDS
-    folds, fold_clips, of_folds = costs.folds(left)
+    left = max(0.0, 60 * settings.minutes * _USED - spent)
+    targets, held_out = costs.target_views(left), costs.held_out_views(left)
+    left -= 0.0 if targets == "later" else _RUNS[targets] * costs.targets
+    left -= speed.start + costs.validation + _RUNS[held_out] * costs.held_out + _REPORT_SECONDS
+    folds, fold_clips, of_folds = costs.folds(left, held_out)
     rounds = settings.rounds
     if rounds is None:
         rounds = int(data.learns_unlabelled)
@@ -229,6 +241,7 @@ def make_plan(
         interval=costs.label_interval(of_round * _LABELLING) if rounds else 1,
         targets=targets,
         lines=(),
+        held_out=held_out,
     )
     return replace(plan, lines=tuple(_lines(settings, data, survey, speed, start, plan)))
 
@@ -263,15 +276,20 @@ class _Costs:
         return seconds
 
     @property
-    def views(self) -> int:
-        """Mirror images of which predictions are the mean."""
-        return 4 if self.settings.augment == "flips" else 1
+    def targets(self) -> float:
+        """Of predicting the targets in one view."""
+        return self.videos(self.data.targets)
 
     @property
     def held_out(self) -> float:
-        """Of predicting what is labelled for validation."""
+        """Of predicting what is labelled for validation in one view."""
         stills = self.stills(row.image for row in self.data.validation_stills)
-        return self.views * (stills + self.videos(x.video for x in self.data.validation_videos))
+        return stills + self.videos(x.video for x in self.data.validation_videos)
+
+    @property
+    def labelled(self) -> float:
+        """Of predicting what takes part in cross-validation in one view."""
+        return self.stills(row.image for row in self.data.labelled[:MOST_UNITS])
 
     @property
     def validation(self) -> float:
@@ -293,24 +311,28 @@ class _Costs:
         # One alone takes its neighbours and the references of these.
         return max(1, math.ceil(whole * _LABEL_VIEWS * (self.speed.frames + 1) / max(seconds, 1.0)))
 
-    def targets(self, left: float) -> tuple[Literal["flips", "none", "later"], float]:
-        """How the targets are predicted, and the seconds it takes."""
-        plain = self.videos(self.data.targets)
-        if not plain:
-            return self.settings.augment, 0.0
-        if self.settings.augment == "flips" and 4 * plain <= _TARGETS * left:
-            return "flips", 4 * plain
-        return ("none", plain) if plain <= _PLAIN_TARGETS * left else ("later", 0.0)
+    def target_views(self, left: float) -> Augment | Literal["later"]:
+        """The views that the targets are predicted in, if there is time for them."""
+        for views in views_of(self.settings, stills=False):
+            if _RUNS[views] * self.targets <= _TARGETS * left:
+                return views
+        return "none" if self.targets <= _PLAIN_TARGETS * left else "later"
 
-    def folds(self, left: float) -> tuple[int, int, float]:
+    def held_out_views(self, left: float) -> Augment:
+        """The views that what is held out is predicted in, by folds or by the user."""
+        plain = self.held_out if self.data.validates else self.labelled
+        *more, fewest = views_of(self.settings, stills=not self.data.validation_videos)
+        return next((views for views in more if _RUNS[views] * plain <= _HELD_OUT * left), fewest)
+
+    def folds(self, left: float, views: Augment) -> tuple[int, int, float]:
         """Parts of the stills, training clips of each, and the seconds it takes."""
-        given, stills = self.settings.folds, self.data.labelled[:MOST_UNITS]
-        if given == 0 or not stills or (given is None and self.data.validates):
+        given, count = self.settings.folds, min(len(self.data.labelled), MOST_UNITS)
+        if given == 0 or not count or (given is None and self.data.validates):
             return 0, 0, 0.0
         # A single still is cut into parts.
-        most = len(stills) if len(stills) > 1 else PARTS
+        most = count if count > 1 else PARTS
         seconds, start = _FOLDS * left, self.speed.start
-        training = seconds - self.views * self.stills(x.image for x in stills)
+        training = seconds - _RUNS[views] * self.labelled
         fit = int(training / (start + _FOLD_CLIPS * self.speed.clip))
         folds = given or min(_MOST_FOLDS, max(2, fit))
         clips = _clips(training / min(folds, most) - start, self.speed)

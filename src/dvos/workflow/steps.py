@@ -10,7 +10,7 @@ from dvos.config.base import merged
 from dvos.config.data import EmptySettings, ShareSettings, ValidationSettings
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.config.load import load_settings
-from dvos.config.prediction import PredictionSettings
+from dvos.config.prediction import Augment, PredictionSettings
 from dvos.config.scene import SynthesisSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.training import TrainingSettings
@@ -253,10 +253,26 @@ def build_timing(
     return training.model_copy(update=update), math.prod(sides) * scale**2 / 1e6
 
 
+def views_of(settings: MethodSettings, *, stills: bool) -> tuple[Augment, ...]:
+    """Views that predictions may be the mean of, the best first."""
+    if settings.augment:
+        return (settings.augment,)
+    return ("flips_and_scales", "flips", "none") if stills else ("flips", "none")
+
+
 def build_prediction(
-    settings: MethodSettings, checkpoint: Path, source: Path, out: Path, *, stills: bool = False
+    settings: MethodSettings,
+    checkpoint: Path,
+    source: Path,
+    out: Path,
+    *,
+    stills: bool = False,
+    augment: Augment | None = None,
 ) -> PredictionSettings:
-    """Masks, counts and overlay videos of videos, or of photos as simulated pans."""
+    """Masks, counts and overlay videos of videos, or of photos as simulated pans.
+
+    They are the mean of the views of ``augment``, None for the best ones.
+    """
     return PredictionSettings(
         input=source,
         checkpoint=checkpoint,
@@ -264,7 +280,7 @@ def build_prediction(
         overlay=True,
         stills=stills,
         intensity=settings.intensity,
-        augment=settings.augment,
+        augment=augment or views_of(settings, stills=stills)[0],
         device=settings.device,
     )
 
