@@ -5,11 +5,13 @@ Arrays only; N samples, D features.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from dvos.labelling.edits import Ids
 from dvos.labelling.features import FrameFeatures, LinearModel, Part, Singles
@@ -89,9 +91,17 @@ def fit(
     begin = start or before
     first = np.append(begin.weights, begin.bias).astype(np.float64)
     limits = {"maxiter": _ITERATIONS, "ftol": _LEAST_GAIN}
-    # L-BFGS (Liu and Nocedal 1989).
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", options=limits)
+    # Threads of BLAS wait for each other longer than they compute, where much else runs.
+    with _blas().limit(limits=1):
+        # L-BFGS (Liu and Nocedal 1989).
+        found = minimize(loss, first, jac=True, method="L-BFGS-B", options=limits)
     return LinearModel(found.x[:-1].astype(np.float32), float(found.x[-1]))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """What numpy and scipy, which are loaded by then, compute with."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def frame_samples(

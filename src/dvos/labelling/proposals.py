@@ -71,6 +71,7 @@ class Proposer:
         self._samples: dict[Hashable, Samples] = {}
         self._areas: dict[Hashable, NDArray[np.int64]] = {}
         self._clicks: dict[Hashable, tuple[Click, ...]] = {}
+        # Of the current frame; None until all its objects are asked for.
         self._model: LinearModel | None = None
         # Where the next search starts: fits that follow each other differ little.
         self._latest: LinearModel | None = None
@@ -96,7 +97,8 @@ class Proposer:
         self._clicks[features.key] = tuple(clicks)
         areas = np.bincount(ids.ravel(), minlength=IGNORE + 1)[1:IGNORE]
         self._areas[features.key] = areas[areas > 0]
-        self._turn_to(features, anew=True)
+        self._turn_to(features)
+        self._model = None
 
     def propose(self, features: FrameFeatures, ids: Ids, click: Click) -> Proposal | None:
         """The object at a click, or what of one is to be cut there; None for neither."""
@@ -144,7 +146,7 @@ class Proposer:
         if not taught and self._extractor.predictor is None:
             return []
         self._turn_to(features)
-        assert self._model is not None
+        self._model = self._model or self._fitted(features, [])
         whole, usual = features.logit(self._model, (0, 0, *features.size)), self._area() or _SIDE**2
         labels = split_mask((whole > 0) & (ids == 0), minimum_area=round(_SCRAP * usual)).labels
         wide, found = _wide(usual), []
@@ -162,16 +164,14 @@ class Proposer:
             found.append(Proposal(region.top, region.left, region.mask, score))
         return sorted(found, key=lambda proposal: -proposal.score)
 
-    def _turn_to(self, features: FrameFeatures, *, anew: bool = False) -> None:
-        """Have the classifier ready for a frame."""
+    def _turn_to(self, features: FrameFeatures) -> None:
+        """Have what the classifier of a frame is fitted to."""
         if self._current != features.key:
             self._current, self._before = features.key, self._of_others(features.key)
-            anew = True
+            self._model = None
         if features.key not in self._samples:
             nothing = np.zeros(features.size, np.uint16)
             self._samples[features.key] = frame_samples(features, nothing, None, [])
-        if anew:
-            self._model = self._fitted(features, [])
 
     def _of_others(self, key: Hashable) -> LinearModel | None:
         others = [samples for other, samples in self._samples.items() if other != key]

@@ -83,6 +83,7 @@ export class Work {
     }
     element("said").hidden = !state.said;
     element("said").textContent = state.said.split(/[\r\n]+/).filter(Boolean).slice(-8).join("\n");
+    element("said").scrollTop = element("said").scrollHeight;
     const ended = state.stopped ? "Stopped" : "Done: its predictions are outlined over the frames";
     element("work-state").textContent = state.error
       || (state.running ? `Training: ${Math.round(state.seconds / 6) / 10} min` : state.kind && ended);
