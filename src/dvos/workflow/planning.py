@@ -375,6 +375,6 @@ def _lines(
     if plan.folds:
         judged = f"{plan.folds} folds of {plan.fold_clips} clips, as validation/ holds nothing"
     yield (
-        f"time: {plan.clips} clips in {plan.epochs} epochs at {1 / speed.clip:.0f} a second on "
+        f"time: {plan.clips} clips in {plan.epochs} epochs at {1 / speed.clip:.3g} a second on "
         f"{speed.device}, to end within {settings.minutes:g} minutes; judged by {judged}"
     )
