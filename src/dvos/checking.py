@@ -66,8 +66,13 @@ def check(path: Path, *, command: str | None = None) -> str:
     if suffix in {".yaml", ".yml"}:
         return _check_config(path, command)
     if suffix == ".csv":
-        kind = _table_kind(path)
-        return f"{path}: {_count_rows(kind, path)} rows, a table of {kind}"
+        header = {name.strip() for record in read_records(path, 1) for name in record}
+        for kind, (columns, _) in _KINDS.items():
+            if {*columns.split(",")} <= header:
+                return f"{path}: {_count_rows(kind, path)} rows, a table of {kind}"
+        expected = "; or ".join(dict.fromkeys(columns for columns, _ in _KINDS.values()))
+        found = f"the columns {','.join(sorted(header))[:200] or '(none)'}"
+        raise UsageError.at(path, found, expected)
     expected = "a YAML configuration, a CSV table, a folder, or labels of another program"
     raise UsageError.at(path, f"a {path.suffix or 'nameless'} file", expected)
 
@@ -116,15 +121,6 @@ def _check_config(path: Path, command: str | None) -> str:
                 if isinstance(needed, Path) and not needed.exists():
                     faults.add(needed, absent(needed), "a file or folder", "check the path")
     return f"{path}: settings of dvos {command}, {count} input tables"
-
-
-def _table_kind(path: Path) -> str:
-    header = {name.strip() for record in read_records(path, 1) for name in record}
-    for kind, (columns, _) in _KINDS.items():
-        if {*columns.split(",")} <= header:
-            return kind
-    expected = "; or ".join(dict.fromkeys(columns for columns, _ in _KINDS.values()))
-    raise UsageError.at(path, f"the columns {','.join(sorted(header))[:200] or '(none)'}", expected)
 
 
 def _count_rows(kind: str, path: Path) -> int:

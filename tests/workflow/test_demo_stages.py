@@ -13,7 +13,9 @@ from dvos.workflow.pipeline import StageManifest
 
 
 def open_manifest(path: Path, lines: list[str]) -> StageManifest:
-    return StageManifest(path, command="dvos demo", seed=5, announce=lines.append)
+    made = StageManifest(path, command="dvos demo", seed=5)
+    made.announce = lines.append  # type: ignore[method-assign]
+    return made
 
 
 @pytest.mark.parametrize("spoilt", ["NaN", "1e999", "-1", '"x"', "null"])

@@ -47,7 +47,7 @@ def build_app(words: Sequence[str]) -> typer.Typer:
     plain = " ".join(word for word in words if not word.startswith("-"))
     for name, command in COMMANDS.items():
         group, last = (extract, name.split()[1]) if " " in name else (app, name)
-        function = _function(name) if f"{plain} ".startswith(f"{name} ") else lambda: None
+        function = command_function(name) if f"{plain} ".startswith(f"{name} ") else lambda: None
         example = f"Example: dvos {name} {command.example}"
         group.command(last, help=command.summary, epilog=example)(function)
     app.command("check", epilog="Example: dvos check train.yaml clips.csv data")(check)
@@ -55,7 +55,7 @@ def build_app(words: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _function(command: str) -> Callable[..., None]:
+def command_function(command: str) -> Callable[..., None]:
     """A function for typer of all settings that one word can give, which does the command."""
     from dvos.config.signatures import options_of
 

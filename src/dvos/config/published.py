@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -148,15 +148,8 @@ def _numbers(value: Any) -> list[float]:
     return [float(each) for each in (value if isinstance(value, list) else [value])]
 
 
-def _transform(value: Any, _: Flat) -> str:
-    if not isinstance(value, int) or not 0 <= value < len(TRANSFORM_NAMES):
-        raise ValueError(f"a whole number from 0 to {len(TRANSFORM_NAMES) - 1}")
-    return TRANSFORM_NAMES[value]
-
-
-def _hue_swap(value: Any, _: Flat) -> None:
-    if value is not None:
-        raise ValueError("null, or the keys source and destin")
+def _refuse(expected: str) -> NoReturn:
+    raise ValueError(expected)
 
 
 #: Published names of losses and our settings of their weights.
@@ -192,13 +185,6 @@ def _devices(_: Any, flat: Flat) -> int:
     return max(1, len(ids)) if together and isinstance(ids, list) else 1
 
 
-def _side(value: Any, _: Flat) -> int:
-    channels, height, width = value
-    if channels != 3 or height != width:
-        raise ValueError("[3, N, N]: training clips are square")
-    return int(height)
-
-
 def _about_losses(value: Any, _: Flat) -> str:
     names = [str(name).upper() for name in value or []]
     others = [name for name in names if name not in {*_MASK_LOSSES, *_IMAGE_LOSSES, "PERCEPTUAL"}]
@@ -220,8 +206,14 @@ def _about_losses(value: Any, _: Flat) -> str:
 #: What the table names.
 _FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {
     "extension": lambda value, _: f".{str(value).lower().removeprefix('.')}",
-    "transform": _transform,
-    "hue_swap": _hue_swap,
+    "transform": lambda value, _: (
+        TRANSFORM_NAMES[value]
+        if isinstance(value, int) and 0 <= value < len(TRANSFORM_NAMES)
+        else _refuse(f"a whole number from 0 to {len(TRANSFORM_NAMES) - 1}")
+    ),
+    "hue_swap": lambda value, _: (
+        None if value is None else _refuse("null, or the keys source and destin")
+    ),
     # The published deformation is in pixels, ours relative to the sprite.
     "relative": lambda value, _: [float(bound) / 100 for bound in value],
     "mask_losses": lambda _, flat: _loss_weights(flat, "SEGMENTATION", _MASK_LOSSES),
@@ -252,7 +244,11 @@ _FUNCTIONS: dict[str, Callable[[Any, Flat], Any]] = {
         else 1.0
     ),
     "devices": _devices,
-    "side": _side,
+    "side": lambda value, _: (
+        int(value[1])
+        if value == [3, value[1], value[1]]
+        else _refuse("[3, N, N]: training clips are square")
+    ),
     "intervals": lambda value, flat: [
         *range(1 if flat.get("TrainConfig.RANDOM_INTERVAL") else int(value), int(value) + 1)
     ],

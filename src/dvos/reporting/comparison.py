@@ -41,6 +41,41 @@ class Run(NamedTuple):
         """Letter and name, as in the names of lines."""
         return f"{self.letter} {self.name}"
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What stands of it in the table of runs."""
+        run = self.contents
+        noted, values = run.metadata, run.scores.values
+        network = contents.as_mapping(noted.get("network")) or noted
+        parameters = contents.as_number(network.get("parameters"))
+        size = f"{count_text(parameters)} parameters" if parameters else ""
+        masks = count_text(values.get("masks"))
+        if "masks" in values and values.get("missing"):
+            masks += f", {count_text(values['missing'])} without prediction"
+        return {
+            "Folder": str(run.folder),
+            "Finished": moment(run.history.finished or str(noted.get("updated") or NOTHING)),
+            "Seed": NOTHING if run.seed is None else str(run.seed),
+            "Network": ", ".join(filter(None, (str(network.get("name") or ""), size))) or NOTHING,
+            "Epochs": count_text(contents.as_number(noted.get("epochs"))),
+            "Masks scored": masks,
+            "Validation Dice, best": score(max(contents.known(run.records, "dice"), default=None)),
+        }
+
+    @property
+    def times(self) -> dict[str, str]:
+        """How long its stages took."""
+        run, noted = self.contents, self.contents.metadata
+        seconds = contents.as_mapping(noted.get("seconds")) or {"training": noted.get("seconds")}
+        return {
+            **{stage.name: duration(stage.seconds) for stage in run.history.stages},
+            "Training alone": duration(contents.as_number(seconds.get("training"))),
+            "Validation": duration(contents.as_number(seconds.get("validation"))),
+            "Training clips a second": significant(
+                contents.as_number(noted.get("clips_per_second"))
+            ),
+        }
+
 
 class Matched(NamedTuple):
     """A frame that every run was scored on."""
@@ -153,10 +188,10 @@ def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str
     """The content of each section; None where the runs, at least two, have nothing for it."""
     matched = match_frames(runs)
     scored = [one for one in matched if all(map(math.isfinite, one.dice))]
-    times = _rows([_times(run) for run in runs])
+    times = _rows([run.times for run in runs])
     with FaultCollector(TableError) as faults:
         return {
-            "runs": {"runs": runs, "rows": _rows([_facts(run) for run in runs])},
+            "runs": {"runs": runs, "rows": _rows([run.facts for run in runs])},
             "figures": _figures(runs),
             "frame-by-frame": _frame_by_frame(runs, scored),
             "curves": _curves(runs),
@@ -179,27 +214,6 @@ def _split(rows: Sequence[Cells]) -> tuple[list[Cells], list[Cells]]:
     # Those in which the runs differ, and the others.
     unlike = [row for row in rows if len(set(row[1:])) > 1]
     return unlike, [row for row in rows if row not in unlike]
-
-
-def _facts(run: Run) -> dict[str, str]:
-    noted, values = run.contents.metadata, run.contents.scores.values
-    network = contents.as_mapping(noted.get("network")) or noted
-    parameters = contents.as_number(network.get("parameters"))
-    size = f"{count_text(parameters)} parameters" if parameters else ""
-    masks = count_text(values.get("masks"))
-    if "masks" in values and values.get("missing"):
-        masks += f", {count_text(values['missing'])} without prediction"
-    return {
-        "Folder": str(run.contents.folder),
-        "Finished": moment(run.contents.history.finished or str(noted.get("updated") or NOTHING)),
-        "Seed": NOTHING if run.contents.seed is None else str(run.contents.seed),
-        "Network": ", ".join(filter(None, (str(network.get("name") or ""), size))) or NOTHING,
-        "Epochs": count_text(contents.as_number(noted.get("epochs"))),
-        "Masks scored": masks,
-        "Validation Dice, best": score(
-            max(contents.known(run.contents.records, "dice"), default=None)
-        ),
-    }
 
 
 def _figures(runs: Sequence[Run]) -> Shown:
@@ -337,17 +351,6 @@ def _flat_settings(run: Run, faults: FaultCollector) -> dict[str, dict[str, str]
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _times(run: Run) -> dict[str, str]:
-    noted = run.contents.metadata
-    seconds = contents.as_mapping(noted.get("seconds")) or {"training": noted.get("seconds")}
-    return {
-        **{stage.name: duration(stage.seconds) for stage in run.contents.history.stages},
-        "Training alone": duration(contents.as_number(seconds.get("training"))),
-        "Validation": duration(contents.as_number(seconds.get("validation"))),
-        "Training clips a second": significant(contents.as_number(noted.get("clips_per_second"))),
-    }
 
 
 def _environment(runs: Sequence[Run]) -> Shown:

@@ -37,6 +37,9 @@ class FrameMatch:
     overlaps: list[float]  # IoU of each pair
 
 
+Matches = Sequence[FrameMatch]
+
+
 @dataclass(frozen=True, eq=False)
 class Sequences:
     """Clips one after another, whose labels are those of tracks' parts, from 1, never shared."""
@@ -45,15 +48,11 @@ class Sequences:
     objects: Ints  # (N, 3): frame and the pair of labels of :class:`FrameMatch`
     #: Of truth and prediction (K, 4): label, first and last frame, label of the parent or 0.
     tracks: tuple[Ints, Ints]
-    seg: Sequence[FrameMatch] = ()  # the frames in which masks are known
+    seg: Matches = ()  # the frames in which masks are known
 
     @classmethod
     def of(
-        cls,
-        matches: Sequence[FrameMatch],
-        seg: Sequence[FrameMatch],
-        true: Sequence[Part],
-        predicted: Sequence[Part],
+        cls, matches: Matches, seg: Matches, true: Sequence[Part], predicted: Sequence[Part]
     ) -> Sequences:
         """One clip, with labels of its own replaced by those of the parts of tracks."""
         own, other = (
@@ -91,6 +90,19 @@ class Sequences:
             (tracks[0], tracks[1]),
             [*self.seg, *other.seg],
         )
+
+    def of_group(self, rows: Ints) -> Sequences:
+        """The objects of a group of tracks alone, with frames and labels of its own."""
+        frames, place = np.unique(rows[:, 0], return_inverse=True)
+        columns, tracks = [place], []
+        for lines, labels in zip(self.tracks, rows[:, 1:].T, strict=True):
+            own = np.unique(labels[labels > 0])
+            number = np.zeros(len(lines) + 1, np.int64)
+            number[own] = np.arange(1, len(own) + 1)
+            columns.append(number[labels])
+            chosen = lines[own - 1]
+            tracks.append(np.column_stack([number[own], chosen[:, 1:3], number[chosen[:, 3]]]))
+        return Sequences(len(frames), np.column_stack(columns), (tracks[0], tracks[1]))
 
 
 def measure(clips: Sequences) -> dict[str, Any]:
@@ -149,7 +161,7 @@ def _by_groups(clips: Sequences) -> dict[str, float]:
     sizes = np.unique(of[both], return_counts=True)[1]
     sums = dict.fromkeys(("CHOTA", "HOTA", "IDTP", "IDFP", "IDFN"), 0.0)
     for rows in np.split(grouped, np.cumsum(sizes)[:-1]):
-        figures = _calculated(_sub(clips, rows), ["CHOTA", "HOTA", "IDF1"])
+        figures = _calculated(clips.of_group(rows), ["CHOTA", "HOTA", "IDF1"])
         for name in ("CHOTA", "HOTA"):
             sums[name] += figures[name] ** 2 * len(rows)
         for name in ("IDTP", "IDFP", "IDFN"):
@@ -174,20 +186,6 @@ def _groups(clips: Sequences) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(count + others,) * 2)
     groups = connected_components(graph, directed=False)[1]
     return groups[:count], groups[count:]
-
-
-def _sub(clips: Sequences, rows: Ints) -> Sequences:
-    """The objects of a group alone, with frames and labels of its own."""
-    frames, place = np.unique(rows[:, 0], return_inverse=True)
-    columns, tracks = [place], []
-    for lines, labels in zip(clips.tracks, rows[:, 1:].T, strict=True):
-        own = np.unique(labels[labels > 0])
-        number = np.zeros(len(lines) + 1, np.int64)
-        number[own] = np.arange(1, len(own) + 1)
-        columns.append(number[labels])
-        chosen = lines[own - 1]
-        tracks.append(np.column_stack([number[own], chosen[:, 1:3], number[chosen[:, 3]]]))
-    return Sequences(len(frames), np.column_stack(columns), (tracks[0], tracks[1]))
 
 
 def _tolerances(found: dict[str, Any]) -> dict[str, float | None]:

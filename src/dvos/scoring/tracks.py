@@ -58,6 +58,22 @@ class TrackClip:
     #: By frame name, label images of the objects' own pixels, where the frames' own show markers.
     masks: Mapping[str, Path] | None = None
 
+    def parts(self, seen: Mapping[int, Sequence[int]]) -> list[Part]:
+        """The parts without a gap of all tracks, of which ``seen`` tells the frames."""
+        parts: list[Part] = []
+        last_of: dict[int, int] = {}
+        for label, frames in sorted(seen.items(), key=lambda one: (one[1][0], one[0])):
+            breaks = [k for k in range(1, len(frames)) if frames[k] != frames[k - 1] + 1]
+            for start, stop in zip([0, *breaks], [*breaks, len(frames)], strict=True):
+                earlier = label if start else self.parents.get(label, 0)
+                parent = last_of.get(earlier, -1)
+                # A parent that is seen later, too, is none.
+                if parent >= 0 and parts[parent][2] >= frames[start]:
+                    parent = -1
+                parts.append((label, frames[start], frames[stop - 1], parent))
+                last_of[label] = len(parts) - 1
+        return parts
+
 
 def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     """Score predicted tracks against a folder or table of the truth: what ``tracks.json`` holds.
@@ -117,7 +133,7 @@ def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[s
         whole = clip is truth or len(files) == len(truth.frames)
         if clip.table is not None and clip.table_path is not None and whole:
             check_presence(clip.table_path, clip.table, seen)
-        tracks.append(_segments(clip, seen))
+        tracks.append(clip.parts(seen))
     distinct = {"distinct_truth": _distinct(tracks[0]), "distinct": _distinct(tracks[1])}
     return Sequences.of(matches, seg, *tracks), distinct
 
@@ -138,23 +154,6 @@ def match_frame(true: Labels, predicted: Labels) -> FrameMatch:
     pairs = np.column_stack([true_ids, finder])[true_ids > 0]
     objects = np.concatenate([pairs, np.column_stack([np.zeros_like(free), free])])
     return FrameMatch(objects, (shared[found] / union).tolist())
-
-
-def _segments(clip: TrackClip, seen: Mapping[int, Sequence[int]]) -> list[Part]:
-    """The parts without a gap of all tracks."""
-    parts: list[Part] = []
-    last_of: dict[int, int] = {}
-    for label, frames in sorted(seen.items(), key=lambda one: (one[1][0], one[0])):
-        breaks = [k for k in range(1, len(frames)) if frames[k] != frames[k - 1] + 1]
-        for start, stop in zip([0, *breaks], [*breaks, len(frames)], strict=True):
-            earlier = label if start else clip.parents.get(label, 0)
-            parent = last_of.get(earlier, -1)
-            # A parent that is seen later, too, is none.
-            if parent >= 0 and parts[parent][2] >= frames[start]:
-                parent = -1
-            parts.append((label, frames[start], frames[stop - 1], parent))
-            last_of[label] = len(parts) - 1
-    return parts
 
 
 def _distinct(parts: Sequence[Part]) -> int:

@@ -233,10 +233,10 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         here.input,
         stills=here.stills,
         # The frames a photo is compared with have references of their own.
-        context=network.context - min([0, *here.neighbours]) if here.stills else 0,
+        context=network.predictor.context - min([0, *here.neighbours]) if here.stills else 0,
         pan_step=here.pan_step,
         seed=here.seed,
-        intensity=network.intensity,
+        intensity=network.predictor.intensity,
     )
     check_places(clips, out, lambda clip: filter(None, labeller.result_folders(out, clip)))
     files.make_folder(out)

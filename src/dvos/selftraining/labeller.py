@@ -202,12 +202,7 @@ class Labeller:
         shared = ("device", "precision", "batch", "tile", "reference_interval", "intensity")
         options = PredictorOptions(**{name: getattr(settings, name) for name in shared})
         self._settings = settings
-        predictor = predictor_of(settings.checkpoint, options)
-        #: How many frames before a frame its prediction depends on.
-        self.context = predictor.context
-        #: What becomes of images' samples of more than 8 bit.
-        self.intensity = predictor.intensity
-        self._predictor = predictor
+        self.predictor = predictor_of(settings.checkpoint, options)
         self._views = Views(tuple(settings.scales), settings.flips)
         self._reader = (
             features_of(settings.checkpoint, settings.device, tile=settings.tile)
@@ -218,7 +213,7 @@ class Labeller:
 
     def view(self, source: AnyFrames, *, start: int) -> Generator[FramePrediction, None, None]:
         """Predict frames in every view, from the frame ``start`` on."""
-        yield from self._predictor.segment_views(source, self._views, start=start)
+        yield from self.predictor.segment_views(source, self._views, start=start)
 
     def fit_probe(self, clips: Sequence[ClipInput]) -> ProbeRecord:
         """Fit the probe on frames of all clips, or take up the one that is there, and use it.
@@ -229,7 +224,7 @@ class Labeller:
         if reader is None:
             (out / PROBE).unlink(missing_ok=True)
             return NO_PROBE
-        fingerprint, context = fingerprint_of(self._settings, "result"), self.context
+        fingerprint, context = fingerprint_of(self._settings, "result"), self.predictor.context
         with exclusive(out, "probe"):
             probe, record = probe_for(
                 clips, self._settings, fingerprint, view=self.view, reader=reader, context=context

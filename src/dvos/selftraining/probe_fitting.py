@@ -21,7 +21,7 @@ from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import FramePrediction
 from dvos.runner.display import progress
 from dvos.runner.manifest import read_record
-from dvos.selftraining.probe import FeatureProbe, ProbeFit, fit_probe, probability_grid
+from dvos.selftraining.probe import FeatureProbe, Floats, ProbeFit, fit_probe, probability_grid
 
 _log = logging.getLogger(__name__)
 
@@ -127,8 +127,8 @@ def spread_evenly(counts: Sequence[int], limit: int) -> list[tuple[int, int]]:
 
 
 def choose_pixels(
-    probability: NDArray[np.float32], limit: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    probability: Floats, limit: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], Floats]:
     """At most ``limit`` pixels of a frame, of sure, possible and missing objects (h, w) alike.
 
     Gives their places in the flat array, ascending, and of how many pixels each stands.
@@ -136,7 +136,7 @@ def choose_pixels(
     kinds = np.digitize(probability.ravel(), _STRATA, right=True)
     groups = sorted((np.flatnonzero(kinds == kind) for kind in range(len(_STRATA) + 1)), key=len)
     places: list[NDArray[np.int64]] = []
-    counts: list[NDArray[np.float32]] = []
+    counts: list[Floats] = []
     left = limit
     for number, group in enumerate(groups):
         # What a small group leaves is shared by the larger ones after it.
@@ -156,9 +156,9 @@ class SampleStore:
     def __init__(self, limit: int) -> None:
         self.frames = self.samples = 0
         self._limit = limit
-        self._features: list[NDArray[np.float32]] = []
-        self._probability: list[NDArray[np.float32]] = []
-        self._counts: list[NDArray[np.float32]] = []
+        self._features: list[Floats] = []
+        self._probability: list[Floats] = []
+        self._counts: list[Floats] = []
         self._pixels = 0
         self._mean: NDArray[np.float64] | float = 0.0
         self._squares: NDArray[np.float64] | float = 0.0
@@ -166,7 +166,7 @@ class SampleStore:
     def add(
         self,
         image: NDArray[np.uint8],
-        mean: NDArray[np.float32],
+        mean: Floats,
         reader: FeatureReader,
         rng: np.random.Generator,
     ) -> None:
@@ -174,7 +174,7 @@ class SampleStore:
         grid = probability_grid(mean)
         places, counts = choose_pixels(grid, self._limit, rng)
         rows, columns = np.divmod(places, grid.shape[1])
-        features: NDArray[np.float32] | None = None
+        features: Floats | None = None
         for piece in reader.pieces(image):
             if features is None:
                 features = np.empty((len(places), len(piece.values)), np.float32)

@@ -68,21 +68,10 @@ class StageRecord:
 
 
 class StageManifest:
-    """The stages of a run in ``stages.json``: order, times over all starts, and what they said.
+    """The stages of a run in ``stages.json``: order, times over all starts, and what they said."""
 
-    ``announce`` is called with a line as each begins and ends.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        command: str,
-        seed: int,
-        announce: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
-    ) -> None:
+    def __init__(self, path: Path, *, command: str, seed: int) -> None:
         self._path = path
-        self.announce = announce
         record = read_record(path, StageRecord) or StageRecord(command, seed, _now())
         self._record = replace(record, command=command, seed=seed, finished=None)
 
@@ -108,6 +97,10 @@ class StageManifest:
             write_json(self._path, asdict(self._record))
         self.announce(f"{name}: {stage.note} ({duration(stage.seconds)})")
         return result
+
+    def announce(self, line: str) -> None:
+        """Tell what begins and ends."""
+        print(line, file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         """Note that all stages are done."""
