@@ -164,10 +164,19 @@ def _opening(run: RunContents) -> Shown:
         measure, value, ends = by_key[key]
         meaning = _JUDGED[key] + (f"; {ends.note}" if ends else "")
         judged.append((measure.name, measure.text(value), meaning))
+    # Distinct objects of the one clip that was followed, and of its plots.
+    totals, clips = list[Figure](), [one for one in run.totals if not one.region]
+    if len(clips) == 1:
+        distinct, low, high = (count_text(clips[0].numbers[x]) for x in ("distinct", "low", "high"))
+        text = f"in the whole of {clips[0].clip}, each counted once; 95 % interval {low} to {high}"
+        plots = [f"{x.region} {count_text(x.numbers['distinct'])}" for x in run.totals if x.region]
+        if 0 < len(plots) <= _MOST_PLOTS:
+            text += f"; by plot: {', '.join(plots)}"
+        totals = [("Objects in all", distinct, text)]
     return {
         "run": run,
         "moving": film,
-        "figures": [*_totals(run), *judged, *means][:_HEADLINE],
+        "figures": [*totals, *judged, *means][:_HEADLINE],
         "frames": _frames(run),
         "next": next_command,
         "overall": overall,
@@ -194,19 +203,6 @@ def _mean_figures(run: RunContents) -> Iterator[Figure]:
     ):
         if values := pooled[name]:
             yield title, write(numbers.mean(values)), f"{meaning}, {span(values, write)} {over}"
-
-
-def _totals(run: RunContents) -> Iterator[Figure]:
-    """Distinct objects of the one clip that was followed, and of its plots."""
-    clips = [one for one in run.totals if not one.region]
-    if len(clips) != 1:
-        return
-    distinct, low, high = (count_text(clips[0].numbers[x]) for x in ("distinct", "low", "high"))
-    text = f"in the whole of {clips[0].clip}, each counted once; 95 % interval {low} to {high}"
-    plots = [f"{x.region} {count_text(x.numbers['distinct'])}" for x in run.totals if x.region]
-    if 0 < len(plots) <= _MOST_PLOTS:
-        text += f"; by plot: {', '.join(plots)}"
-    yield "Objects in all", distinct, text
 
 
 def _frames(run: RunContents) -> int:

@@ -15,7 +15,7 @@ from dvos.media.image import image_size
 from dvos.media.overlay import id_colours
 from dvos.reporting import pictures
 from dvos.reporting.contents import ClipFrame, ScoredMask, Shown, column
-from dvos.reporting.figures import Plot, Series, line_plot
+from dvos.reporting.figures import Series, line_plot
 from dvos.reporting.gather import RunContents, rows_of
 from dvos.reporting.numbers import count_text, plural, score, significant
 from dvos.reporting.pictures import Gallery, Photo, spread
@@ -169,23 +169,20 @@ def followed(run: RunContents, settings: ReportSettings) -> Shown:
     with FaultCollector(TableError) as faults:
         for clip in clips[:PLOTTED]:
             tracks = rows_of(run.predicted / f"{clip}.tracks.csv", ("frames",), faults)
-            plots.append((clip, [_lifetimes(clip, [row.real("frames") or 0 for row in tracks])]))
+            # How many tracks were seen in so many frames or more.
+            lengths = Counter(int(row.real("frames") or 0) for row in tracks)
+            longest = max(lengths, default=0)
+            lasting = [*accumulate(lengths[n] for n in range(longest, 0, -1))][::-1]
+            line = Series("tracks", [*map(float, range(1, longest + 1))], [*map(float, lasting)])
+            title, ends = f"Tracks seen in so many frames or more, {clip}", (0.0, None)
+            drawn = line_plot([line], title=title, x_label="frames", y_limits=ends, whole_x=True)
+            plots.append((clip, [drawn]))
             table = run.predicted / f"{clip}.objects.csv"
             seen = rows_of(table, ("frame_index", "track", "centre_x", "centre_y"), faults)
             if seen and settings.film_frames and not faults:
                 gallery.add(_trails, run, clip, seen, settings.picture_width)
     shown = {"totals": run.totals, "plots": plots, "gallery": gallery, "clips": clips}
     return shown if run.totals else None
-
-
-def _lifetimes(clip: str, frames: Sequence[float]) -> Plot | None:
-    """How many tracks were seen in so many frames or more."""
-    lengths = Counter(int(one) for one in frames)
-    longest = max(lengths, default=0)
-    lasting = [*accumulate(lengths[n] for n in range(longest, 0, -1))][::-1]
-    line = Series("tracks", [float(n) for n in range(1, longest + 1)], [float(n) for n in lasting])
-    title = f"Tracks seen in so many frames or more, {clip}"
-    return line_plot([line], title=title, x_label="frames", y_limits=(0.0, None), whole_x=True)
 
 
 def _trails(run: RunContents, clip: str, seen: Sequence[Cells], side: int) -> Photo:

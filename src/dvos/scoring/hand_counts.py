@@ -51,6 +51,28 @@ class HandCounts:
             f"RMSE {self.rmse:.2f}{r2}: {self.out / 'counts_by_hand.json'}"
         )
 
+    def plot(self, hand: Doubles, predicted: Doubles) -> str:
+        """Predicted against counted, and differences with their limits, as SVG."""
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        top = 1.05 * max(float(hand.max()), float(predicted.max()), 1.0)
+        left.plot([0, top], [0, top], color="0.6", linestyle="--")
+        left.plot(hand, predicted, "o", color="#1f6f8b", markersize=4)
+        left.set(xlabel="by hand", ylabel="predicted", xlim=(0, top), ylim=(0, top))
+        right.plot((hand + predicted) / 2, predicted - hand, "o", color="#1f6f8b", markersize=4)
+        right.axhline(self.bias, color="0.3")
+        for limit in self.limits_of_agreement or ():
+            right.axhline(limit, color="0.6", linestyle="--")
+        right.set(xlabel="mean of both", ylabel="predicted - by hand")
+        stream = io.StringIO()
+        # Without a date and with names that do not vary: the same counts give the same file.
+        with rc_context({"svg.hashsalt": "dvos"}):
+            figure.savefig(stream, format="svg", metadata={"Date": None})
+        return stream.getvalue()
+
 
 class _Count(NamedTuple):
     clip: str
@@ -83,7 +105,7 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     # First, as it tells whose the others are.
     write_json(out / "counts_by_hand.json", found.as_json())
     write_rows(out / "counts_by_hand.csv", _COLUMNS, rows)
-    write_text(out / "counts_by_hand.svg", _plot(hand, np.array(predicted), found))
+    write_text(out / "counts_by_hand.svg", found.plot(hand, np.array(predicted)))
     return found
 
 
@@ -163,26 +185,3 @@ def _predicted(
     if len(inside) == 1 or (len(known) == 1 and (not one.clip or one.clip == known[0][0])):
         return "", inside[0] if inside else known[0][1]
     return f"fits {len(known)} predictions", 0.0
-
-
-def _plot(hand: Doubles, predicted: Doubles, found: HandCounts) -> str:
-    """Predicted against counted, and differences with their limits, as SVG."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    top = 1.05 * max(float(hand.max()), float(predicted.max()), 1.0)
-    left.plot([0, top], [0, top], color="0.6", linestyle="--")
-    left.plot(hand, predicted, "o", color="#1f6f8b", markersize=4)
-    left.set(xlabel="by hand", ylabel="predicted", xlim=(0, top), ylim=(0, top))
-    right.plot((hand + predicted) / 2, predicted - hand, "o", color="#1f6f8b", markersize=4)
-    right.axhline(found.bias, color="0.3")
-    for limit in found.limits_of_agreement or ():
-        right.axhline(limit, color="0.6", linestyle="--")
-    right.set(xlabel="mean of both", ylabel="predicted - by hand")
-    stream = io.StringIO()
-    # Without a date and with names that do not vary: the same counts give the same file.
-    with rc_context({"svg.hashsalt": "dvos"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()

@@ -18,7 +18,7 @@ from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import composed, stem_of
 from dvos.media.ctc_folder import ctc_sequences, result_mask
 from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, VIDEO_SUFFIXES, FileIndex, list_files
-from dvos.tables import ClipRow, frame_stem, read_clips
+from dvos.tables import frame_stem, read_clips
 
 #: What prediction writes into a clip's folder beside its masks.
 NO_CLIPS = frozenset({"instances", "probabilities", "tracks"})
@@ -59,7 +59,15 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
             for n, path in one.whole_masks().items()
         ] or _from_folder(truth, images)
     elif truth.is_file():
-        found = _from_rows(read_clips(truth), labelled_only=frames == "labelled")
+        rows = read_clips(truth)
+        by_clip: dict[str, list[Pair]] = {row.vid: [] for row in rows}
+        last: dict[str, Path] = {}
+        for row in sorted(rows, key=lambda row: row.fid):
+            if row.mask is not None and (row.label == 1 or frames != "labelled"):
+                own = (row.mask, None, row.image, last.get(row.vid), row.domain)
+                by_clip[row.vid].append(Pair(row.vid, frame_stem(row.image), *own))
+            last[row.vid] = row.image
+        found = [one for clip in by_clip.values() for one in clip]
     else:
         raise UsageError.at(truth, "no such file or folder", remedy="check the path of --truth")
     if not found:
@@ -183,15 +191,3 @@ def _from_folder(truth: Path, images: Path | None) -> list[Pair]:
         earlier = before.get(image) if image else None
         found.append(Pair(clip or "", name, path, None, image, earlier))
     return found
-
-
-def _from_rows(rows: Sequence[ClipRow], *, labelled_only: bool) -> list[Pair]:
-    by_clip: dict[str, list[Pair]] = {row.vid: [] for row in rows}
-    last: dict[str, Path] = {}
-    for row in sorted(rows, key=lambda row: row.fid):
-        if row.mask is not None and (row.label == 1 or not labelled_only):
-            frames = (row.image, last.get(row.vid))
-            pair = Pair(row.vid, frame_stem(row.image), row.mask, None, *frames, row.domain)
-            by_clip[row.vid].append(pair)
-        last[row.vid] = row.image
-    return [one for clip in by_clip.values() for one in clip]

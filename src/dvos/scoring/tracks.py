@@ -21,7 +21,7 @@ from dvos.files import find_path, stem_of
 from dvos.formats.ctc import RESULT_TABLE, CtcTrack, check_presence, read_track_table
 from dvos.formats.own import read_parents
 from dvos.media.clip_store import read_mask_at
-from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
+from dvos.media.ctc_folder import ctc_sequences, numbered_files
 from dvos.media.layout import MASK_SUFFIXES, FileIndex, list_files
 from dvos.media.mask import IGNORE, is_binary, mask_ids, read_label_image
 from dvos.scoring.instances import read_totals, shared_pixels, unique_areas
@@ -164,9 +164,21 @@ def _distinct(parts: Sequence[Part]) -> int:
 
 def true_tracks(truth: Path, frames: str, void: str = "auto") -> list[TrackClip]:
     """The true tracks of a folder or a table; see docs/reference/tracks.md."""
-    sequences = ctc_sequences(truth) if truth.is_dir() else []
-    if sequences:
-        return [_of_sequence(one) for one in sequences]
+    found = []
+    for one in ctc_sequences(truth) if truth.is_dir() else []:
+        if not (labels := one.markers or one.masks):
+            told, expected = "holds no label images", "TRA/man_track000.tif and on"
+            raise MediaError.at(f"{one.name}_GT", told, expected)
+        markers, masks = (
+            {one.frame_name(number): path for number, path in images.items()}
+            for images in (labels, one.masks)
+        )
+        table = read_track_table(one.table) if one.table else {}
+        # Of a truth an empty table tells as little as none.
+        tables = (_parents(table), table or None, one.table)
+        found.append(TrackClip(one.name, _frames(markers), *tables, masks or None))
+    if found:
+        return found
     clips: dict[str, dict[str, Path | None]] = {}
     for pair in true_masks(truth, frames=frames, images=None):
         clips.setdefault(pair.clip, {})[pair.name] = pair.truth
@@ -221,22 +233,6 @@ def _read_ids(path: Path, void: str = "auto") -> Labels:
     ids = mask_ids(read_mask_at(path, void), where=path).astype(np.int32)
     ids[ids == IGNORE] = UNKNOWN
     return ids
-
-
-def _of_sequence(sequence: CtcSequence) -> TrackClip:
-    labels = sequence.markers or sequence.masks
-    if not labels:
-        found, expected = "holds no label images", "TRA/man_track000.tif and on"
-        raise MediaError.at(f"{sequence.name}_GT", found, expected)
-    markers, masks = (
-        {sequence.frame_name(number): path for number, path in images.items()}
-        for images in (labels, sequence.masks)
-    )
-    table = read_track_table(sequence.table) if sequence.table else {}
-    frames = _frames(markers)
-    # Of a truth an empty table tells as little as none.
-    tables = (_parents(table), table or None, sequence.table)
-    return TrackClip(sequence.name, frames, *tables, masks or None)
 
 
 def _of_result(folder: Path, clip: str, names: list[str]) -> TrackClip:
