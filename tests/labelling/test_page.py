@@ -347,6 +347,22 @@ def test_a_server_killed_in_the_middle_of_a_stroke_loses_nothing(opened, tmp_pat
     assert np.array_equal(read_mask(folder / "annotated" / "masks" / "photo1.png"), expected)
 
 
+def test_pictures_of_a_server_that_is_started_again_are_its_own(served, opened, tmp_path):
+    """Frames have other numbers by then: a picture that the browser has kept is another's."""
+    addresses = (
+        "performance.getEntriesByType('resource').map(one => one.name)"
+        ".filter(name => /thumbnail|tiles/.test(name))"
+    )
+    seen = []
+    for _ in range(2):
+        server, _masks = served()
+        tab = opened(server.address)
+        tab.until(addresses + ".length >= 3")
+        seen.append({one.partition("?")[2] for one in tab.evaluate(addresses)})
+        assert len(seen[-1]) == 1
+    assert seen[0] != seen[1]
+
+
 def test_it_is_trained_from_the_page_and_its_predictions_are_taken(
     served, opened, tmp_path, monkeypatch
 ):

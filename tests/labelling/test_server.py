@@ -233,10 +233,14 @@ def test_two_tabs_and_an_edit_sent_twice(client):
     assert "is at revision 1" in answer["error"]
 
 
-def test_an_edit_of_a_tab_that_knows_other_files_is_refused(client):
-    edit = {"kind": "paint", "region": box(0, 0, 2, 2), "value": 1, "frame": "photo2"}
-    assert "is frame 0 by now" in client.edit(0, status=409, **edit)["error"]
-    assert client.ids()[1]["name"] == "photo1"
+def test_an_edit_of_a_tab_that_knows_another_order_finds_its_frame(client):
+    """A server that is started again shows first what was labelled meanwhile."""
+    edit = {"kind": "paint", "region": box(0, 0, 2, 2), "value": 1}
+    assert client.edit(0, base=0, frame="photo2", **edit)["revision"] == 1
+    assert (client.ids(0)[0].any(), client.ids(1)[0].any()) == (False, True)
+    assert "is frame 0 by now" in client.edit(0, status=409, frame="gone", **edit)["error"]
+    copy = {"kind": "copy", "source": 1, "objects": None}
+    assert "is frame 1 by now" in client.edit(1, status=409, frame="photo1", **copy)["error"]
 
 
 def test_tiles_are_of_the_picture(client):

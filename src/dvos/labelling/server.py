@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.resources import files
@@ -64,6 +65,8 @@ class LabelServer:
         self.clips = ClipEdits(self.store)
         self.pictures = Pictures(document.frames)
         self.helper = helper(self.pictures)
+        # Part of the addresses of pictures: frames have other numbers when it is started again.
+        self._run = secrets.token_hex(8)
         page = (files("dvos.labelling") / "page").iterdir()
         self._page = {
             one.name: (one.read_bytes(), _KINDS[one.name.rpartition(".")[2]]) for one in page
@@ -128,6 +131,7 @@ class LabelServer:
             "clips": [frame.clip for frame in frames],
             "labelled": [int((frame.label or frame.mask).exists()) for frame in frames],
             "suggested": self.workshop.suggested(),
+            "run": self._run,
         }
 
     def _tile(self, request: Request) -> Response:
@@ -167,9 +171,13 @@ class LabelServer:
         index, edit = self._index(request), sent.root
         name = self.document.frames[index].name
         if edit.frame != name:
-            # The server was started again, on other files than the tab knows.
-            found = f"is frame {index} by now"
-            raise ConflictError.at(name, found, edit.frame, "reload the page")
+            # The server was started again, and the files have another order than the tab knows:
+            # what is labelled comes first by now.
+            numbers = {frame.name: number for number, frame in enumerate(self.document.frames)}
+            if edit.frame not in numbers or edit.kind == "copy":
+                found = f"is frame {index} by now"
+                raise ConflictError.at(name, found, edit.frame, "reload the page")
+            index = numbers[edit.frame]
         named = {"token": edit.token, "base": edit.base}
         if edit.kind in ("undo", "redo"):
             change = self.store.step(index, edit.kind, **named)

@@ -31,6 +31,7 @@ class Page {
     const [project, frames] = await Promise.all([getJson("/api/project"), getJson("/api/frames")]);
     this.project = project;
     this.frames = frames;
+    this.view.run = frames.run;
     this.outbox = new Outbox(project.folder, frames.names, {
       changed: () => this.showSaved(),
       done: (frame, edit, answer) => this.answered(frame, edit, answer),

@@ -62,6 +62,7 @@ export class Outbox {
           this.timer = setTimeout(() => this.send(), 2000);
           break;
         }
+        this.offline = false;
         const behind = this.of(next.frame);
         this.waiting = this.waiting.filter((other) => other.frame !== next.frame);
         this.#keep();

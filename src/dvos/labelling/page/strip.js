@@ -60,7 +60,7 @@ export class Strip {
         item.title = this.frames.names[index];
         const image = new Image();
         image.alt = "";
-        image.src = `/api/frames/${index}/thumbnail`;
+        image.src = `/api/frames/${index}/thumbnail?run=${this.frames.run}`;
         const number = document.createElement("small");
         number.textContent = index + 1;
         item.append(image, number);

@@ -199,7 +199,7 @@ export class View {
       if (this.loading >= AT_ONCE) return; // the next drawing asks again
       this.loading += 1;
       this.pictures.set(tile.key, {});
-      getBitmap(`/api/frames/${frame}/tiles/${tile.key}`).then((bitmap) => {
+      getBitmap(`/api/frames/${frame}/tiles/${tile.key}?run=${this.run}`).then((bitmap) => {
         if (frame !== this.frame) {
           bitmap.close();
           return;
