@@ -33,7 +33,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.labelling.proposals import Click, FrameFeatures, Proposal, Proposer
+from dvos.labelling.features import FrameFeatures
+from dvos.labelling.proposals import Click, Proposal, Proposer
 from dvos.media.image import read_image
 from dvos.media.layout import list_images
 from dvos.media.mask import read_mask

@@ -21,8 +21,7 @@ import uvicorn
 
 from dvos.labelling.documents import open_document
 from dvos.labelling.proposals import Helper, Proposer
-from dvos.labelling.safety import Guard
-from dvos.labelling.server import LabelServer
+from dvos.labelling.server import Guard, LabelServer
 from dvos.labelling.work import Workshop
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask

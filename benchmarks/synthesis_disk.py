@@ -33,8 +33,7 @@ from dvos.media.clip_store import ClipStore, ClipStoreWriter
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
 from dvos.synthesis.build import build_generator, build_recipe
-from dvos.synthesis.clip_files import tree_name
-from dvos.synthesis.write import synthesize
+from dvos.synthesis.write import synthesize, tree_name
 from dvos.tables import ImageRow, write_images
 from facts import machine
 

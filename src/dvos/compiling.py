@@ -6,6 +6,7 @@ either would let the bytes of a result depend on the machine's load.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 from numba import njit
@@ -14,22 +15,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def jit(function: Callable[P, R]) -> Callable[P, R]:
+def jit(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     """Compile ``function`` on its first call."""
-    return _compiled(function)
-
-
-def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a step of an inner loop, of numbers and not arrays, into its callers."""
-    return _compiled(function, forceinline=True)
-
-
-def jit_like_numpy(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile ``function`` so that a division by zero gives infinity, as numpy has it."""
-    return _compiled(function, error_model="numpy")
-
-
-def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     try:
         compiled = njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:
@@ -37,3 +24,9 @@ def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
         # then compiled anew by each process.
         compiled = njit(nogil=True, **options)(function)
     return cast("Callable[P, R]", compiled)
+
+
+#: Compiles a step of an inner loop, of numbers and not arrays, into its callers.
+inlined = partial(jit, forceinline=True)
+#: Compiles so that a division by zero gives infinity, as numpy has it.
+jit_like_numpy = partial(jit, error_model="numpy")

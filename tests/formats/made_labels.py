@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def made_source(
             write_photo(path, ids.shape)
 
         def objects(ids: np.ndarray = ids) -> list:
-            known = label_objects(ids, label)
+            known = [replace(one, label=label) for one in label_objects(ids)]
             unknown = label_objects((ids < 0).astype(np.int32), unknown=1)
             return known + unknown
 

@@ -8,10 +8,9 @@ from page_support import photo
 
 from dvos.errors import MediaError, UsageError
 from dvos.formats.labels import Region
-from dvos.labelling.clips import ClipEdits
 from dvos.labelling.documents import find_predictions, open_document
 from dvos.labelling.edits import paint
-from dvos.labelling.store import LabelStore
+from dvos.labelling.store import ClipEdits, LabelStore
 from dvos.media.mask import read_mask
 
 

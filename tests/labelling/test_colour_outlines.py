@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dvos.labelling.outlines import corrected, outlined, region_at
+from dvos.labelling.proposals import corrected, outlined, region_at
 
 SIDE, PLACE = 60, (30, 30)
 

@@ -19,8 +19,7 @@ from page_support import PROGRAM, SquareProposer, photo
 from browser import Browser, find_browser
 from dvos.labelling.documents import open_document
 from dvos.labelling.proposals import Helper
-from dvos.labelling.safety import Guard
-from dvos.labelling.server import LabelServer
+from dvos.labelling.server import Guard, LabelServer
 from dvos.labelling.work import Workshop
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask

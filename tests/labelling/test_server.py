@@ -13,12 +13,12 @@ from page_support import SIZE, SquareProposer
 from starlette.testclient import TestClient
 
 from dvos.formats.labels import Region
+from dvos.labelling.command import kept_token
 from dvos.labelling.documents import open_document
 from dvos.labelling.edits import runs_of
 from dvos.labelling.proposals import Helper
 from dvos.labelling.requests import Runs, region_message, region_of
-from dvos.labelling.safety import Guard, kept_token
-from dvos.labelling.server import LabelServer
+from dvos.labelling.server import Guard, LabelServer
 from dvos.labelling.work import Workshop
 from dvos.media.mask import IGNORE, read_mask, write_mask
 

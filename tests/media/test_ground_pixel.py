@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dvos.errors import MediaError
-from dvos.media.ground_pixel import ground_pixel
+from dvos.media.image import ground_pixel
 
 FOCAL, FOCAL_35, WIDTH, RESOLUTION, UNIT = 0x920A, 0xA405, 0xA002, 0xA20E, 0xA210
 DRONE = '<rdf:Description drone-dji:RelativeAltitude="+10.00" drone-dji:GimbalPitchDegree="-89.9"/>'

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dvos.errors import MediaError
-from dvos.media import mask as mask_module
+from dvos.media import mask_values
 from dvos.media.layout import MASK_SUFFIXES
 from dvos.media.mask import (
     IGNORE,
@@ -322,7 +322,7 @@ def squares(*values):
     ],
 )
 def test_eight_objects_of_16_bit_stay_eight(tmp_path, caplog, values, same):
-    mask_module._TOLD.clear()
+    mask_values._TOLD.clear()
     write_mask(tmp_path / "m.png", squares(*values))
     found = read_mask(tmp_path / "m.png")
     assert found.tolist() == squares(*same).tolist()
@@ -421,7 +421,7 @@ def marked(mask: np.ndarray, value: int) -> np.ndarray:
     ],
 )
 def test_borders_and_regions_of_other_data_sets_are_unknown(tmp_path, caplog, stored, value):
-    mask_module._TOLD.clear()
+    mask_values._TOLD.clear()
     for name in ("a.png", "b.png"):
         write_mask(tmp_path / name, stored)
         read = read_mask(tmp_path / name)
@@ -440,7 +440,7 @@ def test_borders_and_regions_of_other_data_sets_are_unknown(tmp_path, caplog, st
 )
 @pytest.mark.parametrize("blur", [0, 5, 9])
 def test_soft_edges_are_cut_at_half(tmp_path, caplog, dtype, full, blur):
-    mask_module._TOLD.clear()
+    mask_values._TOLD.clear()
     fine = cv2.resize((disks(radius=10) > 0).astype(np.float32), None, fx=4, fy=4)
     soft = cv2.resize(fine, (160, 120), interpolation=cv2.INTER_AREA)
     if blur:
@@ -491,7 +491,7 @@ def object_255() -> np.ndarray:
 
 
 def test_what_255_means_is_judged_over_the_folder(tmp_path, caplog):
-    mask_module._TOLD.clear()
+    mask_values._TOLD.clear()
     write_mask(tmp_path / "a.png", object_255())
     assert read_mask(tmp_path / "a.png").max() == IGNORE
     # The ids of another mask reach up to it, or it is one of ids in any order.

@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvos.synthesis.kernels.frame import draw_background, finish_frame, measure_owners
-from dvos.synthesis.kernels.packed import Textures, blend, pack, spread
+from dvos.synthesis.kernels.packed import (
+    Textures,
+    blend,
+    draw_background,
+    finish_frame,
+    measure_owners,
+    pack,
+    spread,
+)
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.scene import Poses
 

@@ -19,7 +19,7 @@ from dvos.media.clip_store import ClipStore
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size, read_image
 from dvos.media.mask import mask_size, read_mask
-from dvos.synthesis import clip_files
+from dvos.synthesis import write
 from dvos.synthesis.build import (
     build_clip_generator,
     build_generator,
@@ -72,7 +72,7 @@ def test_the_files_hold_what_the_maker_makes(field: Path, tree: Path) -> None:
         ids = read_mask(folder / f"Instances/vid-00003_instance-{t:05d}.png")
         image = read_image(folder / f"Frames/vid-00003_frame-{t:05d}.png")
         assert np.array_equal(image, clip.frames[t])
-        assert np.array_equal(mask, 255 * clip.masks[t].astype(np.uint8))
+        assert np.array_equal(mask, 255 * (clip.instances[t] > 0).astype(np.uint8))
         assert ids.dtype == np.uint16
         assert np.array_equal(ids, clip.instances[t])
 
@@ -94,7 +94,7 @@ def test_the_table_of_instances_counts_the_pixels(tree: Path) -> None:
 def test_a_clip_rendered_in_parts_is_the_same(
     field: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clip_files, "_PART_PIXELS", 1)
+    monkeypatch.setattr(write, "_PART_PIXELS", 1)
     synthesize(settings_of(field, tmp_path, instances=True, prefix="a_"))
     assert contents(tmp_path) == contents(tree)
 
@@ -188,7 +188,7 @@ def test_an_interrupted_run_leaves_no_table_and_goes_on(
     field: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(field, tmp_path, instances=True, prefix="a_")
-    original, count = clip_files._render, []
+    original, count = write._render, []
 
     def breaking(*arguments: object, **options: object) -> object:
         count.append(1)
@@ -196,7 +196,7 @@ def test_an_interrupted_run_leaves_no_table_and_goes_on(
             raise KeyboardInterrupt
         return original(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(clip_files, "_render", breaking)
+    monkeypatch.setattr(write, "_render", breaking)
     with pytest.raises(KeyboardInterrupt):
         synthesize(settings)
     assert not (tmp_path / "clips.csv").exists()

@@ -146,7 +146,7 @@ def test_few_stores_are_open_at_a_time(folder):
     for vid in ("one", "two", "one"):
         store, index = stores.find(frame_address(folder / f"{vid}.dvclip", 2))
         assert store.path == folder / f"{vid}.dvclip"
-        assert (index, len(stores)) == (2, 1)
+        assert (index, len(stores._open)) == (2, 1)
         assert store.read_frames([index]).shape == (1, *SIZE, 3)
     assert stores.find(folder / "one" / "frames" / "0.png") is None
 

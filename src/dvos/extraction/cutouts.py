@@ -227,7 +227,16 @@ def _drawn_part(
             cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], borderMode=border)
         )
     if part == "elastic":
-        maps = _elastic(size, settings.elastic_amount, settings.elastic_scale, rng)
+        # Independent displacements on a coarse grid, joined by a smooth surface:
+        # as smooth as a blurred dense field and far cheaper for large frames.
+        cell = max(2.0, settings.elastic_scale * min(size))
+        grid = [int(np.ceil(length / cell)) + 1 for length in size]
+        knots = np.clip(rng.standard_normal((2, *grid)), -3, 3).astype(np.float32)
+        knots *= np.float32(settings.elastic_amount * min(size))
+        rise, shift = (cv2.resize(k, size[::-1], interpolation=cv2.INTER_CUBIC) for k in knots)
+        rows, columns = np.indices(size, dtype=np.float32)
+        # Column and row that each pixel of a deformed image is taken from.
+        maps = columns + shift, rows + rise
         return lambda image: _bytes(
             cv2.remap(np.ascontiguousarray(image), *maps, cv2.INTER_LINEAR, borderMode=border)
         )
@@ -278,19 +287,3 @@ def transform_patch(patch: Bytes, transform: TransformSettings, rng: np.random.G
 
 def _crop(top: int, left: int, size: Size) -> Step:
     return lambda image: image[top : top + size[0], left : left + size[1]]
-
-
-def _elastic(
-    size: Size, amount: float, scale: float, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Column and row that each pixel of a deformed image is taken from."""
-    # Independent displacements on a coarse grid, joined by a smooth surface:
-    # as smooth as a blurred dense field and far cheaper for large frames.
-    side = min(size)
-    cell = max(2.0, scale * side)
-    grid = [int(np.ceil(length / cell)) + 1 for length in size]
-    steps = np.clip(rng.standard_normal((2, *grid)), -3, 3).astype(np.float32)
-    steps *= np.float32(amount * side)
-    rise, shift = (cv2.resize(s, size[::-1], interpolation=cv2.INTER_CUBIC) for s in steps)
-    rows, columns = np.indices(size, dtype=np.float32)
-    return columns + shift, rows + rise

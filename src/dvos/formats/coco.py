@@ -15,8 +15,8 @@ from typing import Any
 from dvos.errors import check_size
 from dvos.files import atomic_path, write_text
 from dvos.formats import checked
-from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
-from dvos.formats.raster import box, decode_region, encode_region, fill, fill_parts
+from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, joined
+from dvos.formats.raster import box, decode_region, encode_region, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming
 from dvos.formats.sheets import sheets, videos_of
 
@@ -109,7 +109,8 @@ def _draw(where: str, coded: Any, boxed: Any, size: Size) -> Region:
         left, top, width, height = map(checked.number, checked.items(boxed))
         return fill([box(left, top, width, height)], size)
     parts = checked.items(coded)
-    return fill_parts(parts if isinstance(parts[0], list) else [parts], size)
+    parts = parts if isinstance(parts[0], list) else [parts]
+    return joined(fill([ring(part)], size) for part in parts)
 
 
 def _write(source: LabelledSource, out: Path) -> None:
@@ -181,23 +182,18 @@ def _read_videos(path: Path, content: Any, reading: Reading) -> Iterator[Picture
             for frame, name in enumerate(files):
                 file = reading.find(name, path)
                 size = reading.size(file, stated, where)
-                seen = _of_frame(own, frame)
+                seen = [
+                    {
+                        **one,
+                        "id": f"{one.get('id')} frame {frame}",
+                        "segmentation": one["segmentations"][frame],
+                        "track_id": one.get("object", place),
+                    }
+                    for place, one in enumerate(own, 1)
+                    if one["segmentations"][frame]
+                ]
                 objects = partial(_objects, path, seen, names, size, True, reading)
                 yield Picture(name, size, objects, file, video or f"video {told['id']}", frame)
-
-
-def _of_frame(annotations: Sequence[Annotation], frame: int) -> list[Annotation]:
-    """The annotations of a video as those of one of its frames, without those not seen there."""
-    return [
-        {
-            **one,
-            "id": f"{one.get('id')} frame {frame}",
-            "segmentation": one["segmentations"][frame],
-            "track_id": one.get("object", place),
-        }
-        for place, one in enumerate(annotations, 1)
-        if one["segmentations"][frame]
-    ]
 
 
 def _write_videos(source: LabelledSource, out: Path) -> None:

@@ -22,8 +22,8 @@ from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
 from dvos.media.layout import list_folders
 from dvos.media.mask import LARGEST_16, LARGEST_32, mask_size, read_label_image, write_label_image
 
-#: Name of the table of tracks beside result masks, and of that beside true ones.
-RESULT_TABLE, TRUTH_TABLE = "res_track.txt", "man_track.txt"
+#: Name of the table of tracks beside result masks.
+RESULT_TABLE = "res_track.txt"
 
 
 @dataclass(frozen=True)

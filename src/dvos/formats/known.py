@@ -57,7 +57,10 @@ def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> R
     for each in tried:
         if not each.suffixes and each is not last and each.matches(path, None):
             return Recognised(path, each)
-    documents = _documents(path, {suffix for one in tried for suffix in one.suffixes})
+    suffixes = {suffix for one in tried for suffix in one.suffixes}
+    documents = [path] if path.is_file() and path.suffix.lower() in suffixes else []
+    for folder in [path, *list_folders(path)] if path.is_dir() else ():
+        documents += list_files(folder, suffixes)
     fault: MediaError | None = None
     for document in documents[:_LOOKED_AT]:
         try:
@@ -79,13 +82,6 @@ def is_foreign(path: Path) -> bool:
     """Whether a file or folder is of another program, and no folder of masks as it stands."""
     found = recognise(path, strays=True)
     return found is not None and found.format.name not in ("dvos", "ctc", "labels")
-
-
-def _documents(path: Path, suffixes: set[str]) -> list[Path]:
-    if path.is_file():
-        return [path] if path.suffix.lower() in suffixes else []
-    folders = [path, *list_folders(path)] if path.is_dir() else []
-    return [file for folder in folders for file in list_files(folder, suffixes)]
 
 
 def _content(document: Path) -> Any:

@@ -129,9 +129,7 @@ def joined(regions: Iterable[Region]) -> Region:
     return Region(top, left, mask)
 
 
-def label_objects(
-    labels: NDArray[np.int32], label: str = "", unknown: int | None = None
-) -> list[LabelledObject]:
+def label_objects(labels: NDArray[np.int32], unknown: int | None = None) -> list[LabelledObject]:
     """The objects of a label image (H, W), one for each id above 0, perhaps one ``unknown``."""
     # It takes a while to load, and drawn polygons do without.
     from scipy import ndimage
@@ -148,5 +146,5 @@ def label_objects(
             def draw(id_: int = id_, window: tuple[slice, slice] = window) -> Region:
                 return Region(window[0].start, window[1].start, labels[window] == id_)
 
-            found.append(LabelledObject(label, draw, id_, unknown=id_ == unknown))
+            found.append(LabelledObject("", draw, id_, unknown=id_ == unknown))
     return found

@@ -6,13 +6,13 @@ A pixel belongs to a polygon if its centre lies inside; pixel (row, column) begi
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dvos.formats.labels import Region, Size, cropped, joined
+from dvos.formats.labels import Region, Size, cropped
 
 #: Corners of a polygon, float (N, 2), x before y.
 Ring = NDArray[np.float64]
@@ -79,11 +79,6 @@ def fill(rings: Sequence[Ring], size: Size) -> Region:
         fits = ((places >= 0) & (places < (right - left, bottom - top))).all(axis=1)
         mask[places[fits, 1], places[fits, 0]] = True
     return cropped(mask, top, left)
-
-
-def fill_parts(parts: Iterable[ArrayLike], size: Size) -> Region:
-    """The pixels of an object of several polygons, which may overlap."""
-    return joined(fill([ring(part)], size) for part in parts)
 
 
 def box(left: float, top: float, width: float, height: float, turn: float = 0.0) -> Ring:

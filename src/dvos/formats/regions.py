@@ -59,7 +59,12 @@ def read_regions(path: Path) -> tuple[NamedRegion, ...]:
         with naming(path):
             regions = tuple(_features(parse_json(data)))
     elif suffix in IMAGE_SUFFIXES:
-        regions = tuple(_of_mask(path))
+        labels = read_label_image(path)
+        regions = tuple(
+            _named(str(number), [one.astype(float) for part in parts for one in part])
+            for number in np.unique(labels[labels > 0]).tolist()
+            for parts in [outlines(cropped(labels == number))]
+        )
     elif suffix in _ROIS:
         with naming(path):
             regions = tuple(_named(name, rings) for name, rings in read_outlines(path))
@@ -88,13 +93,6 @@ def _features(content: Any) -> Iterator[NamedRegion]:
         # A point may have a height, too.
         rings = [ring([p[:2] for p in r]) for part in polygons[shape["type"]] for r in part]
         yield _named(str(number if name is None else name), rings)
-
-
-def _of_mask(path: Path) -> Iterator[NamedRegion]:
-    labels = read_label_image(path)
-    for number in np.unique(labels[labels > 0]).tolist():
-        parts = outlines(cropped(labels == number))
-        yield _named(str(number), [np.asarray(r, np.float64) for part in parts for r in part])
 
 
 def _named(name: str, rings: Sequence[Ring]) -> NamedRegion:

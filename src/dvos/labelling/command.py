@@ -1,5 +1,8 @@
 """``dvos label``: open what is to be labelled, and serve the page until it is stopped."""
 
+import os
+import re
+import secrets
 import socket
 import webbrowser
 from contextlib import suppress
@@ -20,8 +23,7 @@ def label(settings: LabelSettings) -> Path:
     import uvicorn
 
     from dvos.labelling.proposals import Helper, Proposer
-    from dvos.labelling.safety import Guard, kept_token
-    from dvos.labelling.server import LabelServer
+    from dvos.labelling.server import Guard, LabelServer
     from dvos.labelling.work import Workshop
 
     document = open_document(settings.input, settings.out, settings.intensity)
@@ -49,6 +51,18 @@ def label(settings: LabelSettings) -> Path:
         workshop.close()
         server.store.close()
     return document.root
+
+
+def kept_token(path: Path) -> str:
+    """The token in a file that its owner alone reads, which stays, so that an open tab goes on."""
+    token = path.read_text(errors="replace") if path.exists() else ""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{43}", token):
+        token = secrets.token_urlsafe(32)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
+            stream.write(token)
+    return token
 
 
 def _listen(host: str, port: int) -> socket.socket:

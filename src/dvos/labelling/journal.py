@@ -100,11 +100,6 @@ class Journal:
         """Note that the mask file holds what was told."""
         self._append({"at": self.revision, "saved": True})
 
-    @property
-    def by_hand(self) -> bool:
-        """Whether an edit that is no part of a change of the whole clip is in force."""
-        return any(not entry.group for entry in self.done)
-
     def _step(self, kind: str, token: str, change: dict[str, Any]) -> None:
         line = {"at": self.revision + 1, kind: token, **change}
         self._append(line, sync=True)

@@ -1,9 +1,15 @@
-"""The server of the page: it answers from the store, the pictures and the helper."""
+"""The server of the page: it answers from the store, the pictures and the helper.
 
+It talks to whoever has the token, from the page itself.
+"""
+
+import ipaddress
 import json
 import logging
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -11,27 +17,21 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dvos.errors import DvosError, OutputError, UsageError
 from dvos.labelling import edits
-from dvos.labelling.clips import ClipEdits
 from dvos.labelling.documents import Document
 from dvos.labelling.edits import Edit, Ids, runs_of
 from dvos.labelling.pictures import Pictures
 from dvos.labelling.proposals import Helper
-from dvos.labelling.requests import (
-    EDIT,
-    ClipEdit,
-    Export,
-    Training,
-    region_message,
-    region_of,
-)
-from dvos.labelling.store import ConflictError, LabelStore, Sheet, read_objects
+from dvos.labelling.requests import EDIT, ClipEdit, Export, Training, region_message, region_of
+from dvos.labelling.store import ClipEdits, ConflictError, LabelStore, Sheet, read_objects
 from dvos.labelling.work import Workshop
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class LabelServer:
@@ -91,12 +92,13 @@ class LabelServer:
             "/api/work": lambda _: self.workshop.status(),
             "/api/counts": self._counts,
         }
+        work = self.workshop
         posted = {
             f"{frame}/edit": _posted(EDIT, self._edit),
             "/api/clip": _posted(ClipEdit, self._clip),
-            "/api/train": _posted(Training, self._train),
+            "/api/train": _posted(Training, lambda _, sent: self._begun(work.train, sent.minutes)),
             "/api/export": _posted(Export, self._export),
-            "/api/suggest": _told(self._suggest),
+            "/api/suggest": _told(lambda _: self._begun(work.suggest)),
             "/api/stop": _told(self._stop),
         }
         routes = [Route(path, _told(answer)) for path, answer in shown.items()]
@@ -180,16 +182,16 @@ class LabelServer:
             index = numbers[edit.frame]
         named = {"token": edit.token, "base": edit.base}
         if edit.kind in ("undo", "redo"):
-            change = self.store.step(index, edit.kind, **named)
+            box = self.store.step(index, edit.kind, **named)
         else:
-            change = self.store.edit(index, self._making(index, edit), **named)
+            box = self.store.edit(index, self._making(index, edit), **named)
         with self.store.sheet(index) as sheet:
             state = self._state(index, sheet)
             # What has become of the box, unless the page knows it.
-            if change.box is not None and edit.kind != "paint":
-                top, left, bottom, right = change.box
+            if box is not None and edit.kind != "paint":
+                top, left, bottom, right = box
                 runs = runs_of(sheet.ids[top:bottom, left:right]).ravel().tolist()
-                state |= {"box": change.box, "runs": runs}
+                state |= {"box": box, "runs": runs}
         return state
 
     def _making(self, index: int, edit: Any) -> Callable[[Ids], Edit]:
@@ -253,9 +255,9 @@ class LabelServer:
             self.clips.note(edit.clip, pairs[edit.object] + 1)
         return {"changed": self.clips.change(edit.clip, pairs, edit.start, edit.token)}
 
-    def _train(self, _: Request, wanted: Training) -> dict[str, Any]:
+    def _begun(self, begin: Callable[..., None], *values: object) -> dict[str, Any]:
         self.store.flush()
-        self.workshop.train(wanted.minutes)
+        begin(*values)
         return self.workshop.status()
 
     def _export(self, _: Request, wanted: Export) -> dict[str, Any]:
@@ -263,11 +265,6 @@ class LabelServer:
             raise HTTPException(400, f"no format {wanted.format}: {', '.join(self._formats)}")
         self.store.flush()
         return {"folder": str(self.workshop.export(wanted.format))}
-
-    def _suggest(self, _: Request) -> dict[str, Any]:
-        self.store.flush()
-        self.workshop.suggest()
-        return self.workshop.status()
 
     def _stop(self, _: Request) -> dict[str, Any]:
         self.workshop.stop()
@@ -347,3 +344,54 @@ def _failed(_: Request, error: Exception) -> Response:
     text = f"unforeseen {type(error).__name__}: {error}"
     _log.error("%s", text)
     return _json({"error": text}, 500)
+
+
+class Guard:
+    """Lets requests through that name this server, come from its page and know the token.
+
+    The page's address with ``?token=`` sets a cookie, which all else is asked for. Names other than
+    this machine's are refused, against DNS rebinding; so are requests that another page sends.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:
+        self._app, self._token, self._port = app, token, port
+        self._anywhere = host not in _LOOPBACK
+        self._cookie = f"dvos-{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403, or hand the request on."""
+        answer: ASGIApp = self._app
+        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        if headers is not None and self._is_own(headers):
+            request = HTTPConnection(scope)
+            given = request.query_params.get("token", "")
+            if scope["path"] == "/" and self._matches(given):
+                answer = RedirectResponse("/", 303)
+                answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+            elif not self._matches(request.cookies.get(self._cookie, headers.get("x-token", ""))):
+                text = "open the address that dvos label has printed: it holds the token"
+                answer = PlainTextResponse(text, 403)
+        elif scope["type"] != "lifespan":
+            answer = PlainTextResponse("this page is not served under that name", 403)
+        await answer(scope, receive, send)
+
+    def _matches(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self._token.encode())
+
+    def _is_own(self, headers: Headers) -> bool:
+        host = headers.get("host", "")
+        if headers.get("origin", f"http://{host}") != f"http://{host}":
+            return False
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return False
+        name, _, port = host.rpartition(":")
+        name = name.removeprefix("[").removesuffix("]")
+        return port == str(self._port) and (name in _LOOPBACK or self._is_here(name))
+
+    def _is_here(self, name: str) -> bool:
+        """Whether others may ask, and a name is this machine's, or an address."""
+        with suppress(ValueError):
+            return self._anywhere and bool(
+                name == socket.gethostname() or ipaddress.ip_address(name)
+            )
+        return False

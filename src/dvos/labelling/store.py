@@ -6,8 +6,10 @@ Everything is a file of the data folder::
     annotated/masks/NAME.png                 its mask
     annotated/masks_before_editing/NAME.*    a mask that came from elsewhere, as it was
     .labelling/journals/NAME.jsonl           its edits, for undo and after a kill
+    .labelling/clips.jsonl                   changes of objects through all frames of a clip
 """
 
+import json
 import logging
 import os
 import shutil
@@ -16,17 +18,19 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import DvosError, MediaError, UsageError, check_size
-from dvos.files import atomic_path, write_text
+from dvos.files import append_text, atomic_path, write_text
+from dvos.formats.own import read_tracks
 from dvos.labelling.documents import Document, Frame
-from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present
-from dvos.labelling.journal import Entry, Journal, content_digest
+from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present, recolour
+from dvos.labelling.journal import Entry, Journal, content_digest, read_lines
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
 from dvos.media.mask_values import DECLARATION, SEMANTIC, declared_void
@@ -80,14 +84,6 @@ class Sheet:
         return {"next": next_id, "count": count, "semantic": semantic}
 
 
-@dataclass(frozen=True)
-class Change:
-    """What came of an edit: the box that changed, None if nothing did, and the revision."""
-
-    box: Box | None
-    revision: int
-
-
 class LabelStore:
     """Masks of a document, edited by several threads and saved by one.
 
@@ -108,7 +104,9 @@ class LabelStore:
         """The mask of a frame, which nobody else changes meanwhile."""
         with self._guard:
             if index not in self._sheets:
-                self._make_room()
+                room = sum(sheet.ids.nbytes for sheet in self._sheets.values())
+                for other in [other for other, sheet in self._sheets.items() if not sheet.dirty]:
+                    room -= self._sheets.pop(other).ids.nbytes if room > _ROOM else 0
                 self._sheets[index] = self._read(self.document.frames[index])
                 if self._sheets[index].dirty:
                     self._saver.submit(self._save, index)
@@ -117,11 +115,11 @@ class LabelStore:
 
     def edit(
         self, index: int, make: Make, *, token: str, base: int | None = None, group: str = ""
-    ) -> Change:
+    ) -> Box | None:
         """Change a mask by what ``make`` says that a part of it becomes, in a ``group`` or alone.
 
         An edit whose token was noted already is not made again. A ConflictError if the mask has
-        another revision than ``base``, which the sender last saw.
+        another revision than ``base``, which the sender last saw. Given is the box that changed.
         """
 
         def note(sheet: Sheet) -> Patch | None:
@@ -137,7 +135,7 @@ class LabelStore:
 
     def step(
         self, index: int, kind: Way, *, token: str, base: int | None = None, group: str = ""
-    ) -> Change:
+    ) -> Box | None:
         """Undo the latest edit, or make the one last undone again, if it is of the ``group``."""
 
         def note(sheet: Sheet) -> Patch:
@@ -166,23 +164,23 @@ class LabelStore:
 
     def _changed(
         self, index: int, token: str, base: int | None, note: Callable[[Sheet], Patch | None]
-    ) -> Change:
+    ) -> Box | None:
         """Change a mask by the patch that is noted, unless that was done or would conflict."""
         with self.sheet(index) as sheet:
             revision = sheet.journal.revision
             if token in sheet.journal.tokens:
-                return Change(None, revision)
+                return None
             if base not in (None, revision):
                 found = f"is at revision {revision}, the edit is of {base}"
                 name, remedy = self.document.frames[index].name, "look at it again, then repeat"
                 raise ConflictError.at(name, found, remedy=remedy)
             patch = note(sheet)
             if patch is None:
-                return Change(None, revision)
+                return None
             sheet.apply(patch)
             sheet.dirty = True
             self._saver.submit(self._save, index)
-            return Change(patch.box, sheet.journal.revision)
+            return patch.box
 
     def _read(self, frame: Frame) -> Sheet:
         size = frame.picture.size()
@@ -201,13 +199,6 @@ class LabelStore:
         opened = Journal.open(journal, ids, is_saved)
         return Sheet(ids, opened, semantic, opened.behind, areas_of(ids))
 
-    def _make_room(self) -> None:
-        room = sum(sheet.ids.nbytes for sheet in self._sheets.values())
-        for index in [index for index, sheet in self._sheets.items() if not sheet.dirty]:
-            if room <= _ROOM:
-                break
-            room -= self._sheets.pop(index).ids.nbytes
-
     def _save(self, index: int) -> None:
         """Write a mask as it is now; edits may go on meanwhile."""
         frame = self.document.frames[index]
@@ -218,7 +209,9 @@ class LabelStore:
                     if sheet is None or not sheet.dirty:
                         return
                     ids, revision = sheet.ids.copy(), sheet.journal.revision
-                    by_hand, values = sheet.journal.by_hand, sheet.values
+                    values = sheet.values
+                    # Whether an edit that is no part of a change of the whole clip is in force.
+                    by_hand = any(not entry.group for entry in sheet.journal.done)
                 digest = content_digest(ids)
                 with self._guard:
                     sheet.journal.saving(digest, revision)
@@ -253,6 +246,93 @@ class LabelStore:
             # Ids as they are: no mask in this folder is another program's.
             write_text(label.parent / DECLARATION, "none\n")
         write_mask(label, stored)
+
+
+class ClipEdits:
+    """Objects joined, split and deleted through a whole clip, and that undone.
+
+    Each change is noted before it begins, and finished after a kill.
+    """
+
+    def __init__(self, store: LabelStore) -> None:
+        self._store = store
+        self._highest: dict[str, int] = {}
+        self._path = store.document.root / ".labelling" / "clips.jsonl"
+        lines = read_lines(self._path)
+        ended = {line["end"] for line in lines if "end" in line}
+        for line in lines:
+            if line.get("token", "") not in {*ended, ""}:
+                self._run(line)
+
+    def highest(self, clip: str) -> int:
+        """The highest id in any frame of a clip, so that new objects get ids of their own."""
+        if clip and clip not in self._highest:
+            tracks = self._store.document.tracked.get(clip)
+            known = tracks and read_tracks(tracks.parent.with_name(f"{clip}.tracks.csv"))
+            ids = {*known} if known else set[int]()
+            for index in () if known else self._labelled(clip):
+                with self._store.sheet(index) as sheet:
+                    ids |= {*sheet.values} - {IGNORE}
+            self._highest[clip] = max(ids, default=0)
+        return self._highest.get(clip, 0)
+
+    def note(self, clip: str, object_id: int) -> None:
+        """Note an id that is given to the next new object of a clip."""
+        self._highest[clip] = max(self.highest(clip), object_id - 1)
+
+    def change(self, clip: str, pairs: dict[int, int], start: int, token: str) -> list[int]:
+        """Give objects, by pairs, other ids, or 0, in all frames of a clip from one on.
+
+        Frames are given by index, the token names the change. Gives the frames that changed.
+        """
+        line = {"token": token, "clip": clip, "pairs": [*pairs.items()], "start": start}
+        return self._noted(line)
+
+    def undo(self, clip: str, token: str) -> list[int]:
+        """Undo the latest change of a clip; a UsageError if a frame of it was edited since."""
+        lines = [line for line in read_lines(self._path) if line.get("clip") == clip]
+        undone = {line["undo"] for line in lines if "undo" in line}
+        made = [line["token"] for line in lines if "pairs" in line and line["token"] not in undone]
+        if not made:
+            raise UsageError.at(clip, "no change of the whole clip is there to be undone")
+        for index in self._labelled(clip):
+            if made[-1] in self._groups(index)[:-1]:
+                name = self._store.document.frames[index].name
+                raise UsageError.at(name, "was edited since", remedy="undo those edits first")
+        return self._noted({"token": token, "clip": clip, "undo": made[-1]})
+
+    def _noted(self, line: dict[str, Any]) -> list[int]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        append_text(self._path, json.dumps(line) + "\n", sync=True)
+        return self._run(line)
+
+    def _run(self, line: dict[str, Any]) -> list[int]:
+        """Make a change in every frame where it is not made yet."""
+        token, group, changed = line["token"], line.get("undo"), []
+        for index in self._labelled(line["clip"]):
+            if group is None and index >= line["start"]:
+                change = partial(recolour, new_ids=dict(line["pairs"]))
+                done = self._store.edit(index, change, token=token, group=token)
+            elif group is not None and self._groups(index)[-1:] == [group]:
+                done = self._store.step(index, "undo", token=token, group=group)
+            else:
+                continue
+            if done is not None:
+                changed.append(index)
+                self._store.flush()
+        append_text(self._path, json.dumps({"end": token}) + "\n", sync=True)
+        return changed
+
+    def _labelled(self, clip: str) -> list[int]:
+        """The frames of a clip that have masks of their own."""
+        self._store.flush()
+        document = self._store.document
+        return [one for one in document.of_clip(clip) if document.frames[one].mask.exists()]
+
+    def _groups(self, index: int) -> list[str]:
+        """The changes of the whole clip that a frame's edits are parts of, the latest last."""
+        with self._store.sheet(index) as sheet:
+            return [entry.group for entry in sheet.journal.done]
 
 
 def read_objects(path: Path, size: tuple[int, int]) -> Ids:

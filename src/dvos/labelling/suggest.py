@@ -141,7 +141,9 @@ def _look(
             yield from ((_pooled(image, extractor.reader), 0.0) for image in pictures)
         else:
             for told in extractor.predictor.segment(pictures):
-                yield _pooled(told.image, extractor.reader), _entropy(told.probability)
+                sure = np.clip(told.probability.astype(np.float64), _SURE, 1 - _SURE)
+                entropy = -(sure * np.log2(sure) + (1 - sure) * np.log2(1 - sure)).mean()
+                yield _pooled(told.image, extractor.reader), float(entropy)
 
 
 def _pooled(image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float32]:
@@ -152,8 +154,3 @@ def _pooled(image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float
     pieces = [piece.values for piece in reader.pieces(np.asarray(small, np.uint8))]
     seen = np.concatenate([values.reshape(len(values), -1) for values in pieces], 1)
     return np.concatenate([seen.mean(1), seen.std(1)])
-
-
-def _entropy(probability: NDArray[np.float32]) -> float:
-    kept = np.clip(probability.astype(np.float64), _SURE, 1 - _SURE)
-    return float(-(kept * np.log2(kept) + (1 - kept) * np.log2(1 - kept)).mean())

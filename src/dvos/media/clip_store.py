@@ -37,29 +37,27 @@ _HEADER = struct.Struct("<8sHHIIIQQQIII")
 _HEADER_BYTES = _HEADER.size + 4
 _RECORD = np.dtype([("offset", "<u8"), ("bytes", "<u4"), ("crc", "<u4")])
 _IMAGE, _IDS = 0, 1
+_QUALITY = 95  # of the JPEG tiles, at full colour resolution
 
 _REMEDY = "make the clip again with 'dvos synthesize', or take it out of the table"
 
 
-class _Grid:
-    """Tiles of a frame, row by row; those at the right and bottom may be smaller."""
-
-    def __init__(self, height: int, width: int, tile: int) -> None:
-        self.height, self.width, self.tile = height, width, tile
-        self.rows, self.columns = -(-height // tile), -(-width // tile)
-
-    def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """y0, y1, x0, x1 of a tile."""
-        y, x = row * self.tile, column * self.tile
-        return y, min(y + self.tile, self.height), x, min(x + self.tile, self.width)
+def _boxes(size: tuple[int, int], tile: int) -> list[tuple[int, int, int, int]]:
+    """y0, y1, x0, x1 of a frame's tiles, row by row; the last of a row or column may be smaller."""
+    height, width = size
+    return [
+        (y, min(y + tile, height), x, min(x + tile, width))
+        for y in range(0, height, tile)
+        for x in range(0, width, tile)
+    ]
 
 
 class ClipStoreWriter(BlockWriter):
     """Writes a clip store frame by frame; a context manager whose file appears when its block ends.
 
     The same frames give the same bytes. The ``size`` is (height, width); JSON-able ``metadata`` may
-    be added to until the block ends; the ``quality`` is of the JPEG tiles, 1 to 100, at full colour
-    resolution; the side of a ``tile`` is a multiple of 8, as JPEG blocks are: it leaves no seams.
+    be added to until the block ends; the side of a ``tile`` is a multiple of 8, as JPEG blocks are:
+    it leaves no seams.
     """
 
     def __init__(
@@ -68,15 +66,13 @@ class ClipStoreWriter(BlockWriter):
         *,
         size: tuple[int, int],
         metadata: dict[str, Any] | None = None,
-        quality: int = 95,
         tile: int = 128,
     ) -> None:
         if tile % 8 or not 8 <= tile <= 32768:
             raise ValueError(f"the tile side {tile} is not a multiple of 8 in 8..32768")
         self.path = path
         self.metadata: dict[str, Any] = dict(metadata or {})
-        self._grid = _Grid(*size, tile)
-        self._quality = quality
+        self._size, self._tile, self._boxes = size, tile, _boxes(size, tile)
         self._records: list[tuple[int, int, int]] = []
         self._frames = 0
         self._offset = _HEADER_BYTES
@@ -92,9 +88,8 @@ class ClipStoreWriter(BlockWriter):
             table = np.array(self._records, _RECORD).tobytes()
             facts = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True).encode()
             end = self._offset + len(table)
-            grid = self._grid
             header = _HEADER.pack(
-                *(_MAGIC, _VERSION, grid.tile, self._frames, grid.height, grid.width),
+                *(_MAGIC, _VERSION, self._tile, self._frames, *self._size),
                 *(end + len(facts), self._offset, end, len(facts)),
                 *(zlib.crc32(table), zlib.crc32(facts)),
             )
@@ -106,18 +101,15 @@ class ClipStoreWriter(BlockWriter):
         """Append a frame, uint8 RGB (H, W, 3), and its ids, uint16 (H, W), 0 = background."""
         import simplejpeg
 
-        grid = self._grid
-        shape = (grid.height, grid.width)
-        if image.shape != (*shape, 3) or image.dtype != np.uint8:
+        if image.shape != (*self._size, 3) or image.dtype != np.uint8:
             raise ValueError(f"a frame of shape {image.shape}, type {image.dtype}")
-        if instances.shape != shape or instances.dtype != np.uint16:
+        if instances.shape != self._size or instances.dtype != np.uint16:
             raise ValueError(f"a mask of shape {instances.shape}, type {instances.dtype}")
-        places = [grid.box(r, c) for r in range(grid.rows) for c in range(grid.columns)]
         blocks = []
-        for y0, y1, x0, x1 in places:
+        for y0, y1, x0, x1 in self._boxes:
             tile = np.ascontiguousarray(image[y0:y1, x0:x1])
-            blocks.append(simplejpeg.encode_jpeg(tile, self._quality, "RGB", "444"))
-        for y0, y1, x0, x1 in places:
+            blocks.append(simplejpeg.encode_jpeg(tile, _QUALITY, "RGB", "444"))
+        for y0, y1, x0, x1 in self._boxes:
             ids = np.ascontiguousarray(instances[y0:y1, x0:x1], dtype="<u2")
             # Most tiles of a sparse clip hold nothing, which takes no bytes.
             blocks.append(self._compressor.compress(ids.data) if ids.any() else b"")
@@ -146,15 +138,15 @@ class ClipStore:
             raise self._damaged(found, "a clip store") from error
         tile, self._frames, height, width, size, *places = self._header()
         self.size: tuple[int, int] = (height, width)
-        self._grid = _Grid(height, width, tile)
         table, facts, facts_bytes, table_crc, facts_crc = places
         if size != len(self._data):
             raise self._damaged(f"holds {len(self._data)} bytes", f"{size}: it was cut off")
         if min(tile, height, width) < 1 or height * width > MOST_PIXELS:
             raise self._damaged(f"tiles of {tile} in frames of {width} x {height} pixels")
-        shape = (self._frames, 2, self._grid.rows, self._grid.columns)
+        shape = (self._frames, 2, -(-height // tile) * -(-width // tile))
         records = self._part(table, math.prod(shape) * _RECORD.itemsize, table_crc, "table")
         self._table = np.frombuffer(records, _RECORD).reshape(shape)
+        self._boxes = _boxes(self.size, tile)
         try:
             stored = parse_json(self._part(facts, facts_bytes, facts_crc, "metadata"))
             self.metadata: dict[str, Any] = dict(stored)
@@ -221,29 +213,38 @@ class ClipStore:
     def _read(
         self, frames: Sequence[int] | None, window: Window | None, plane: int, decode: Any
     ) -> NDArray[Any]:
-        chosen, (y, x, height, width) = self._chosen(frames), self._inside(window)
+        """What ``decode`` makes of the tiles of one of the planes that a window meets."""
+        chosen = range(self._frames) if frames is None else frames
+        if any(not 0 <= frame < self._frames for frame in chosen):
+            found = f"has no frames {list(chosen)}"
+            raise MediaError.at(self.path, found, f"some of 0 to {self._frames - 1}")
+        top, left, height, width = window or (0, 0, *self.size)
+        bottom, right = top + height, left + width
+        fits = bottom <= self.size[0] and right <= self.size[1]
+        if min(top, left) < 0 or min(height, width) < 1 or not fits:
+            found = f"has no window {window} (top, left, height, width)"
+            raise MediaError.at(self.path, found, f"one inside frames of {self.size}")
         shape = (len(chosen), height, width)
+        result: NDArray[Any] = np.zeros(shape, np.uint16)
         if plane == _IMAGE:
-            result: NDArray[Any] = np.empty((*shape, 3), np.uint8)
-        else:
-            result = np.zeros(shape, np.uint16)
-        tile = self._grid.tile
+            result = np.empty((*shape, 3), np.uint8)
+        met = [
+            (number, box)
+            for number, box in enumerate(self._boxes)
+            if box[0] < bottom and top < box[1] and box[2] < right and left < box[3]
+        ]
         for place, frame in enumerate(chosen):
-            for row in range(y // tile, (y + height - 1) // tile + 1):
-                for column in range(x // tile, (x + width - 1) // tile + 1):
-                    block = self._block(self._table[frame, plane, row, column], frame)
-                    if not block:
-                        continue
-                    y0, y1, x0, x1 = self._grid.box(row, column)
-                    try:
-                        pixels = decode(block, (y1 - y0, x1 - x0))
-                    except Exception as error:  # each codec has its own class
-                        raise self._damaged(f"frame {frame} cannot be decoded ({error})") from error
-                    top, bottom = max(y, y0), min(y + height, y1)
-                    left, right = max(x, x0), min(x + width, x1)
-                    result[place, top - y : bottom - y, left - x : right - x] = pixels[
-                        top - y0 : bottom - y0, left - x0 : right - x0
-                    ]
+            for number, (y0, y1, x0, x1) in met:
+                block = self._block(self._table[frame, plane, number], frame)
+                if not block:
+                    continue
+                try:
+                    pixels = decode(block, (y1 - y0, x1 - x0))
+                except Exception as error:  # each codec has its own class
+                    raise self._damaged(f"frame {frame} cannot be decoded ({error})") from error
+                y, end, x, last = max(top, y0), min(bottom, y1), max(left, x0), min(right, x1)
+                part = pixels[y - y0 : end - y0, x - x0 : last - x0]
+                result[place, y - top : end - top, x - left : last - left] = part
         return result
 
     def _block(self, record: Any, frame: int) -> bytes:
@@ -252,21 +253,6 @@ class ClipStore:
         if len(block) != size or zlib.crc32(block) != crc:
             raise self._damaged(f"frame {frame} is damaged (its checksum differs)")
         return block
-
-    def _chosen(self, frames: Sequence[int] | None) -> Sequence[int]:
-        frames = range(self._frames) if frames is None else frames
-        if any(not 0 <= frame < self._frames for frame in frames):
-            found = f"has no frames {list(frames)}"
-            raise MediaError.at(self.path, found, f"some of 0 to {self._frames - 1}")
-        return frames
-
-    def _inside(self, window: Window | None) -> Window:
-        y, x, height, width = window = window or (0, 0, *self.size)
-        fits = y + height <= self.size[0] and x + width <= self.size[1]
-        if min(y, x) < 0 or min(height, width) < 1 or not fits:
-            found = f"has no window {window} (top, left, height, width)"
-            raise MediaError.at(self.path, found, f"one inside frames of {self.size}")
-        return window
 
     def _header(self) -> tuple[int, ...]:
         start = self._data[:_HEADER_BYTES]
@@ -302,9 +288,6 @@ class OpenStores:
     def __init__(self, limit: int = 16) -> None:
         self._limit = limit
         self._open: OrderedDict[Path, ClipStore] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._open)
 
     def __reduce__(self) -> tuple[type[Self], tuple[int]]:
         return type(self), (self._limit,)

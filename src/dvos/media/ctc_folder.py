@@ -57,7 +57,16 @@ class CtcSequence:
 def ctc_sequences(folder: Path) -> list[CtcSequence]:
     """The sequences with truth in a folder: a data set's, or ``01_GT``; none if it is neither."""
     found = [folder] if _is_truth(folder) else list(filter(_is_truth, list_folders(folder)))
-    return [_sequence(one) for one in found]
+    return [
+        CtcSequence(
+            name := composed(one.absolute().name).removesuffix(_TRUTH),
+            numbered_files(one.absolute().with_name(name)),
+            numbered_files(one / "TRA"),
+            numbered_files(one / "SEG"),
+            table if (table := one / "TRA" / "man_track.txt").is_file() else None,
+        )
+        for one in found
+    ]
 
 
 def labelled_clips(root: Path) -> list[FolderClip]:
@@ -96,18 +105,6 @@ def _is_truth(folder: Path) -> bool:
     parts = (folder / "TRA", folder / "SEG")
     is_named = composed(folder.absolute().name).endswith(_TRUTH)
     return is_named and any(part.is_dir() for part in parts)
-
-
-def _sequence(truth: Path) -> CtcSequence:
-    name = composed(truth.absolute().name).removesuffix(_TRUTH)
-    table = truth / "TRA" / "man_track.txt"
-    return CtcSequence(
-        name,
-        numbered_files(truth.absolute().with_name(name)),
-        numbered_files(truth / "TRA"),
-        numbered_files(truth / "SEG"),
-        table if table.is_file() else None,
-    )
 
 
 def _objects(path: Path) -> int:

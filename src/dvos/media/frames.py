@@ -182,21 +182,15 @@ class PanClip(ImageList):
     def __init__(
         self, photo: Path, *, count: int, step: int, seed: int, intensity: str = "auto"
     ) -> None:
-        super().__init__(stem_of(photo), [photo], intensity=intensity)
-        self._count = count
+        super().__init__(stem_of(photo), [photo] * count, intensity=intensity)
         name_seed = zlib.crc32(photo.name.encode("utf-8", "surrogateescape"))
         angle = np.random.default_rng([seed, name_seed]).uniform(0.0, 2.0 * math.pi)
         self._step = (step * math.sin(angle), step * math.cos(angle))
 
-    @property
-    def frame_count(self) -> int:
-        """Number of frames."""
-        return self._count
-
     def frames(self, start: int = 0) -> Iterator[VideoFrame]:
         """The frames from ``start`` on."""
         if self.intensity == "auto":
-            self.intensity = choose_intensity("auto", self.paths, self.paths[0])
+            self.intensity = choose_intensity("auto", self.paths[:1], self.paths[0])
         photo = read_image(self.paths[0], self.intensity)
         height, width = photo.shape[:2]
         for index in range(start, self.frame_count):

@@ -56,11 +56,6 @@ class GroupedMask:
     labels: Numbers  # (H, W), 0 background, objects from 1 without gaps
     motion: Singles | None  # (N, 2), (x, y) from each centre to that before, pixels, if told
 
-    @property
-    def count(self) -> int:
-        """Number of objects."""
-        return int(self.labels.max(initial=0))
-
 
 def group_mask(
     mask: NDArray[np.bool_],

@@ -1,10 +1,14 @@
-"""Images in and out: PNG, JPEG, TIFF, BMP, WebP; see ``docs/reference/media.md``.
+"""Images in and out: PNG, JPEG, TIFF, BMP, WebP, and what a photo tells of its camera.
+
+See ``docs/reference/media.md``.
 
 OpenCV and libjpeg hand back what they could decode of a damaged file and say nothing: here the
 container is checked first, or the decoder is told to be strict.
 """
 
 import io
+import math
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -146,7 +150,11 @@ def write_image(path: Path, array: NDArray[Any], *, quality: int = 95) -> None:
     if suffix in (".jpg", ".jpeg"):
         data = _encode_jpeg(path, array, quality)
     elif suffix in (".png", ".tif", ".tiff"):
-        data = _encode_cv(path, array, suffix)
+        options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else []
+        done, encoded = cv2.imencode(suffix, _swapped(array), options)
+        if not done:
+            raise MediaError.at(path, f"{array.shape} pixels cannot be encoded as {suffix}")
+        data = bytes(encoded.tobytes())
     else:
         found = f"cannot write images as {suffix or 'a file without ending'}"
         endings = "one of .png, .jpg, .jpeg, .tif, .tiff"
@@ -198,7 +206,14 @@ def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
         # Notes on odd metadata; what matters is raised.
         warnings.simplefilter("ignore")
         try:
-            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            # Pillow's own limit is that of its whole process, and lower than ours.
+            with _GUARD:
+                limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                try:
+                    opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+                finally:
+                    Image.MAX_IMAGE_PIXELS = limit
+            with opened as image:
                 if isinstance(source, bytes):
                     check_room(path, image.height, image.width, 14)
                 yield image
@@ -207,16 +222,6 @@ def open_header(source: bytes | Path, path: Path) -> Iterator[Any]:
             # Pillow names the memory it read from, which means nothing to a user.
             detail = "its header cannot be read" if "BytesIO" in str(error) else str(error)
             raise MediaError.damaged(path, kind or "image", detail) from error
-
-
-def _opened(source: io.BytesIO | Path) -> Image.Image:
-    # Pillow's own limit is that of its whole process, and lower than ours.
-    with _GUARD:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(source)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _read(path: Path, intensity: str, channels: int) -> NDArray[np.uint8]:
@@ -240,14 +245,6 @@ def _encode_jpeg(path: Path, array: Array, quality: int) -> bytes:
         raise MediaError.at(path, f"JPEG quality {quality}", "1 to 100")
     kind = ("GRAY", "Gray") if array.ndim == 2 else ("RGB", "444")
     return bytes(simplejpeg.encode_jpeg(np.atleast_3d(array), quality, *kind))
-
-
-def _encode_cv(path: Path, array: Array, suffix: str) -> bytes:
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else []
-    done, data = cv2.imencode(suffix, _swapped(array), options)
-    if not done:
-        raise MediaError.at(path, f"{array.shape} pixels cannot be encoded as {suffix}")
-    return bytes(data.tobytes())
 
 
 def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
@@ -316,3 +313,69 @@ def _orientation(image: Any) -> int:
 def _unknown(path: Path) -> MediaError:
     expected, remedy = "PNG, JPEG, TIFF, BMP or WebP", "convert it or correct the path"
     return MediaError.at(path, "not an image", expected, remedy)
+
+
+#: Tags of EXIF.
+_EXIF, _FOCAL, _FOCAL_35, _WIDTH = 0x8769, 0x920A, 0xA405, 0xA002
+_RESOLUTION, _RESOLUTION_UNIT = 0xA20E, 0xA210
+#: Millimetres of the units of a sensor's resolution.
+_UNITS = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+#: Of the film that focal lengths are told for, millimetres.
+_DIAGONAL_35 = math.hypot(36, 24)
+#: What drones tell in XMP: metres above where they started, and degrees from the horizon.
+_HEIGHT, _PITCH = "RelativeAltitude", "GimbalPitchDegree"
+#: Degrees that a camera may look beside straight down: then a pixel shows 4 % more than is told.
+_TILT = 15.0
+_REMEDY = "give ground_sampling_distance in millimetres, or known_width"
+
+
+def ground_pixel(path: Path, height: float | None = None) -> float:
+    """Millimetres of ground that a pixel of a photo shows, taken straight down.
+
+    It is the height in metres, else as drones tell it, over the focal length in pixels: of the
+    sensor's resolution, or for 35 mm film, by the diagonal (CIPA DCG-001). A MediaError if the
+    photo is damaged or does not tell it, or the camera did not look down.
+    """
+    data = read_bytes(path, "a photo")
+    with open_header(data, path) as image:
+        tags = image.getexif().get_ifd(_EXIF)
+        wanted = (_FOCAL, _FOCAL_35, _WIDTH, _RESOLUTION, _RESOLUTION_UNIT)
+        values = ((tag, float(tags.get(tag, 0))) for tag in wanted)
+        told = {tag: value for tag, value in values if 0 < value < math.inf} | _xmp(image)
+        pixels = _focal_pixels(told, *image.size)
+    height = told.get(_HEIGHT) if height is None else height
+    tilt = abs(told.get(_PITCH, -90.0) + 90)
+    if height is None or height <= 0:
+        found = "tells no height above the ground (RelativeAltitude in XMP)"
+        raise MediaError.at(path, found, "", f"give camera_height in metres, or {_REMEDY[5:]}")
+    if pixels is None:
+        found = "tells no focal length for 35 mm film, nor one with the sensor's resolution"
+        raise MediaError.at(path, found, "both in EXIF", _REMEDY)
+    if tilt > _TILT:
+        found = f"its camera looked {tilt:.0f} degrees beside straight down"
+        raise MediaError.at(path, found, f"at most {_TILT:.0f}: a pixel has no one size", _REMEDY)
+    return 1000 * height / pixels
+
+
+def _xmp(image: Any) -> dict[Any, float]:
+    """Numbers of XMP, attributes as well as elements, without parsing foreign XML."""
+    data = image.info.get("xmp") or b""
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
+    found = {}
+    for name in (_HEIGHT, _PITCH):
+        number = r"([+-]?[0-9]{1,9}(?:\.[0-9]{1,12})?)"
+        match = re.search(rf"\b{name}\s*(?:=\s*[\"']|>)\s*{number}\b", text)
+        if match:
+            found[name] = float(match[1])
+    return found
+
+
+def _focal_pixels(told: dict[Any, float], width: int, height: int) -> float | None:
+    unit = _UNITS.get(int(told.get(_RESOLUTION_UNIT, 2)))
+    if {_FOCAL, _RESOLUTION} <= told.keys() and unit:
+        # Of the photo as it was taken; this one may be smaller.
+        scale = width / told.get(_WIDTH, width)
+        return told[_FOCAL] * told[_RESOLUTION] / unit * scale
+    if _FOCAL_35 in told:
+        return told[_FOCAL_35] * math.hypot(width, height) / _DIAGONAL_35
+    return None

@@ -24,7 +24,6 @@ from dvos.files import atomic_path, is_plain_name, read_bytes, write_bytes
 from dvos.media.image import decode, image_size, open_header, sniff, write_image
 from dvos.media.layout import MASK_SUFFIXES
 from dvos.media.limits import MOST_PIXELS, check_room
-from dvos.media.mask_values import _TOLD as _TOLD
 from dvos.media.mask_values import IGNORE as IGNORE
 from dvos.media.mask_values import SEMANTIC, recognised
 from dvos.media.mask_values import Mask as Mask
@@ -73,7 +72,8 @@ def mask_size(path: Path) -> tuple[int, int]:
     kind = _kind(head[:16], path)
     if kind != "NRRD":
         return png_header(head, path)[:2] if kind == "PNG" else image_size(path)
-    return _plane(nrrd_shape(path), path)
+    with _opened_nrrd(path.open("rb"), path) as (_, shape):
+        return _plane(shape, path)
 
 
 def write_mask(path: Path, mask: NDArray[Any]) -> None:
@@ -271,12 +271,6 @@ def write_label_image(path: Path, labels: NDArray[Any]) -> None:
 
 #: Bytes of a sample by a word in the name of its type; others have 4.
 _BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "64": 8, "long": 8, "double": 8}
-
-
-def nrrd_shape(path: Path) -> tuple[int, ...]:
-    """Lengths of the axes, slowest first, from the header only."""
-    with _opened_nrrd(path.open("rb"), path) as (_, shape):
-        return shape
 
 
 def read_nrrd(data: bytes, path: Path) -> NDArray[Any]:

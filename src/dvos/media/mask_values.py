@@ -127,10 +127,6 @@ def _as_is(folder: Path) -> tuple[Path, int]:
         return folder, 0
 
 
-def _sampled(folder: Path) -> list[Path]:
-    return evenly(list_files(folder, MASK_SUFFIXES), _MOST)
-
-
 def _could_be_stretched(mask: Mask) -> bool:
     """Whether a mask of 16 bit holds multiples of 257 alone."""
     if mask.dtype != np.uint16 or mask.size < 256:
@@ -140,11 +136,10 @@ def _could_be_stretched(mask: Mask) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _are_stretched(folder: Path, changed: int, read: Reader) -> bool:
+def _are_stretched(folder: Path, _changed: int, read: Reader) -> bool:
     """Whether the masks of a folder are 8 bit stretched to 16: 65535 is no "unknown" there."""
-    del changed
     highest = 0
-    for path in _sampled(folder):
+    for path in evenly(list_files(folder, MASK_SUFFIXES), _MOST):
         with suppress(MediaError):  # told by whoever reads it for itself
             mask = read(path)
             if mask.any() and not _could_be_stretched(mask):
@@ -154,14 +149,13 @@ def _are_stretched(folder: Path, changed: int, read: Reader) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _judged(folder: Path, changed: int, value: int, read: Reader, stretched: bool) -> bool | None:
+def _judged(folder: Path, _changed: int, value: int, read: Reader, stretched: bool) -> bool | None:
     """Whether most masks of a folder tell that a value means "unknown"; None if none tells.
 
     A mask whose ids reach up to the value, or beyond, shows that it is an id as others.
     """
-    del changed
     votes = []
-    for path in _sampled(folder):
+    for path in evenly(list_files(folder, MASK_SUFFIXES), _MOST):
         with suppress(MediaError):
             mask = read(path)
             if stretched:

@@ -1,7 +1,5 @@
 """Telling the objects of a semantic mask apart where they touch or overlap."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,28 +19,14 @@ _SCRAP = 0.1
 _SQUARE = np.ones((3, 3), np.uint8)
 
 
-@dataclass(frozen=True, eq=False)
-class SplitMask:
-    """A mask taken apart."""
-
-    labels: NDArray[np.int32]  # (H, W): 0 background, objects from 1 without gaps
-    distance: NDArray[np.float32]  # (H, W), of each pixel of an object to the background
-    width: float  # Usual width of an object that it was taken apart by, pixels; 0 without any
-
-    @property
-    def count(self) -> int:
-        """Number of objects."""
-        return int(self.labels.max(initial=0))
-
-
 def split_mask(
     mask: NDArray[np.bool_],
     *,
     minimum_area: int = 0,
     width: float | None = None,
     area: float | None = None,
-) -> SplitMask:
-    """Number the objects of a mask, bool (H, W), touching ones apart.
+) -> NDArray[np.int32]:
+    """Number the objects of a mask, bool (H, W), from 1, touching ones apart; 0 is background.
 
     An object is a maximum of the distance to the background, blurred a little, that no higher one
     lies near; a pixel belongs to the maximum that the steepest way up leads to (watershed by
@@ -59,7 +43,7 @@ def split_mask(
     kept = _without(mask, components, areas < minimum_area)
     distance = _distance(kept)
     if not kept.any():
-        return SplitMask(np.zeros(mask.shape, np.int32), distance, 0.0)
+        return np.zeros(mask.shape, np.int32)
     highest = np.zeros(count, np.float32)
     peaks = _peaks(distance, kept)
     np.maximum.at(highest, components.ravel()[peaks], distance.ravel()[peaks])
@@ -74,7 +58,7 @@ def split_mask(
     sigma = max(_SMALLEST_BLUR, _BLUR * taken)
     surface = cv2.GaussianBlur(distance, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     surface *= kept
-    return SplitMask(_divide(surface, kept, components, taken), distance, taken)
+    return _divide(surface, kept, components, taken)
 
 
 def inner_width(mask: NDArray[np.bool_]) -> float:

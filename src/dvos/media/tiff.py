@@ -26,8 +26,6 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 _JPEG = (6, 7)
 #: Compressions by JPEG, JPEG 2000, PNG, WebP and JPEG XL, whose parts say how large they are.
 _WITH_HEADERS = {6, 7, 33003, 33004, 33005, 34712, 34892, 34933, 50001, 50002}
-#: Pages that are looked at: a damaged chain of pages may have no end.
-_LOOKED_AT = 8
 _ORIENTATION = 274
 
 

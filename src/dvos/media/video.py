@@ -248,7 +248,7 @@ class SeekableVideo(VideoFile):
             stamps = self._index()
             if index < len(stamps):
                 if self._reader is None or not self._next <= index <= self._next + _NEAR:
-                    self._close()
+                    self._reader = None
                     self._reader = self._decoded_from(stamps[index])
                 for frame in self._reader or ():
                     if frame.pts == stamps[index]:
@@ -258,7 +258,7 @@ class SeekableVideo(VideoFile):
                         return to_rgb(frame, self._matrix, self.intensity)
                     if frame.pts is None or frame.pts > stamps[index]:
                         break
-                self._close()
+                self._reader = None
             # Damaged, or without stamps that tell frames apart.
             for whole in self.frames(index):
                 if whole.frame_index == index:
@@ -275,11 +275,6 @@ class SeekableVideo(VideoFile):
             whole = None not in stamps and len(stamps) == len(packets)
             self._stamps = sorted(stamps) if whole else []
         return self._stamps
-
-    def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-        self._reader = None
 
     def _decoded_from(self, stamp: int) -> Generator[Any, None, None]:
         import av

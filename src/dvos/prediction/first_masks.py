@@ -48,7 +48,7 @@ class MaskRules:
         if self.settings.objects == "union":
             ids = (mask > 0).astype(np.uint16)
         elif self.settings.objects == "instances" and is_binary(mask):
-            ids = split_mask(mask > 0, minimum_area=self.settings.minimum_area).labels
+            ids = split_mask(mask > 0, minimum_area=self.settings.minimum_area)
         count = len(np.unique(ids[ids > 0]))
         expected, most = f"at most {self.settings.objects_max}", self.settings.objects_max
         remedy = "raise xmem.objects_max, or set xmem.objects=union"
@@ -250,7 +250,7 @@ def found_masks(predictor: Predictor, rules: MaskRules) -> FirstMasks:
 
     def of_frame(frame: VideoFrame, _: bool) -> Ids | None:
         found = next(iter(predictor.segment([frame.image])))
-        kept = split_mask(found.mask, minimum_area=rules.settings.minimum_area).labels
+        kept = split_mask(found.mask, minimum_area=rules.settings.minimum_area)
         # A mask without ids is one object; its pieces are told apart on request.
         mask = kept if rules.settings.objects == "instances" else (kept > 0).astype(np.int32)
         return rules.apply(mask, f"the mask found in frame {frame.name}")

@@ -15,7 +15,7 @@ from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import composed, is_plain_name, stem_of
 from dvos.media import layout
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
-from dvos.media.ground_pixel import ground_pixel
+from dvos.media.image import ground_pixel
 from dvos.media.intensity import ASKED, MEASURED, is_to_be_told, settled, tell
 from dvos.media.layout import IMAGE_SUFFIXES, ClipPlace, list_images
 from dvos.media.left_out import tell_left_out

@@ -87,7 +87,7 @@ def find_objects(
         labels, motion = grouped.labels, grouped.motion
     else:
         usual = {"width": known.width, "area": known.area}
-        labels = split_mask(mask, minimum_area=minimum_area, **usual).labels
+        labels = split_mask(mask, minimum_area=minimum_area, **usual)
     if names is None:
         names = np.arange(1, int(labels.max(initial=0)) + 1)
     count = len(names)

@@ -369,7 +369,6 @@ def run_on_cluster(
     items: Sequence[tuple[str, T]],
     *,
     description: str,
-    unit: str = "clip",
 ) -> Generator[tuple[str, Outcome], None, None]:
     """Call ``function`` on named items by the workers of a cluster; each outcome as it comes.
 
@@ -379,7 +378,7 @@ def run_on_cluster(
     tasks = [Task(name, item, "") for name, item in items]
     with (
         cluster_executor(address) as executor,
-        open_display(description, len(tasks), unit, 0) as advance,
+        open_display(description, len(tasks), "clip") as advance,
         closing(run_on(executor, function, tasks, _IN_FLIGHT)) as outcomes,
     ):
         for task, outcome in outcomes:

@@ -15,7 +15,7 @@ from dvos.sample.camera import CameraPath, Optics, direction
 from dvos.sample.lighting import make_soil, tile_noise
 from dvos.sample.render import Light, Scene
 from dvos.sample.shapes import Waves, make_wind
-from dvos.sample.stand import GREEN_BLADE, Blades, Heads, Stand, StandRecipe, grow
+from dvos.sample.stand import GREEN_BLADE, Heads, Stand, StandRecipe, grow
 
 #: Which stream of random numbers such a scene draws from.
 _ANY = 3
@@ -143,7 +143,19 @@ def _coloured(stand: Stand, rng: Generator) -> Stand:
     width = stand.tillers.width * rng.uniform(0.4, 1.0)
     tillers = replace(stand.tillers, style=stalks, width=width)
     heads = _heads(stand, leaf, rng)
-    return replace(stand, tillers=tillers, heads=heads, blades=_blades(stand.blades, gain, rng))
+    style = stand.blades.style.copy()
+    style[:, :3] *= gain
+    style[:, 3:6] *= np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3))
+    style[:, 9] *= rng.uniform(0.3, 2.0)
+    style[:, 11] *= rng.uniform(0.3, 3.0)
+    blades = replace(
+        stand.blades,
+        style=style,
+        rise=stand.blades.rise * rng.uniform(0.6, 1.8),
+        droop=stand.blades.droop * rng.uniform(0.3, 1.3),
+        twist=stand.blades.twist * rng.uniform(0.5, 2.0),
+    )
+    return replace(stand, tillers=tillers, heads=heads, blades=blades)
 
 
 def _heads(stand: Stand, leaf: Doubles, rng: Generator) -> Heads:
@@ -162,21 +174,6 @@ def _heads(stand: Stand, leaf: Doubles, rng: Generator) -> Heads:
         nod=np.clip(nod, 0.02, 2.6),
         nod_azimuth=rng.normal(rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 3.0), count),
         colour=(green + (gold - green) * ripe[:, None]) * bright,
-    )
-
-
-def _blades(blades: Blades, gain: Doubles, rng: Generator) -> Blades:
-    style = blades.style.copy()
-    style[:, :3] *= gain
-    style[:, 3:6] *= np.exp(rng.normal(0, 0.25) + rng.normal(0, 0.08, 3))
-    style[:, 9] *= rng.uniform(0.3, 2.0)
-    style[:, 11] *= rng.uniform(0.3, 3.0)
-    return replace(
-        blades,
-        style=style,
-        rise=blades.rise * rng.uniform(0.6, 1.8),
-        droop=blades.droop * rng.uniform(0.3, 1.3),
-        twist=blades.twist * rng.uniform(0.5, 2.0),
     )
 
 

@@ -15,14 +15,18 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from dvos.config.scene import SceneSettings, SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
 from dvos.files import composed, digest, file_digest, file_stamp
+from dvos.media.image import resized, write_image
 from dvos.media.intensity import choose_intensity, settled
 from dvos.media.mask_values import declared_void
-from dvos.synthesis import Bools, Ids, Size
+from dvos.media.overlay import contact_sheet, outline, overlay
+from dvos.runner.display import progress
+from dvos.synthesis import Bools, Bytes, Ids, Size
 from dvos.synthesis.atlas import Atlas, build_atlas
 from dvos.synthesis.backgrounds import BackgroundStore, group_backgrounds
 from dvos.synthesis.compositor import SyntheticClip, Window, render
@@ -229,7 +233,6 @@ class ClipGenerator:
             )
             place, angle = place + shift, angle + lean
         return Scene(
-            clip_index=clip_index,
             size=size,
             camera=camera,
             background=shot,
@@ -255,3 +258,42 @@ def _identities(is_object: Bools, below: int) -> Ids:
         raise RunError.at("synthesis", found, expected, remedy)
     ids = np.where(is_object, np.cumsum(is_object), 0)
     return np.concatenate([ids, np.arange(sprites, count) + 1]).astype(np.uint16)
+
+
+def background_of(settings: SynthesisSettings, number: int) -> int:
+    """Number of a clip's background table."""
+    # In turn, so that a set that is made larger keeps the clips it has.
+    return number % len(settings.backgrounds)
+
+
+_CELL = 420  # longer side of a picture, px
+
+
+def write_preview(
+    path: Path, generator: ClipGenerator, settings: SynthesisSettings
+) -> tuple[int, int]:
+    """Write a sheet with a row a clip: its first frame, then first, middle and last with masks.
+
+    The clips are the first six of the set. Gives the number of clips and of frames shown.
+    """
+    size, frames = (settings.height, settings.width), settings.frames
+    times = sorted({0, frames // 2, frames - 1})
+    pictures: list[Bytes] = []
+    labels: list[str] = []
+    numbers = range(min(settings.clip_count, 6))
+    for number in progress(numbers, description="preview", total=len(numbers), unit="clip"):
+        background = background_of(settings, number)
+        clip = generator.make(number, frames=frames, size=size, times=times, background=background)
+        scale = min(1.0, _CELL / max(size))
+        pictures.append(resized(clip.frames[0], scale))
+        labels.append(f"VID_{number:05d} {clip.plate}")
+        for k, time in enumerate(times):
+            # Ids are coloured and outlined at the sheet's size, so that lines stay sharp.
+            small, ids = resized(clip.frames[k], scale), clip.instances[k]
+            shape = small.shape[1], small.shape[0]
+            ids = np.asarray(cv2.resize(ids, shape, interpolation=cv2.INTER_NEAREST))
+            pictures.append(outline(overlay(small, ids, alpha=0.3), ids))
+            count = len(np.unique(clip.instances[k])) - int((clip.instances[k] == 0).any())
+            labels.append(f"frame {time}: {count} objects")
+    write_image(path, contact_sheet(pictures, columns=1 + len(times), labels=labels))
+    return len(numbers), len(numbers) * len(times)

@@ -13,8 +13,7 @@ from dvos.synthesis import Bools, Bytes, Ids, Ints, Ints32, Singles, Words
 from dvos.synthesis.atlas import BORDER, Atlas
 from dvos.synthesis.backgrounds import BackgroundStore
 from dvos.synthesis.flow import background_step, fill_flow
-from dvos.synthesis.kernels.frame import draw_background, draw_labels, finish_frame, measure_owners
-from dvos.synthesis.kernels.packed import Textures, bake_shadows, bake_textures
+from dvos.synthesis.kernels import packed
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.scene import Scene, light_grid, shadow_pad, sprite_poses, texture_levels
 
@@ -50,9 +49,7 @@ class InstanceRow(NamedTuple):
 class SyntheticClip:
     """A clip with its complete truth; T frames, N sprites and objects of the background."""
 
-    clip_index: int  # which clip of its generator
     plate: str  # name of the background
-    background: int  # number of the background's table
     identity: Ids  # (N,): id of each sprite, 0 = distractor, then of the background's objects
     frames: Bytes  # uint8 (T, H, W, 3), RGB
     instances: Ids  # uint16 (T, H, W): permanent ids, 0 = background and distractors
@@ -62,11 +59,6 @@ class SyntheticClip:
     # float32 (T, H, W, 2): way in px (y, x) to each pixel's place in the frame before; NaN in
     # the first frame and where a sprite was not there before; without a background's own motion.
     flow: Singles | None = None
-
-    @property
-    def masks(self) -> Bools:
-        """Semantic masks (T, H, W)."""
-        return self.instances > 0
 
     @cached_property
     def table(self) -> list[InstanceRow]:
@@ -110,11 +102,8 @@ def render(
         near |= _touching(poses.shadow_box, drawn)
     textures = _bake(scene, atlas, np.flatnonzero(near.any(0)))
     count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
-    shown = backgrounds.backgrounds[scene.background.number]
     result = SyntheticClip(
-        clip_index=scene.clip_index,
-        plate=shown.name,
-        background=shown.table,
+        plate=backgrounds.backgrounds[scene.background.number].name,
         identity=scene.instance,
         frames=np.empty((count, *window[2:], 3), np.uint8),
         instances=np.empty((count, *window[2:]), np.uint16),
@@ -144,7 +133,9 @@ def render(
         if drawn != window:
             result.frames[k] = whole[cut]
         inner = np.ascontiguousarray(canvas.owner[cut])
-        measure_owners(inner, scene.instance, result.instances[k], result.visible[k], result.box[k])
+        packed.measure_owners(
+            inner, scene.instance, result.instances[k], result.visible[k], result.box[k]
+        )
         if before is None or result.flow is None:
             continue
         result.flow[k] = np.nan  # the first frame has none before it
@@ -190,24 +181,26 @@ def _laid_out(shapes: Ints, which: Ints) -> tuple[Ints, int]:
     return place, int(ends[-1]) if len(ends) else 0
 
 
-def _bake(scene: Scene, atlas: Atlas, which: Ints) -> Textures:
-    """Textures and shadows of the sprites ``which``; those of the others are left out."""
+def _bake(scene: Scene, atlas: Atlas, which: Ints) -> packed.Textures:
+    """packed.Textures and shadows of the sprites ``which``; those of the others are left out."""
     sprites, levels = scene.sprites, texture_levels(scene)
     source = atlas.place[sprites.cutout, levels]
     place, texels = _laid_out(source[:, 1:], which)
     cells, shadows = np.zeros_like(place), 0
     if scene.shade is not None:
         cells, shadows = _laid_out((source[:, 1:] + 3) // 4 + 2 * shadow_pad(scene), which)
-    textures = Textures(np.empty(texels, np.uint32), place, np.empty(shadows, np.uint8), cells)
+    textures = packed.Textures(
+        np.empty(texels, np.uint32), place, np.empty(shadows, np.uint8), cells
+    )
     per_texel = sprites.scale.mean(1) * 2.0**levels
     feather = np.maximum(sprites.feather / per_texel, 0.3)
     # The soft edge must end within the border that the atlas keeps.
     shrink = np.maximum(sprites.shrink / per_texel, feather / 2 - (BORDER - 1))
     colour = np.rint(1024 * sprites.colour).astype(np.int64)
     first = np.ascontiguousarray(source[:, 0])
-    bake_textures(atlas.texels, which, first, colour, feather, shrink, textures)
+    packed.bake_textures(atlas.texels, which, first, colour, feather, shrink, textures)
     if scene.shade is not None:
-        bake_shadows(textures, which, shadow_pad(scene), round(scene.shade.softness))
+        packed.bake_shadows(textures, which, shadow_pad(scene), round(scene.shade.softness))
     return textures
 
 
@@ -240,7 +233,7 @@ class _Canvas:
             if 0 <= y <= high - height and 0 <= x <= wide - width:
                 self.pixels[:] = background[y : y + height, x : x + width]
                 return
-        draw_background(self.pixels, self.corner, background, matrix, blur)
+        packed.draw_background(self.pixels, self.corner, background, matrix, blur)
 
     def draw_own_objects(self, frame: int) -> None:
         """Fill the owners with the background's own objects, numbered on after the sprites."""
@@ -253,7 +246,7 @@ class _Canvas:
         # From the halved background's pixels to the mask's.
         matrix = shot.maps[frame] * 2.0**shot.level
         matrix[:, 2] += (2.0**shot.level - 1) / 2
-        draw_labels(self.owner, self.corner, labels, matrix, len(self.scene.sprites))
+        packed.draw_labels(self.owner, self.corner, labels, matrix, len(self.scene.sprites))
 
     def finish(self, frame: int, image: Bytes) -> None:
         """Defocus, light, noise, compression: to RGB, written to ``image``."""
@@ -274,7 +267,7 @@ class _Canvas:
             gains = dark if lit is None else light_grid(lit, self.scene.size, frame)
             deviation = np.rint(1024 * sigma).astype(np.int32)
             key = np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64)
-            finish_frame(
+            packed.finish_frame(
                 words, self.corner, gains, lit is not None, _NORMAL, deviation, key, noisy, image
             )
         if lens.quality:

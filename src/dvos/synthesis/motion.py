@@ -7,15 +7,7 @@ import numpy as np
 from numpy.random import Generator
 
 from dvos.config.scene import CameraSettings, ElasticSettings, WalkSettings, WindSettings
-from dvos.synthesis import (
-    Floats,
-    Ints,
-    Size,
-    log_uniform,
-    signs,
-    uniform,
-    whole,
-)
+from dvos.synthesis import Floats, Ints, Size, log_uniform, signs, uniform, whole
 
 _LENGTHWISE = 0.3  # of the sway along the stalk, what foreshortening lets show
 _MOST_TURN = 0.6  # radians a stalk leans at most

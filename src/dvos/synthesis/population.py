@@ -9,16 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from dvos.config.scene import SceneSettings
-from dvos.synthesis import (
-    Bools,
-    Floats,
-    Ints,
-    Size,
-    log_uniform,
-    signs,
-    uniform,
-    whole,
-)
+from dvos.synthesis import Bools, Floats, Ints, Size, log_uniform, signs, uniform, whole
 from dvos.synthesis.atlas import LEVELS, Atlas
 from dvos.synthesis.kernels.places import CELL, footprints, place, stamp
 from dvos.synthesis.motion import CameraPath, draw_bending, draw_own_sway, draw_steps, rotations
@@ -134,7 +125,6 @@ class Casting:
             own_sway=draw_own_sway(self.settings.wind, rng, count),
             bending=draw_bending(self.settings.elastic, rng, count),
             length=atlas.length[cutout] * axes.max(1),
-            area=atlas.area[cutout] * axes.prod(1),
         )
 
     def _colours(self, rng: Generator, cast: Cast, cutout: Ints) -> Floats:

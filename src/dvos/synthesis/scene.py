@@ -134,7 +134,6 @@ class Sprites:
     own_sway: Floats  # float64 (N, 3), see ``WindField.sway_sprites``
     bending: Bending  # Of each sprite
     length: Floats  # float64 (N,): longer side, px
-    area: Floats  # float64 (N,): px inside the contour
 
     def __len__(self) -> int:
         return len(self.cutout)
@@ -173,7 +172,6 @@ class BackgroundShot:
 class Scene:
     """All draws of one clip of T frames and N sprites."""
 
-    clip_index: int
     size: Size  # Height and width of the frame, px
     camera: CameraPath
     background: BackgroundShot

@@ -1,29 +1,49 @@
 """Writing synthetic clips to disk, by many processes, in shards or on a cluster.
 
-Clip v is the same whatever the number of clips, workers, shards or machines:
-it stands on background table ``v modulo number of tables`` and draws from the
-seed and v alone. One task makes one clip.
+Clip v is the same whatever the number of clips, workers, shards or machines: it stands on
+background table ``v modulo number of tables`` and draws from the seed and v alone. One task makes
+one clip, frame by frame in constant memory, as a folder of PNGs or a clip store, and an overlay
+video if one is asked for.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
 
+from dvos import __version__
 from dvos.config.base import changes, shard_numbers, values_affecting
 from dvos.config.load import load_settings
 from dvos.config.scene import SynthesisSettings
 from dvos.errors import ConfigError, FaultCollector, OutputError
-from dvos.files import digest, is_plain_name, make_folder, parse_json, refuse_foreign, write_text
+from dvos.files import (
+    digest,
+    is_plain_name,
+    make_folder,
+    parse_json,
+    refuse_foreign,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
+from dvos.media.clip_store import ClipStoreWriter
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
+from dvos.media.overlay import overlay
+from dvos.media.video_write import VideoWriter
 from dvos.runner.manifest import Manifest, Task
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, shard_table
 from dvos.runner.tasks import cluster_executor, run_tasks, worker_count
-from dvos.synthesis import clip_files
-from dvos.synthesis.build import Recipe, build_generator, build_recipe, forget_generators
-from dvos.synthesis.clip_files import ClipJob, background_of, clip_place
-from dvos.tables import ClipRow, frame_address, write_clips
+from dvos.synthesis import Bytes, Ids, Singles, build
+from dvos.synthesis.compositor import SyntheticClip, render
+from dvos.synthesis.flow import write_flow
+from dvos.synthesis.scene import Scene
+from dvos.tables import STORE_SUFFIX, ClipRow, frame_address, write_clips, write_rows
 
 _TABLE = "clips.csv"
 _NOTE = "synthesis.yaml"
@@ -49,6 +69,15 @@ class SynthesisResult:
         return text + (rest if self.missing else "")
 
 
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip to make and write."""
+
+    recipe: build.Recipe  # What it is made from
+    settings: SynthesisSettings  # Of its set; ``out`` is absolute
+    number: int  # Which clip, from 0
+
+
 def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     """Make the clips of ``settings``, or of one shard, and their table.
 
@@ -56,12 +85,12 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     writes ``clips.csv``. Clips of other settings, images or code are not replaced: an OutputError
     refuses a folder that holds them. For other errors see ``build_clip_generator``, ``run_tasks``.
     """
-    recipe = build_recipe(settings)
+    recipe = build.build_recipe(settings)
     if not (settings.backgrounds and settings.cutouts):
-        build_generator(recipe)  # raises, with the faults of all tables
+        build.build_generator(recipe)  # raises, with the faults of all tables
     if settings.preview:
-        path, generator = make_folder(settings.out) / "preview.png", build_generator(recipe)
-        return SynthesisResult(path, *clip_files.write_preview(path, generator, settings))
+        path, generator = make_folder(settings.out) / "preview.png", build.build_generator(recipe)
+        return SynthesisResult(path, *build.write_preview(path, generator, settings))
     tasks = _tasks(settings, recipe)
     part = _part(settings)
     own = [tasks[number] for number in part]
@@ -71,7 +100,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     _check_settings(settings)
     if _unfinished(own, manifest, manifests_of(whole)):
         # Before any process starts or file is made, so that faults of the inputs come once.
-        build_generator(recipe)
+        build.build_generator(recipe)
         notes = {settings.out / _NOTE, whole, table}
         # The folder or the store of each.
         clips = [clip_place(settings, number) for number in part]
@@ -106,10 +135,10 @@ def _run(
 
     # Worker processes build their own.
     if settings.scheduler is not None or min(worker_count(settings.workers), len(tasks)) > 1:
-        forget_generators()
+        build.forget_generators()
     with cluster_executor(settings.scheduler) as executor:
         run_tasks(
-            clip_files.render_clip,
+            render_clip,
             tasks,
             manifest=manifest,
             description="synthesize",
@@ -136,7 +165,7 @@ def _check_settings(settings: SynthesisSettings) -> None:
                 faults.add(f"{note}: {key}", found, "", _REMEDY)
 
 
-def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:
+def _tasks(settings: SynthesisSettings, recipe: build.Recipe) -> list[Task[ClipJob]]:
     """A task for each clip of the set, by number."""
     # Workers on other machines start in other folders.
     out = Path(os.path.abspath(settings.out))  # noqa: PTH100 (symlinks stay)
@@ -145,7 +174,7 @@ def _tasks(settings: SynthesisSettings, recipe: Recipe) -> list[Task[ClipJob]]:
     made = settings.model_dump(include=_OF_A_CLIP)
     tasks = []
     for number in range(settings.clip_count):
-        which = [number, background_of(settings, number)]
+        which = [number, build.background_of(settings, number)]
         job = ClipJob(recipe, settings, number)
         tasks.append(Task(f"VID_{number:05d}", job, digest([recipe.fingerprint, which, made])))
     return tasks
@@ -155,7 +184,7 @@ def _part(settings: SynthesisSettings) -> list[int]:
     """Numbers of the clips of this shard, or all, in the order of work."""
     numbers = range(settings.clip_count)
     # Background by background, as a process keeps those it decoded last.
-    order = sorted(numbers, key=lambda number: (background_of(settings, number), number))
+    order = sorted(numbers, key=lambda number: (build.background_of(settings, number), number))
     if settings.shard is None:
         return order
     index, count = shard_numbers(settings.shard)
@@ -168,11 +197,11 @@ def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipR
             if settings.layout == "store":
                 image = mask = frame_address(clip_place(settings, number), index)
             else:
-                image = settings.out / clip_files.tree_name("frame", number, index)
-                mask = settings.out / clip_files.tree_name("mask", number, index)
+                image = settings.out / tree_name("frame", number, index)
+                mask = settings.out / tree_name("mask", number, index)
             yield ClipRow(
-                bid=f"Back_{background_of(settings, number):03d}",
-                vid=clip_files.clip_name(settings, number),
+                bid=f"Back_{build.background_of(settings, number):03d}",
+                vid=clip_name(settings, number),
                 fid=number * settings.frames + index,
                 image=image,
                 mask=mask,
@@ -214,3 +243,153 @@ def _forget_if_damaged(job: ClipJob) -> bool:
     except OSError as error:
         raise OutputError.at(manifest, f"cannot be removed ({error.strerror or error})") from error
     return not whole
+
+
+_FOLDERS = {"frame": "Frames", "mask": "Masks", "instance": "Instances", "flow": "Flow"}
+_COLUMNS = (
+    *("Frame", "Instance", "X", "Y", "Width", "Height"),
+    *("VisibleArea", "FullArea", "Entering", "Leaving"),
+)
+
+# Frames rendered at a time hold at most so many pixels, of 5 bytes each; with
+# fewer, the sprites' textures are made too often.
+_PART_PIXELS = 24 * 2**20
+
+#: Takes a frame uint8 (H, W, 3), its ids uint16 (H, W) and flow (H, W, 2) or None.
+FrameWriter = Callable[[Bytes, Ids, Singles | None], object]
+
+
+def render_clip(job: ClipJob) -> dict[str, Any]:
+    """Make and write one clip.
+
+    The ``files`` given are what a later run checks before it trusts that the clip is there: the
+    store, or the tree's ``clip.json``, which lists the rest, and what stands beside them.
+    """
+    generator = build.build_generator(job.recipe)
+    settings, number = job.settings, job.number
+    size, background = (settings.height, settings.width), build.background_of(settings, number)
+    scene = generator.scene(number, frames=settings.frames, size=size, background=background)
+    metadata = {
+        "clip": number,
+        "name": clip_name(settings, number),
+        "background": f"Back_{background:03d}",
+        "plate": generator.store.backgrounds[scene.background.number].name,
+        "frames": settings.frames,
+        "height": settings.height,
+        "width": settings.width,
+        "seed": job.recipe.seed,
+        "intensity": job.recipe.intensity,
+        "dvos": __version__,
+    }
+    clip = clip_place(settings, number)
+    table, video = clip.with_suffix(".instances.csv"), clip.with_suffix(".mp4")
+    if settings.layout == "tree":
+        table, video = clip.with_name("instances.csv"), clip.with_name("overlay.mp4")
+    # Without it the clip counts as unfinished, whatever happens from here.
+    clip.unlink(missing_ok=True)
+    files = [clip]
+    tree: TreeWriter | None = None
+    with ExitStack() as stack:
+        writers: list[FrameWriter] = []
+        if settings.layout == "store":
+            store = stack.enter_context(ClipStoreWriter(clip, size=size, metadata=metadata))
+            writers.append(lambda image, ids, _: store.write(image, ids))
+        else:
+            tree = TreeWriter(settings.out, number, instances=settings.instances)
+            writers.append(tree.write)
+        if settings.overlay_video:
+            film = stack.enter_context(
+                VideoWriter(video, frame_rate=settings.frame_rate, size=size)
+            )
+            writers.append(lambda image, ids, _: film.write(overlay(image, ids > 0)))
+            files.append(video)
+        truth = _render(generator, scene, writers, flow=settings.flow)
+    if settings.instances:
+        lines = (
+            (t, n, x0, y0, x1 - x0, y1 - y0, *areas, int(entering), int(leaving))
+            for t, n, y0, y1, x0, x1, *areas, entering, leaving in truth.table
+        )
+        write_rows(table, _COLUMNS, lines)
+        files.append(table)
+    for unwanted in {video, table}.difference(files):
+        unwanted.unlink(missing_ok=True)
+    if tree is not None:
+        names = {path.relative_to(clip.parent).as_posix(): path for path in tree.files}
+        sizes = {name: path.stat().st_size for name, path in names.items()}
+        write_json(clip, {**metadata, "files": sizes})
+    return {"files": [str(path) for path in files]}
+
+
+def _render(
+    generator: build.ClipGenerator, scene: Scene, writers: Sequence[FrameWriter], *, flow: bool
+) -> SyntheticClip:
+    """Render a few frames at a time for the writers; give the clip's truth without pixels."""
+    height, width = scene.size
+    step = max(1, _PART_PIXELS // (height * width))
+    no_frames, no_ids = np.empty((0, 0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint16)
+    parts: list[SyntheticClip] = []
+    for start in range(0, scene.frames, step):
+        times = np.arange(start, min(start + step, scene.frames))
+        part = render(scene, generator.atlas, generator.store, times, (0, 0, height, width), flow)
+        for k in range(len(times)):
+            motion = None if part.flow is None else part.flow[k]
+            for write in writers:
+                write(part.frames[k], part.instances[k], motion)
+        parts.append(replace(part, frames=no_frames, instances=no_ids, flow=None))
+    truth: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("full", "visible", "box")
+    }
+    return replace(parts[0], **truth)
+
+
+def clip_name(settings: SynthesisSettings, number: int) -> str:
+    """VID of a clip."""
+    return f"{settings.prefix}VID_{number:05d}"
+
+
+def clip_place(settings: SynthesisSettings, number: int) -> Path:
+    """The clip's store, or the list of the files of its tree."""
+    stem = f"VID_{number:05d}"
+    tree = settings.layout == "tree"
+    return settings.out / (f"{stem}/clip.json" if tree else f"{stem}{STORE_SUFFIX}")
+
+
+def tree_name(kind: str, number: int, frame_index: int) -> str:
+    """Path of a clip's frame, mask, instance mask or flow in the tree, relative to its root."""
+    return f"VID_{number:05d}/{_FOLDERS[kind]}/vid-{number:05d}_{kind}-{frame_index:05d}.png"
+
+
+class TreeWriter:
+    """PNGs of a clip in the published tree; what an earlier run left of it is removed."""
+
+    def __init__(self, root: Path, number: int, *, instances: bool) -> None:
+        self._root, self._number, self._instances = root, number, instances
+        self._count = 0
+        self.files: list[Path] = []  # what was written
+        for folder in _FOLDERS.values():
+            place = root / f"VID_{number:05d}" / folder
+            remove_leftovers(place)
+            try:
+                for old in place.glob(f"vid-{number:05d}_*.png"):
+                    old.unlink()
+                if place.is_dir() and not any(place.iterdir()):
+                    place.rmdir()
+            except OSError as error:
+                found = f"what stands there cannot be removed ({error.strerror or error})"
+                remedy = "change its permissions, or choose another place with --out"
+                raise OutputError.at(place, found, remedy=remedy) from error
+
+    def write(self, image: Bytes, instances: Ids, flow: Singles | None) -> None:
+        """Write a frame, its mask and what else is asked for."""
+        write_image(self._next("frame"), image)
+        write_mask(self._next("mask"), instances > 0)
+        if self._instances:
+            write_mask(self._next("instance"), instances)
+        if flow is not None:
+            write_flow(self._next("flow"), flow)
+        self._count += 1
+
+    def _next(self, kind: str) -> Path:
+        self.files.append(self._root / tree_name(kind, self._number, self._count))
+        return self.files[-1]

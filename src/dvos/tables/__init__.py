@@ -43,27 +43,23 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
-class AnnotatedRow:
+class StillRow(ImageRow):
+    """A labelled still."""
+
+    mask: Path
+
+
+@dataclass(frozen=True)
+class AnnotatedRow(StillRow):
     """A labelled still and the folder its cutouts go to."""
 
-    image: Path
-    mask: Path
     out_dir: Path
 
 
 @dataclass(frozen=True)
-class StillRow:
-    """A labelled still."""
-
-    image: Path
-    mask: Path
-
-
-@dataclass(frozen=True)
-class BackgroundRow:
+class BackgroundRow(ImageRow):
     """A frame or still to composite over; its own objects are in ``mask``, None = it has none."""
 
-    image: Path
     mask: Path | None
 
 
@@ -148,7 +144,7 @@ def read_clips(
                 vid=composed(cells.text("VID")),
                 fid=cells.integer("FID", minimum=0),
                 image=cells.frame("Image"),
-                mask=cells.optional_frame("Mask"),
+                mask=cells.frame("Mask") if cells.text("Mask", required=False) else None,
                 label=label,
                 domain=cells.text("Domain", required=False),
             )

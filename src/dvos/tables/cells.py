@@ -132,10 +132,6 @@ class Cells:
         self.bad.add(column)
         return Path()
 
-    def optional_frame(self, column: str) -> Path | None:
-        """As ``frame``; None where the cell is empty."""
-        return self.frame(column) if self.text(column, required=False) else None
-
     def folder(self, column: str) -> Path:
         """A folder to write to, which need not exist."""
         value = self.text(column)

@@ -91,9 +91,7 @@ class ObjectComparison:
         """Take a clip into account; ``truth`` is its ``object_truth``, ``counts`` if it counts."""
         known = clip.weight[0].numpy() > 0
         found, true = ((m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target))
-        labels = {
-            SHAPES: split_mask(found, minimum_area=_SCRAP, width=self.width, area=self.area).labels
-        }
+        labels = {SHAPES: split_mask(found, minimum_area=_SCRAP, width=self.width, area=self.area)}
         if clip.maps is not None:
             grouped = group_mask(found, clip.maps, minimum_area=_SCRAP, area=self.area)
             labels[CENTRES] = grouped.labels
@@ -106,7 +104,7 @@ class ObjectComparison:
                 self.sums[way] = self.sums.get(way, np.zeros(2)) + sums
         if counts:
             if number is None:
-                number = split_mask(true, minimum_area=_SCRAP, width=self.width).count
+                number = int(split_mask(true, minimum_area=_SCRAP, width=self.width).max(initial=0))
             for way, of_way in labels.items():
                 self.counts.setdefault(way, []).append((int(of_way.max(initial=0)), number))
 

@@ -288,7 +288,7 @@ def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
     if len(numbered) >= FEWEST:
         true = np.array([frame.true for frame in numbered], np.float64)
         split = partial(split_mask, minimum_area=_SMALLEST, width=learnt["width"], area=area)
-        found = np.array([split(frame.mask).count for frame in numbered], np.float64)
+        found = np.array([split(frame.mask).max(initial=0) for frame in numbered], np.float64)
         # About 0, as the mean of other scenes is another; weighted, as the error of
         # a frame with few objects scatters more.
         square = float((true * (found / true - 1) ** 2).sum() / true.sum())

@@ -83,7 +83,7 @@ def look_at(rows: Sequence[StillRow], void: str = "auto") -> Survey:
         if numbers_objects(mask, components):
             apart, count = True, len(np.unique(mask[mask != 0]))
         elif width:
-            count = split_mask(mask != 0, width=width, area=area).count
+            count = int(split_mask(mask != 0, width=width, area=area).max(initial=0))
         else:
             count = components
         counts.append(count)
