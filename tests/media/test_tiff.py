@@ -98,6 +98,23 @@ def test_previews_are_passed_over(path: Path) -> None:
     np.testing.assert_array_equal(read_image(path), RGB)
 
 
+def test_pages_that_lead_back_to_one_before_are_refused(path: Path) -> None:
+    """Of the classic format: number of entries, twelve bytes each, the place of the next page."""
+    with tifffile.TiffWriter(path, byteorder="<") as writer:
+        writer.write(np.zeros((32, 32), np.uint8), photometric="minisblack")
+        writer.write(np.zeros((8, 8), np.uint8), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        first, last = file.pages[0].offset, file.pages[1].offset
+    data = bytearray(path.read_bytes())
+    following = last + 2 + 12 * int.from_bytes(data[last : last + 2], "little")
+    assert data[following : following + 4] == bytes(4)
+    for back in (first, last):
+        data[following : following + 4] = back.to_bytes(4, "little")
+        path.write_bytes(data)
+        with pytest.raises(MediaError, match=r"pages lead back|several pages"):
+            read_image(path)
+
+
 def test_of_many_bands_those_of_colour_are_taken(path: Path) -> None:
     bands = RNG.integers(0, 256, (20, 30, 5), dtype=np.uint8)
     bands[..., :3] = RGB

@@ -113,9 +113,14 @@ def _check_whole(page: Any, size: int, path: Path) -> None:
     file = page.parent
     images = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
     # Smaller pages are previews, as GIS software adds them, or transparency masks.
-    alike = sum(
-        (p.imagelength, p.imagewidth) == (height, width) and not p.is_mask for p in file.pages
-    )
+    alike, seen = 0, set[int]()
+    for one in file.pages:
+        if one.offset in seen:
+            raise MediaError.damaged(path, "TIFF", "its pages lead back to one before")
+        seen.add(one.offset)
+        alike += (one.imagelength, one.imagewidth) == (height, width) and not one.is_mask
+        if alike > 1:
+            break
     if max(images, alike, page.imagedepth) > 1:
         remedy = "save each page as a file of its own"
         raise MediaError.at(path, "a TIFF of several pages", "one image", remedy)
