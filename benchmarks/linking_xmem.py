@@ -62,7 +62,7 @@ def ours(count: int, frames: int) -> Iterator[tuple[Numbers, float]]:
         radius = np.sqrt(np.count_nonzero(ids) / count / np.pi)
         offset = np.stack([half[small][..., 0] - x, half[small][..., 1] - y]) / 2
         offset = (offset + rng.normal(0, 0.05 * radius, offset.shape)).astype(np.float32)
-        maps = ObjectMaps(offset, np.zeros_like(offset[0]), np.zeros_like(offset))
+        maps = ObjectMaps(offset, np.zeros_like(offset))
         began = time.process_time()
         probability = (ids > 0).astype(np.float32)
         objects = find_objects(

@@ -33,7 +33,6 @@ def exact_maps(ids: NDArray[np.int32], stride: int = 2) -> ObjectMaps:
     down = y[owners] - (stride * np.arange(height)[:, None] + middle)
     return ObjectMaps(
         np.stack([across, down]).astype(np.float32) / stride,
-        np.zeros(owners.shape, np.float32),
         np.stack([owners, -owners]).astype(np.float32) / stride,
     )
 
@@ -70,7 +69,7 @@ def test_offsets_that_scatter_do_not_split_objects() -> None:
     maps = exact_maps(ids)
     rng = np.random.default_rng(0)
     offset = maps.offset + rng.normal(0, 1.25, maps.offset.shape).astype(np.float32)
-    found = group_mask(ids > 0, ObjectMaps(offset, maps.centre, maps.motion))
+    found = group_mask(ids > 0, ObjectMaps(offset, maps.motion))
     assert found.labels.max() == 25
     assert same(found, ids) > 0.95
 
@@ -105,7 +104,7 @@ def test_scraps_are_left_out() -> None:
 @pytest.mark.parametrize("offset", [0.0, 1e9, np.nan])
 def test_nothing_and_nonsense_end_well(offset: float) -> None:
     maps = exact_maps(ellipses(2, 16))
-    wild = ObjectMaps(np.full_like(maps.offset, offset), maps.centre, maps.motion)
+    wild = ObjectMaps(np.full_like(maps.offset, offset), maps.motion)
     mask = np.zeros((32, 32), np.bool_)
     assert group_mask(mask, wild).labels.max() == 0
     mask[4:20, 4:20] = True

@@ -92,7 +92,7 @@ def test_offsets_are_averaged_where_objects_are() -> None:
     given = []
     for k, one in enumerate(predictions(images, [disc(60.0)] * 3)):
         offset = np.full((2, HEIGHT // 2, WIDTH // 2), float(k), np.float32)
-        given.append(replace(one, maps=ObjectMaps(offset, offset[0], None)))
+        given.append(replace(one, maps=ObjectMaps(offset, None)))
     found = averaged((one for one in given), count=1)
     for one, mean in zip(found, (0.5, 1.0, 1.5), strict=True):
         assert one.maps is not None

@@ -49,7 +49,7 @@ def test_objects_lie_where_the_network_says_their_centres_are() -> None:
     offset[0] = np.where(x < 40, 24.5, 54.5) - x
     offset[1] = 19.5 - (2 * np.arange(20)[:, None] + 0.5)
     moved = np.full((2, 20, 40), 3, np.float32)
-    maps = ObjectMaps(offset / 2, np.zeros((20, 40), np.float32), moved / 2)
+    maps = ObjectMaps(offset / 2, moved / 2)
     assert _found(mask).motion is None
     found = _found(mask, maps=maps)
     assert found.area.tolist() == [600, 600]

@@ -155,4 +155,3 @@ def test_the_channels_are_read_in_the_order_they_are_told_in() -> None:
     assert maps.offset.ravel().tolist() == [channel / 2 for channel in order]
     order = [ObjectChannels.MOTION_X, ObjectChannels.MOTION_Y]
     assert maps.motion.ravel().tolist() == [channel / 2 for channel in order]
-    assert maps.centre.item() == pytest.approx(1 / (1 + np.exp(-float(ObjectChannels.CENTRE))))

@@ -35,7 +35,7 @@ def _bar(halves: int) -> tuple[SegmentedClip, np.ndarray]:
     offset = np.zeros((2, 20, 40), np.float32)
     offset[0] = (np.where(x < 40, 24.5, 54.5) if halves == 2 else 39.5) - x
     offset[1] = 19.5 - (2 * np.arange(20)[:, None] + 0.5)
-    maps = ObjectMaps(offset / 2, np.zeros((20, 40), np.float32), np.zeros_like(offset))
+    maps = ObjectMaps(offset / 2, np.zeros_like(offset))
     mask = torch.from_numpy((ids > 0)[None]).float()
     clip = SegmentedClip(torch.zeros(3, 40, 80), mask, torch.ones(1, 40, 80), mask, maps)
     return clip, truth

@@ -35,7 +35,6 @@ class ObjectMaps:
     """What a network says of the objects of a frame, at positions spread evenly over it."""
 
     offset: Singles  # (2, h, w), (x, y) in positions to the centre of the position's object
-    centre: Singles  # (h, w), in 0..1, whether there is one
     motion: Singles | None  # From it to where it was before, as ``offset``; None if not told
 
     @classmethod
@@ -44,9 +43,8 @@ class ObjectMaps:
 
         That is offset (x, y), logit of a centre, motion (x, y) if told, in pixels, two a position.
         """
-        lengths = told / np.float32(_STRIDE)
-        motion = lengths[3:5] if len(told) > 3 else None
-        return cls(lengths[:2], 1 / (1 + np.exp(-told[2])), motion)
+        motion = told[3:5] / np.float32(_STRIDE) if len(told) > 3 else None
+        return cls(told[:2] / np.float32(_STRIDE), motion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,7 @@ def group_mask(
     # Its compiler takes seconds to load: only those who group pay.
     from dvos.media import votes
 
-    height, width = maps.centre.shape
+    height, width = maps.offset.shape[1:]
     # Pixels of a position: with maps of half the frame's size two rows and columns.
     down, across = mask.shape[0] / height, mask.shape[1] / width
     rows, columns = (

@@ -190,7 +190,7 @@ def _moved(
         for axis, layer in enumerate(offset, 2):
             step = total[..., axis] / weight - own[..., axis] / own_weight
             layer += _sized(step, (layer.shape[1], layer.shape[0]))
-        maps = ObjectMaps(offset, maps.centre, maps.motion)
+        maps = ObjectMaps(offset, maps.motion)
     mask = probability >= threshold
     return replace(prediction, probability=probability, mask=mask, maps=maps)
 

@@ -128,7 +128,7 @@ def _true_labels(mask: NDArray[np.bool_], truth: NDArray[np.float32]) -> NDArray
     """Objects of a true mask (H, W), numbered, those that are not told apart left out."""
     told = np.kron(truth[TruthChannels.WEIGHT] > 0, np.ones((OBJECT_STRIDE,) * 2, np.bool_))
     offset = truth[TruthChannels.OFFSET_X : TruthChannels.OFFSET_Y + 1] / np.float32(OBJECT_STRIDE)
-    maps = ObjectMaps(offset, np.zeros_like(offset[0]), np.zeros_like(offset))
+    maps = ObjectMaps(offset, np.zeros_like(offset))
     return group_mask(mask & told[: mask.shape[0], : mask.shape[1]], maps, area=0.0).labels
 
 
