@@ -44,17 +44,18 @@ def test_an_exception_comes_after_the_items_before_it() -> None:
         next(ahead)
 
 
+def endless(closed: threading.Event) -> Iterator[int]:
+    """A source that never ends by itself, and tells when it is closed."""
+    try:
+        while True:
+            yield 0
+    finally:
+        closed.set()
+
+
 def test_closing_early_closes_the_source() -> None:
     closed = threading.Event()
-
-    def items() -> Iterator[int]:
-        try:
-            while True:
-                yield 0
-        finally:
-            closed.set()
-
-    ahead = read_ahead(items(), depth=1)
+    ahead = read_ahead(endless(closed), depth=1)
     next(ahead)
     ahead.close()
     assert closed.is_set()
@@ -63,15 +64,7 @@ def test_closing_early_closes_the_source() -> None:
 def test_garbage_in_a_circle_ends_and_closes_the_source() -> None:
     """As of a run that failed: the generator is closed by the collector, its thread with it."""
     closed = threading.Event()
-
-    def items() -> Iterator[int]:
-        try:
-            while True:
-                yield 0
-        finally:
-            closed.set()
-
-    ahead = read_ahead(items(), depth=1)
+    ahead = read_ahead(endless(closed), depth=1)
     next(ahead)
     circle: list[object] = [ahead]
     circle.append(circle)
