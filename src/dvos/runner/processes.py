@@ -9,14 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+_main_lock = threading.Lock()
+_forks = False
+
+
+def fork_from_here() -> None:
+    """Say that this process, which a server forked, runs our work alone and may be forked itself.
+
+    It knows nothing of that server, and would start one of its own, which loads all anew for
+    seconds. Only on Linux: elsewhere a fork may not use the system's libraries.
+    """
+    global _forks
+    _forks = sys.platform == "linux"
+
 
 def process_context() -> multiprocessing.context.BaseContext:
-    """How further processes are started: never a plain fork, as this one may hold locks."""
+    """How further processes are started: no plain fork of a user's process, it may hold locks."""
     methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-
-
-_main_lock = threading.Lock()
+    method = "fork" if _forks else "forkserver" if "forkserver" in methods else "spawn"
+    return multiprocessing.get_context(method)
 
 
 @contextmanager
@@ -38,7 +49,7 @@ def starting_processes(*, load_main: bool = True) -> Iterator[None]:
             finally:
                 sys.modules["__main__"] = main
         return
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if process_context().get_start_method() != "forkserver":
         yield
         return
     from multiprocessing import forkserver, resource_tracker

@@ -241,8 +241,11 @@ def batches_of(
     """
     # The fork server loads torch once for all workers.
     preload_server()
+    # A script that trains needs a guard around its call only if it defines a part of the clips.
+    pickled = pickle.dumps(clips) if workers else b""
     loader = DataLoader(
-        _WithWords(clips),
+        # A forked worker would read on in the files that are open here.
+        _WithWords(pickle.loads(pickled) if workers else clips),
         batch_sampler=list(parts),
         num_workers=workers,
         collate_fn=_collate,
@@ -254,8 +257,7 @@ def batches_of(
         # drawing from the global generator would shift other draws.
         generator=torch.Generator(),
     )
-    # A script that trains needs a guard around its call only if it defines a part of the clips.
-    with starting_processes(load_main=bool(workers) and b"__main__" in pickle.dumps(clips)):
+    with starting_processes(load_main=b"__main__" in pickled):
         batches = iter(loader)
     try:
         for batch, words in batches:

@@ -25,7 +25,7 @@ from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from dvos.errors import DvosError, RunError
-from dvos.runner.processes import process_context, starting_processes
+from dvos.runner.processes import fork_from_here, process_context, starting_processes
 
 _REMEDY = "set devices=1 for a single process"
 _READY, _GO = "ready", "go"
@@ -216,6 +216,7 @@ def _take_part(connection: Connection, log: Path) -> None:
     """A further process: take part in the work that the first one tells of."""
     # Ctrl-C reaches all processes of a terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    fork_from_here()
     with log.open("wb") as stream:
         for printed in (1, 2):
             os.dup2(stream.fileno(), printed)
