@@ -85,6 +85,10 @@ def test_grey_with_alpha_and_palette_with_transparency(tmp_path):
     indexed.putpalette([9, 8, 7, 60, 50, 40])
     indexed.save(tmp_path / "p.png", transparency=0)
     assert read_rgba(tmp_path / "p.png").tolist() == [[[9, 8, 7, 0], [60, 50, 40, 255]]]
+    colours = np.array([[[9, 8, 7], [60, 50, 40]]], np.uint8)
+    Image.fromarray(colours).save(tmp_path / "rgb.png", transparency=(9, 8, 7))
+    assert read_image(tmp_path / "rgb.png").tolist() == colours.tolist()
+    assert read_rgba(tmp_path / "rgb.png").tolist() == [[[9, 8, 7, 0], [60, 50, 40, 255]]]
 
 
 def test_jpeg_is_close_full_colour_and_takes_grey(tmp_path):

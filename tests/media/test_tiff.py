@@ -38,9 +38,12 @@ def test_every_lossless_compression(path: Path, compression: str | None, layout:
     assert image_size(path) == (20, 30)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zlib"])
 @pytest.mark.parametrize("options", [{"byteorder": ">"}, {"bigtiff": True}, {"predictor": True}])
-def test_byte_order_size_and_predictor(path: Path, options: dict[str, Any]) -> None:
-    tifffile.imwrite(path, IDS, compression="zlib", **options)
+def test_byte_order_size_and_predictor(
+    path: Path, compression: str, options: dict[str, Any]
+) -> None:
+    tifffile.imwrite(path, IDS, compression=compression, **options)
     np.testing.assert_array_equal(read_mask(path), IDS)
     np.testing.assert_array_equal(read_image(path), grey(np.rint(IDS / 257)))
 

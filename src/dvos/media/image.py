@@ -173,7 +173,9 @@ def decode(data: bytes, path: Path) -> Array:
         header = png_header(data, path)
         check_room(path, header.height, header.width, header.room)
         check_png(data, path)
-        return _decode_cv(data, path, kind)
+        # A transparent colour would become alpha.
+        is_rgb = header[2:4] == (8, 2) and b"tRNS" not in data[: data.find(b"IDAT")]
+        return _decode_cv(data, path, kind, is_rgb=is_rgb)
     if kind == "JPEG":
         return _turned_by_exif(_decode_jpeg(data, path), data, path, b"Exif")
     if kind == "TIFF":
@@ -247,19 +249,21 @@ def _encode_jpeg(path: Path, array: Array, quality: int) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.atleast_3d(array), quality, *kind))
 
 
-def _decode_cv(data: bytes, path: Path, kind: str) -> Array:
+def _decode_cv(data: bytes, path: Path, kind: str, *, is_rgb: bool = False) -> Array:
+    # What is RGB and nothing else need not be put in its order afterwards.
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION if is_rgb else cv2.IMREAD_UNCHANGED
     level = cv2.utils.logging.getLogLevel()
     # Our own error says what is wrong; OpenCV's log would stand beside it.
     cv2.utils.logging.setLogLevel(0)
     array: Array | None = None
     try:
         with suppress(cv2.error):
-            array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            array = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if array is None:
         raise MediaError.damaged(path, kind, "it cannot be decoded")
-    return _swapped(array)
+    return array if is_rgb else _swapped(array)
 
 
 def _swapped(array: Array) -> Array:

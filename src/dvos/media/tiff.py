@@ -3,7 +3,7 @@
 import io
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ _COLOURS = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR:
 #: Kinds of extra samples (tag 338) that are alpha.
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _JPEG = (6, 7)
+_LZW = 5
 #: Compressions by JPEG, JPEG 2000, PNG, WebP and JPEG XL, whose parts say how large they are.
 _WITH_HEADERS = {6, 7, 33003, 33004, 33005, 34712, 34892, 34933, 50001, 50002}
 _ORIENTATION = 274
@@ -43,7 +44,7 @@ def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
         if stored and page.compression in _JPEG:
             remedy = "export it lossless: its ids may be altered already"
             raise MediaError.at(path, "a TIFF with JPEG compression", "a lossless mask", remedy)
-        array = page.asarray(maxworkers=1)
+        array = _samples(page, data)
         array = array[..., None] if array.ndim == 2 else array
         array = np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
         alpha = _alpha(page, array.shape[2], path)
@@ -97,6 +98,18 @@ def _first_page(source: bytes | Path, path: Path) -> Iterator[Any]:
             found, remedy = f"a TIFF that cannot be read ({error})", "save it without compression"
             raise MediaError.at(path, found, remedy=remedy) from error
         raise MediaError.damaged(path, "TIFF", str(error) or type(error).__name__) from error
+
+
+def _samples(page: Any, data: bytes) -> Array:
+    if int(page.compression) == _LZW and page.bitspersample in (8, 16) and page.planarconfig == 1:
+        import imagecodecs
+
+        # By libtiff, in half the time; what it refuses, tifffile tells of.
+        with suppress(RuntimeError, ValueError, IndexError):
+            array = np.asarray(imagecodecs.tiff_decode(data))
+            if (array.shape, array.dtype) == (page.shape, page.dtype):
+                return array
+    return np.asarray(page.asarray(maxworkers=1))
 
 
 def _check_whole(page: Any, size: int, path: Path) -> None:
