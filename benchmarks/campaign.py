@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import itertools
 import json
 import os
 import platform
 import re
 import resource
+import select
 import shutil
 import signal
 import sys
@@ -24,6 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +49,23 @@ TRAINING = (
     f"network: {NETWORK}\nbatch: 2\nthreads: 1\ndevices: 1\nworkers: 1\n"
     "data: {crop: 32, stills: {folders: [data/annotated]}}\n"
 )
+#: What commands load as they need it.
+LOADED = (
+    *("dvos.extraction.objects", "dvos.prediction.predict", "dvos.prediction.xmem"),
+    *("dvos.reporting.html", "dvos.sample.field", "dvos.scoring.score", "dvos.selftraining.rounds"),
+    *("dvos.synthesis.write", "dvos.training.run", "dvos.workflow.demo", "dvos.workflow.fit"),
+    *("av", "lightning_fabric", "matplotlib.pyplot", "torch._dynamo"),
+)
 #: Files of settings of a world.
 SETTINGS = {
     "demo.yaml": f"""
 out: new
-sample: {{size: [96, 128], stills: 2, background_videos: 1, background_frames: 3,
-         target_frames: 3, heldout_frames: 3}}
-clips: 4
-epochs: 2
+sample: {{size: [64, 96], stills: 2, background_videos: 1, background_frames: 2,
+         target_frames: 2, heldout_frames: 2}}
+clips: 2
+epochs: 1
 preview_clips: 1
-min_object_size: 20
+min_object_size: 12
 augment: none
 workers: 1
 train: {{network: {NETWORK}, batch: 2, pictures: 1, threads: 1, devices: 1, workers: 1,
@@ -65,8 +75,8 @@ train: {{network: {NETWORK}, batch: 2, pictures: 1, threads: 1, devices: 1, work
 folder: data
 out: new
 minutes: 1
-clips: 4
-epochs: 2
+clips: 2
+epochs: 1
 folds: 0
 preview_clips: 1
 min_object_size: 20
@@ -168,14 +178,14 @@ class Child:
 
     def ended(self, until: float) -> int | None:
         """Its wait status, once it has ended; None if it has not by this time of the clock."""
-        while True:
-            done, status, usage = os.wait4(self.pid, os.WNOHANG)
-            if done:
-                self.peak = usage.ru_maxrss * 1024
-                return status
-            if time.monotonic() > until:
-                return None
-            time.sleep(0.002)
+        end = os.pidfd_open(self.pid)
+        select.select([end], [], [], max(0.0, until - time.monotonic()))
+        os.close(end)
+        done, status, usage = os.wait4(self.pid, os.WNOHANG)
+        if not done:
+            return None
+        self.peak = usage.ru_maxrss * 1024
+        return status
 
     def wait(self, seconds: float) -> int:
         """Its wait status; -1 and dead if it does not end in time, -2 if it leaves processes.
@@ -219,14 +229,33 @@ class Child:
         return 0.0
 
 
+def fork_servers() -> None:
+    """Let the server that worker processes come from be forked, with everything loaded."""
+    spawn = util.spawnv_passfds
+
+    def start(path: bytes, words: list[str], kept: list[int]) -> int:
+        if "forkserver" not in words[-1]:
+            return spawn(path, words, kept)
+        if pid := os.fork():
+            return pid
+        edges = [2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
+        for low, high in itertools.pairwise(edges):
+            os.closerange(low + 1, high)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        exec(words[-1], {})
+        os._exit(0)
+
+    util.spawnv_passfds = start
+
+
 @contextlib.contextmanager
 def built_world(kept: Path | None) -> Iterator[Path]:
     """A world in a folder removed at the end, made there or copied from where it is kept."""
     # Imported once, in the parent of all children.
     import torch
 
-    for module in ("prediction.predict", "training.run", "scoring.score", "workflow.demo"):
-        import_module(f"dvos.{module}")
+    for module in LOADED:
+        import_module(module)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     home = Path.cwd()

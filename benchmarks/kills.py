@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -39,6 +40,7 @@ from campaign import (
     Task,
     built_world,
     chosen,
+    fork_servers,
     judge,
     parser_of,
 )
@@ -52,6 +54,9 @@ TIMES = re.compile(
 )
 NUMBER = re.compile(r"; in \d+ starts|[\d.:+T-]*\d( ?(s|min|ms)\b)? ?")
 
+#: Commands whose worker processes come from a forked server, as loading it again would take most of
+#: their time; how one that loads is stopped, the others show.
+FORKED = {"demo", "evaluate", "fit", "pseudo-label", "rounds"}
 REFUSED = "is not empty; expected a new folder"
 WORKERS = ("--workers", "2")
 CHECKPOINT = ("--checkpoint", "run/best.safetensors")
@@ -104,6 +109,11 @@ TASKS = (
     Task("demo", ("demo", "--config", "demo.yaml")),
     Task("rounds", ("rounds", "--config", "rounds.yaml")),
 )
+
+
+def serving(task: Task) -> Callable[[], None]:
+    """What is called in the process of a command before it."""
+    return fork_servers if task.command in FORKED else lambda: None
 
 
 def descendants(child: Child) -> list[int]:
@@ -246,7 +256,7 @@ class Campaign:
             folder, log = place / "disk" / "world", place / "log"
             shutil.copytree(self.world, folder)
             begun = time.monotonic()
-            if Child(task.words, folder, log).wait(SECONDS):
+            if Child(task.words, folder, log, serving(task)).wait(SECONDS):
                 sys.exit(f"dvos {' '.join(task.words)}: {log.read_text()}")
             seconds = time.monotonic() - begun
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -272,7 +282,7 @@ class Campaign:
             first = log.read_text(errors="replace")
             log.unlink()
             if not wrong:
-                status = Child(task.words, folder, log).wait(SECONDS)
+                status = Child(task.words, folder, log, serving(task)).wait(SECONDS)
                 text = log.read_text(errors="replace")
                 wrong = judge(status, text)
                 # What was finished, and is written but once, tells so.
@@ -297,6 +307,7 @@ class Campaign:
         limit = int(share * max(65536, written)) + 1
 
         def prepare() -> None:
+            serving(task)()
             if way == "disk" and not self.mounts:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
@@ -335,18 +346,19 @@ def main() -> int:
     end = time.monotonic() + 60 * options.minutes
     with built_world(options.world) as world:
         campaign = Campaign(world, options.seed)
-        for task in chosen(options, TASKS):
+        tasks = chosen(options, TASKS)
+        for task in tasks:
             campaign.measure(task)
-            for way in options.way or WAYS:
-                for number in range(options.moments) if options.only is None else [options.only]:
-                    if time.monotonic() > end:
-                        break
-                    wrong, result = campaign.run(task, way, number)
-                    told = wrong or "as unbroken"
-                    print(f"{task.command} {way} {number}: {told}", file=sys.stderr, flush=True)
-                    if wrong or options.only is not None:
-                        print(json.dumps(result, indent=1), file=sys.stderr)
-                    findings.add(wrong and f"{task.command}, {way}: {wrong}", result)
+        numbers = range(options.moments) if options.only is None else [options.only]
+        for number, way, task in itertools.product(numbers, options.way or WAYS, tasks):
+            if time.monotonic() > end:
+                break
+            wrong, result = campaign.run(task, way, number)
+            told = wrong or "as unbroken"
+            print(f"{task.command} {way} {number}: {told}", file=sys.stderr, flush=True)
+            if wrong or options.only is not None:
+                print(json.dumps(result, indent=1), file=sys.stderr)
+            findings.add(wrong and f"{task.command}, {way}: {wrong}", result)
     return findings.report(options, "stops", mounts=campaign.mounts)
 
 

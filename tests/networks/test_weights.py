@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,3 +189,16 @@ def test_what_earlier_checkpoints_do_not_name_is_read_off_the_weights(
     assert all(
         torch.equal(value, network.state_dict()[key]) for key, value in loaded.state_dict().items()
     )
+
+
+def test_reading_a_network_loads_no_compiler_of_torch(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    arguments = {"references": 1, "base": 8, "multipliers": [1, 2], "latent": 16, "hidden": 8}
+    network = network_spec("paper").network(**arguments)
+    save_network(path, network, name="paper", arguments=arguments)
+    code = (
+        "import sys; from pathlib import Path; from dvos.registry import load_network\n"
+        f"load_network(Path({str(path)!r}))\n"
+        "sys.exit(bool({'sympy', 'torch._dynamo'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -42,11 +42,10 @@ _FORMAT = 1
 _REMEDY = "give the best.safetensors of a run folder"
 #: Tensors, and numbers in them, that a network may have beyond twice those in its file.
 _SPARE_TENSORS, _SPARE_NUMBERS = 256, 2**24
-#: What makes tensors of a size that arguments may tell.
-_MAKERS = (
-    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn),
-    *(torch.arange, torch.linspace, torch.eye),
-)
+#: What makes tensors of a size that arguments may tell. Networks use no other for such: sizes of
+#: ``arange``, ``eye``, ``linspace`` and ``randn`` torch finds only by its compiler, which loads for
+#: seconds.
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand)
 
 #: Of published checkpoints: names of files, and how a zip archive and a pickle begin.
 _SUFFIXES = (".tar", ".pth", ".pt", ".ckpt")

@@ -198,7 +198,8 @@ class SkipAttention(nn.Module):
         self.diffusion = ForwardDiffusion(*beta) if beta else None
         self.dropout = nn.Dropout2d(dropout)
         # Row r*C + c of a frame's channels belongs to run (r*C + c) // R.
-        runs = torch.eye(channels).repeat_interleave(frames, 0) / frames
+        channel = torch.arange(channels)
+        runs = (channel.repeat_interleave(frames)[:, None] == channel) / frames
         self.register_buffer("runs", runs, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
