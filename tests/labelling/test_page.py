@@ -362,27 +362,61 @@ def test_pictures_of_a_server_that_is_started_again_are_its_own(served, opened, 
     assert seen[0] != seen[1]
 
 
-def test_it_is_trained_from_the_page_and_its_predictions_are_taken(
+def text_of(tab, name):
+    return tab.evaluate(f"document.getElementById({name!r}).textContent")
+
+
+def test_it_is_trained_from_the_page_corrected_and_trained_again(
     served, opened, tmp_path, monkeypatch
 ):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     monkeypatch.setattr("dvos.labelling.work._PROGRAM", (sys.executable, str(program)))
     server, masks = served(np.zeros(SIZE, np.uint16))
+    runs = tmp_path / "data" / "runs"
     tab = opened(server.address)
     tab.press("r")
-    assert tab.evaluate("document.getElementById('train-count').textContent") == "1 frame"
+    assert text_of(tab, "train-count") == "1 frame"
+    # Eight minutes: it waits to be told to go on, so that it is seen at work.
+    tab.evaluate("document.getElementById('minutes').value = 8")
     tab.click("train-start")
+    tab.until("document.getElementById('curves-key').textContent.includes('dice')")
+    assert text_of(tab, "curves-key").count("—") == 2
+    assert text_of(tab, "said").startswith("fit ")
+    assert text_of(tab, "work-state").startswith("Training: ")
+    assert text_of(tab, "train-open") == "Training"
+    (runs / "001" / "go").touch()
     tab.until("document.getElementById('layer').options.length === 2")
-    assert tab.evaluate("document.getElementById('curves-key').textContent").count("—") == 2
+    assert text_of(tab, "work-state").startswith("Done")
     tab.evaluate("document.getElementById('train').close()")
     # The new predictions are outlined, and counted, without a further step.
     tab.until("labelPage.mask.other?.[5 * labelPage.mask.width + 5]")
     tab.until("document.getElementById('counts-key').textContent")
-    assert tab.evaluate("document.getElementById('counts-key').textContent") == "— training 001 2  "
+    assert text_of(tab, "counts-key") == "— training 001 2  "
     tab.press("t")
     tab.until("labelPage.outbox.idle && labelPage.state.count === 2")
     assert np.unique(saved(server, masks)).tolist() == [0, 1, 2]
+
+    tab.press("Escape", "b")
+    tab.drag((80, 60))  # an object that was missed
+    tab.until("labelPage.outbox.idle && labelPage.state.count === 3")
+    tab.press("Escape", "r")
+    tab.evaluate("document.getElementById('minutes').value = 1")
+    tab.click("train-start")
+    tab.until("document.getElementById('layer').options.length === 3")
+    tab.evaluate("document.getElementById('train').close()")
+    start = str(runs / "001" / "best.safetensors")
+    assert (runs / "002.log").read_text().splitlines()[0].endswith(f"--start {start}")
+    # The new ones have a third object; the old ones are there to be compared.
+    third = "labelPage.mask.other?.[42 * labelPage.mask.width + 5]"
+    tab.until(third)
+    assert text_of(tab, "counts-key") == "— training 001 2  — training 002 3  "
+    choose = "(list => { list.value = '0'; list.dispatchEvent(new Event('change')) })"
+    tab.evaluate(choose + "(document.getElementById('layer'))")
+    tab.until(f"labelPage.mask.other && !{third}")
+    assert np.unique(saved(server, masks)).tolist() == [0, 1, 2, 3]
+    if folder := os.environ.get("PAGE_PICTURES"):
+        tab.picture(Path(folder) / "page-trained-twice.png")
 
 
 @pytest.mark.parametrize("dark", [False, True])
