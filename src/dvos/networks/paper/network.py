@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -159,7 +160,7 @@ class _Encoder(nn.Module):
         self.encoder = nn.ModuleList()
         before = base
         for width in shape.widths:
-            blocks = [before] + [width] * (shape.blocks - 1)
+            blocks = chain((before,), repeat(width, shape.blocks - 1))
             self.encoder.extend(ResidualBlock(inputs, width, groups) for inputs in blocks)
             self.encoder.append(layers.Downsample(width, groups))
             before = width
@@ -200,7 +201,7 @@ class _Decoder(nn.Module):
                     diffuse_in_evaluation=shape.diffuse_in_evaluation,
                 )
             self.decoder.extend([attention, layers.Upsample(before, groups)])
-            blocks = [before + width] + [2 * width] * (shape.blocks - 1)
+            blocks = chain((before + width,), repeat(2 * width, shape.blocks - 1))
             self.decoder.extend(ResidualBlock(inputs, width, groups) for inputs in blocks)
             before = width
 
