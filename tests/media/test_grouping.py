@@ -93,12 +93,22 @@ def test_an_odd_frame_has_a_place_for_its_last_row() -> None:
 
 def test_scraps_are_left_out() -> None:
     ids = ellipses(3, 24)
-    ids[0:2, 0:2] = 10
+    ids[24:26, 46:48] = 10
+    assert (ids == 10).sum() == 4
     maps = exact_maps(ids)
     assert group_mask(ids > 0, maps).labels.max() == 9
     assert group_mask(ids > 0, maps, area=30.0).labels.max() == 10
     assert group_mask(ids > 0, maps, area=30.0, minimum_area=5).labels.max() == 9
     assert group_mask(ids > 0, maps, minimum_area=10_000).labels.max() == 0
+
+
+@pytest.mark.parametrize(("minimum_area", "count"), [(16, 10), (17, 9)])
+def test_of_what_the_edge_cuts_any_part_counts(minimum_area: int, count: int) -> None:
+    ids = np.zeros((96, 72), np.int32)
+    ids[24:] = ellipses(3, 24)
+    ids[0:2, 8:16] = 10  # a twentieth of an object
+    found = group_mask(ids > 0, exact_maps(ids), area=320.0, minimum_area=minimum_area)
+    assert found.labels.max() == count
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e9, np.nan])

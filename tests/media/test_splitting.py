@@ -52,6 +52,15 @@ def test_specks_are_not_counted() -> None:
     assert split_mask(mask, minimum_area=10).max() == 1
 
 
+@pytest.mark.parametrize(("row", "count"), [(157, 2), (150, 1)])
+def test_of_what_the_edge_cuts_any_part_counts(row: int, count: int) -> None:
+    mask = _heads([(60, 60)])
+    mask[row : row + 3, 150:160] = True
+    usual = {"width": 20.0, "area": 750.0}
+    assert split_mask(mask, minimum_area=30, **usual).max() == count
+    assert split_mask(mask, minimum_area=31, **usual).max() == 1
+
+
 def test_specks_do_not_tell_how_wide_an_object_is() -> None:
     mask = _heads([(60, 60), (102, 72), (60, 110), (140, 120)])
     alone = split_mask(mask)

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.media.mask import cut_by_edge
+
 Singles = NDArray[np.float32]
 Numbers = NDArray[np.int32]
 
@@ -64,8 +66,9 @@ def group_mask(
 ) -> GroupedMask:
     """Number the objects of a mask, bool (H, W), touching ones apart, by the maps of its frame.
 
-    Left out are objects of fewer pixels than ``minimum_area``, and of less than a tenth of the
-    usual ``area``: that given, or what the mask's pixels point to where that is less.
+    Left out are objects of fewer pixels than ``minimum_area``, and, where the frame's edge does not
+    cut them, of less than a tenth of the usual ``area``: that given, or what the mask's pixels
+    point to where that is less.
     """
     # Its compiler takes seconds to load: only those who group pay.
     from dvos.media import votes
@@ -106,7 +109,8 @@ def group_mask(
     nearest = votes.surround(centres, limits, height, width)
     told = np.zeros((0, height, width), np.float32) if maps.motion is None else maps.motion
     owners, areas, motion = votes.assign(weight, *towards, nearest, told, len(centres))
-    kept = areas >= least
+    # Of what the frame's edge cuts any part may be seen.
+    kept = (areas >= least) | (cut_by_edge(owners, len(centres))[1:] & (areas >= minimum_area))
     numbers = np.zeros(len(centres) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
     labels = votes.spread(mask, owners, numbers, rows, columns)

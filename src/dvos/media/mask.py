@@ -161,6 +161,14 @@ def mask_ids(mask: NDArray[Any], *, where: Path | str = "mask") -> NDArray[np.ui
     return ids
 
 
+def cut_by_edge(labels: NDArray[Any], count: int) -> NDArray[np.bool_]:
+    """Which of the numbers 0 to ``count`` of a mask (H, W) touch the frame's edge, (count + 1,)."""
+    found = np.zeros(count + 1, np.bool_)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        found[edge] = True
+    return found
+
+
 def label_components(
     mask: NDArray[Any], connectivity: Literal[4, 8] = 8
 ) -> NDArray[np.uint16] | NDArray[np.int32]:

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.media.mask import cut_by_edge
+
 #: Two centres are at least this share of an object's width apart.
 _APART = 0.5
 #: Of the width, deviation of the blur that takes the steps out of a drawn edge.
@@ -34,8 +36,8 @@ def split_mask(
     pixels: that given, as of :func:`inner_width`, as far as it does not depart much from the median
     of the mask's components.
 
-    Components of fewer pixels than ``minimum_area`` are left out, and those below a tenth of the
-    usual area of an object of that width.
+    Components of fewer pixels than ``minimum_area`` are left out, and those that the frame's edge
+    does not cut below a tenth of the usual area of an object of that width.
     """
     count, components = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     # Several times as fast as having OpenCV measure the components.
@@ -53,7 +55,9 @@ def split_mask(
     seen = 2 * float(np.median(highest[order][below > _SPECKS * below[-1]]))
     taken = seen if width is None else min(max(width, seen / _DEPARTURE), seen * _DEPARTURE)
     if width is not None and area is not None:
-        kept = _without(kept, components, areas < _SCRAP * area * (taken / width) ** 2)
+        scraps = areas < _SCRAP * area * (taken / width) ** 2
+        # Of what the frame's edge cuts any part may be seen.
+        kept = _without(kept, components, scraps & ~cut_by_edge(components, count - 1))
         distance *= kept
     sigma = max(_SMALLEST_BLUR, _BLUR * taken)
     surface = cv2.GaussianBlur(distance, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dvos.compiling import jit
 from dvos.errors import MediaError, TableError
 from dvos.media.grouping import ObjectMaps, group_mask
-from dvos.media.mask import read_label_image
+from dvos.media.mask import cut_by_edge, read_label_image
 from dvos.media.splitting import split_mask
 from dvos.prediction.calibration import CountCalibration
 from dvos.tables.cells import read_records
@@ -91,9 +91,6 @@ def find_objects(
     if names is None:
         names = np.arange(1, int(labels.max(initial=0)) + 1)
     count = len(names)
-    touching = np.zeros(count + 1, np.bool_)
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        touching[edge] = True
     (area, x, y, xx, yy, xy, total), surest = _sum_up(labels, probability, count)
     # Whole numbers below 2**53: of all but huge objects nothing is lost, and squares lie straight.
     moments = ((area * xx - x * x), (area * yy - y * y), (area * xy - x * y))
@@ -108,7 +105,7 @@ def find_objects(
         centre=np.stack([x / area, y / area], axis=1),
         probability=total / area,
         peak_probability=known.scaling(surest).astype(np.float64),
-        touches_border=touching[1:],
+        touches_border=cut_by_edge(labels, count)[1:],
         motion=motion,
     )
 

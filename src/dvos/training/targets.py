@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvos.config.training import TrainingSettings
-from dvos.media.mask import IGNORE
+from dvos.media.mask import IGNORE, cut_by_edge
 from dvos.networks.spec import OBJECTS
 from dvos.training.clips.clip import Clip, ClipRequest, known_objects
 from dvos.training.clips.validation import ValidationRequest
@@ -365,7 +365,5 @@ class ObjectPlaces:
             np.bincount(owners, values, minlength=IGNORE + 1) for values in (None, columns, rows)
         )
         present = np.maximum(area, 1)
-        whole = area > 0
-        for edge in (ids[0], ids[-1], ids[:, 0], ids[:, -1]):
-            whole[edge] = False
+        whole = (area > 0) & ~cut_by_edge(ids, IGNORE)
         return cls(area.astype(np.float64), x / present, y / present, whole)
