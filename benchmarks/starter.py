@@ -27,16 +27,23 @@ import torch
 
 import dvos
 from dvos.config.base import named_weights
+from dvos.config.training import TrainingSettings
 from dvos.files import digest, write_json
 from dvos.media.image import write_image
 from dvos.media.mask import label_components, object_pixels, read_mask, write_mask
-from dvos.networks.weights import read_checkpoint, save_network
+from dvos.networks.dvos.network import DvosNetwork
+from dvos.networks.weights import load_network, read_checkpoint, save_network
+from dvos.registry import training_spec
 from dvos.runner.manifest import Task
 from dvos.runner.tasks import run_tasks
+from dvos.training.calibration import NOVELTY, learn_novelty
 from dvos.training.data import learn_objects
+from dvos.training.run import build_clips
 
 #: Raised with every change of the pictures.
 _LOOK = 1
+#: Training clips by which pictures unlike the fields are told, as many as of any training.
+CLIPS = 96
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ def make(options: argparse.Namespace) -> None:
         )
 
 
-def train(options: argparse.Namespace) -> None:
-    """Train on the fields alone, from the encoder's weights of ImageNet."""
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of a training on the fields alone, from the encoder's weights of ImageNet."""
     data = {
         "stills": {"folders": [options.out / "fields"]},
         "validation": {"stills": {"folders": [options.out / "check"]}},
@@ -98,18 +105,17 @@ def train(options: argparse.Namespace) -> None:
         "colour": {"strength": 1.0},
         "degradation": {"strength": 1.0},
     }
-    dvos.train(
-        out=options.out / "train",
-        seed=options.seed,
-        network={"references": 0, "dvos": {"objects": True}},
-        data=data,
-        losses={"objects": 2.0},
-        epochs=options.epochs,
-        clips_per_epoch=options.clips // options.epochs,
-        threads=options.threads,
-        pictures=4,
-        overrides=options.set,
-    )
+    return {
+        "out": options.out / "train",
+        "seed": options.seed,
+        "network": {"references": 0, "dvos": {"objects": True}},
+        "data": data,
+        "losses": {"objects": 2.0},
+        "epochs": options.epochs,
+        "clips_per_epoch": options.clips // options.epochs,
+        "threads": options.threads,
+        "pictures": 4,
+    }
 
 
 def best_of(options: argparse.Namespace) -> Path:
@@ -123,9 +129,11 @@ def pack(options: argparse.Namespace) -> None:
     Statistics and biases stay as they are: the smallest variances are beyond half precision. In
     place of the usual width and area of an object, which fields of every kind have none of, stands
     between which median areas 90 of 100 fields lie, by every tenth field. Tensors that are packed
-    already stay as they are.
+    already stay as they are. What its encoder sees in the fields, by which pictures unlike them are
+    told, is learnt anew from some training clips.
     """
-    info, state = read_checkpoint(named_weights(options.checkpoint or best_of(options)))
+    source = named_weights(options.checkpoint or best_of(options))
+    info, state = read_checkpoint(source)
     packed = {
         key: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
         for key, tensor in state.items()
@@ -138,7 +146,12 @@ def pack(options: argparse.Namespace) -> None:
     smallest, largest = np.percentile(areas, (5, 95)).round().tolist()
     error = info.extra["objects"]["error"]
     objects = {"error": error, "smallest": smallest, "largest": largest}
-    extra = {**info.extra, "objects": objects}
+    settings = TrainingSettings.model_validate(settings_of(options))
+    clips = build_clips(settings, training_spec(settings.network), options.out)
+    network, _ = load_network(source, DvosNetwork)
+    queries = (clips[number]["frames"][-1] for number in range(CLIPS))
+    novelty = learn_novelty(network.features, queries, pictures=clips.pictures)
+    extra = {**info.extra, "objects": objects, NOVELTY: novelty}
     save_network(options.pack, packed, name=info.name, arguments=info.arguments, extra=extra)
     print(f"{options.pack}: {options.pack.stat().st_size / 1e6:.1f} MB")
 
@@ -232,7 +245,7 @@ def main() -> None:
         make(options)
     if options.train:
         started = time.process_time()
-        train(options)
+        dvos.train(overrides=options.set, **settings_of(options))
         print(f"trained, {time.process_time() - started:.0f} s of this process")
     if options.pack is not None:
         pack(options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from dvos.errors import CheckpointError, ConfigError
 from dvos.media.image import write_image
 from dvos.networks.weights import read_network_info
 from dvos.prediction.calibration import read_calibration
+from dvos.prediction.predictor import KnowsItsData
 from dvos.sample.render import Renderer
 from dvos.sample.variety import any_scene
 
@@ -89,3 +91,15 @@ def test_the_shipped_weights_find_the_heads_of_a_field_they_have_not_seen() -> N
     found = next(iter(predictor.segment([field.image]))).mask
     heads = field.instances > 0
     assert 2 * (found & heads).sum() > 0.6 * (found.sum() + heads.sum())
+
+
+def test_the_starter_weights_know_fields_and_tell_bright_discs_in_the_dark_from_them() -> None:
+    predictor = dvos.load_predictor("wheat", device="cpu")
+    assert isinstance(predictor, KnowsItsData)
+    scenes = (any_scene(7, number, size=(256, 256)) for number in range(3))
+    fields = [Renderer(scene, frame_rate=1, size=(256, 256)).frame(0).image for scene in scenes]
+    assert np.median([predictor.novelty(field) for field in fields]) < 1
+    nuclei = np.full((256, 256, 3), 12, np.uint8)
+    for x, y in ((60, 70), (150, 60), (120, 170), (210, 200)):
+        cv2.circle(nuclei, (x, y), 24, (170, 170, 170), -1)
+    assert predictor.novelty(nuclei) > 1

@@ -253,7 +253,7 @@ def test_a_fit_starts_from_what_knows_its_objects(
     weights = tmp_path / "wheat.safetensors"
     weights.write_bytes(b"weights")
     found = {"dice": 0.49}
-    monkeypatch.setattr(starting, "_dice", lambda *_: found["dice"])
+    monkeypatch.setattr(starting, "_tried", lambda *_: (found["dice"], True))
     monkeypatch.setattr(starting, "_starter", lambda: weights)
     chosen = choose_start(settings(), stills, 1.0, kept)
     assert chosen.weights is None
@@ -287,6 +287,7 @@ def test_the_fewer_the_stills_the_more_is_kept_of_the_start(tmp_path: Path) -> N
     assert network["references"] == 0
     assert network["dvos"] == {"channels": [4, 4, 4, 8, 8], "widths": [4, 4, 4, 8]}
     assert Start(None, "").training(2) == {}
+    assert "start_share" not in Start(str(path), "", alike=False).training(2)
 
 
 def test_a_networks_masks_of_labelled_pictures_are_compared(
@@ -299,5 +300,24 @@ def test_a_networks_masks_of_labelled_pictures_are_compared(
             mask[: image.shape[0] // 2] = False
             return [SimpleNamespace(mask=mask)]
 
-    monkeypatch.setattr(registry, "predictor_of", lambda *_: Half())
-    assert starting._dice(Path("w"), stills, 1.0, settings()) == pytest.approx(2 / 3)
+    class Knowing(Half):
+        def __init__(self, told: list[float | None]) -> None:
+            self.told = told
+
+        def novelty(self, image: np.ndarray) -> float | None:
+            return self.told.pop()
+
+        def at_scale(self, scale: float) -> Half:
+            return self
+
+    count = len(stills)
+    for predictor, alike in (
+        (Half(), True),
+        (Knowing([None] * count), True),
+        (Knowing([0.9] * count), True),
+        (Knowing([0.9] + [1.1] * (count - 1)), False),
+    ):
+        monkeypatch.setattr(registry, "predictor_of", lambda *_, it=predictor: it)
+        dice, known = starting._tried(Path("w"), stills, 1.0, settings())
+        assert dice == pytest.approx(2 / 3)
+        assert known is alike

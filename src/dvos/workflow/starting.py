@@ -20,6 +20,7 @@ from dvos.files import write_json
 from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.mask import mask_ids
 from dvos.media.mask_values import IGNORE
+from dvos.prediction.predictor import KnowsItsData
 from dvos.runner.manifest import read_record
 from dvos.tables import StillRow
 
@@ -42,6 +43,8 @@ class Start:
 
     weights: str | None  # File of the network; None for ImageNet weights in the encoder.
     reason: str  # Why.
+    #: Whether the labelled pictures look like those that the network has learnt from.
+    alike: bool = True
 
     @property
     def path(self) -> Path | None:
@@ -67,7 +70,7 @@ class Start:
             inner = ("channels", "widths", "fused", "fusion")
             network["dvos"] = {name: shape[name] for name in inner if name in shape}
         settings: dict[str, Any] = {"network": network}
-        if labelled:
+        if labelled and self.alike:
             settings["start_share"] = round(_WORTH / (_WORTH + labelled), 3)
         scale = info.extra.get("scale")
         return settings | ({"data": {"scale": scale}} if scale else {})
@@ -127,28 +130,43 @@ def choose_start(
         elif weights is None:
             start = Start(None, "this installation has no starter weights")
         else:
-            found = _dice(weights, labelled[:: -(-len(labelled) // _TRIED)], scale, settings)
+            some = labelled[:: -(-len(labelled) // _TRIED)]
+            found, alike = _tried(weights, some, scale, settings)
             says = f"{STARTERS[0]} finds the labelled objects with Dice {found:.2f}"
-            says += " before any training" if found >= _KNOWN else " before any training, too few"
-            start = Start(str(weights) if found >= _KNOWN else None, says)
+            says += " before any training"
+            if found < _KNOWN:
+                start = Start(None, f"{says}, too few")
+            else:
+                says += "" if alike else ", in pictures unlike its own: none of its weights stay"
+                start = Start(str(weights), says, alike)
         write_json(kept, asdict(start))
     return start
 
 
-def _dice(weights: Path, rows: Sequence[StillRow], scale: float, settings: MethodSettings) -> float:
-    """Pooled Dice of a network's masks of labelled pictures, each seen alone, of its middle."""
+def _tried(
+    weights: Path, rows: Sequence[StillRow], scale: float, settings: MethodSettings
+) -> tuple[float, bool]:
+    """What a network makes of the middle of labelled pictures, each seen alone.
+
+    Given are pooled Dice of its masks, and whether at least half of the pictures are like what it
+    has learnt from, or it does not know.
+    """
     from dvos.registry import predictor_of
     from dvos.training.clips.validation import middle_box
 
     predictor = predictor_of(weights, PredictorOptions(device=settings.device, scale=scale))
     both = total = 0
+    novelties = []
     for row in rows:
         image = read_image_at(row.image)
         truth = mask_ids(read_mask_at(row.mask, settings.void), where=row.mask)
         box = middle_box(truth.shape, _LARGEST_SIDE)
         part = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
-        (found,) = predictor.segment([np.ascontiguousarray(image[part])])
+        seen = np.ascontiguousarray(image[part])
+        (found,) = predictor.segment([seen])
+        novelties.append(predictor.novelty(seen) if isinstance(predictor, KnowsItsData) else None)
         known, true = truth[part] != IGNORE, truth[part] != 0
         both += int(np.count_nonzero(found.mask & true & known))
         total += int(np.count_nonzero(found.mask & known) + np.count_nonzero(true & known))
-    return 2 * both / total if total else 0.0
+    told = [novelty for novelty in novelties if novelty is not None]
+    return 2 * both / total if total else 0.0, not told or float(np.median(told)) <= 1
