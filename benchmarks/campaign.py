@@ -242,8 +242,10 @@ def fork_servers() -> None:
         for low, high in itertools.pairwise(edges):
             os.closerange(low + 1, high)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        exec(words[-1], {})
-        os._exit(0)
+        try:
+            exec(words[-1], {})
+        finally:  # it ends by SystemExit, which must not unwind the command that it was forked from
+            os._exit(0)
 
     util.spawnv_passfds = start
 
