@@ -152,3 +152,46 @@ def test_errors_in_python_speak_python(tmp_path: Path) -> None:
         dvos.predict(tmp_path, checkpoint=tmp_path / "none", first_mask="auto")
     assert "--" not in str(refused.value)
     assert main(["evaluate", "clips.csv"]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc, which is told so, is Linux's")
+@pytest.mark.parametrize(
+    ("words", "told", "anew"),
+    [
+        ("--debug predict field.mp4", {}, True),
+        ("pseudo-label field.mp4", {}, True),
+        ("evaluate clips.csv", {"MALLOC_ARENA_MAX": "2"}, False),  # What a user says holds.
+        ("predict field.mp4", {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}, False),
+        ("train predict", {}, False),
+        ("--help", {}, False),
+    ],
+)
+def test_large_frames_are_segmented_in_memory_that_is_kept(words, told, anew, tmp_path) -> None:
+    """The process is started anew, once, with its words; what it starts itself is as it was."""
+    script = tmp_path / "dv os.py"
+    script.write_text(
+        "import os, pathlib, sys\n"
+        "from dvos.cli import main as cli\n"
+        "def told(words):\n"
+        "    given = pathlib.Path('/proc/self/environ').read_text().split('\\0')\n"
+        "    print(words, sum(each.startswith('MALLOC_') for each in given))\n"
+        "    print(sum(name.startswith('MALLOC_') for name in os.environ), os.getpid())\n"
+        "    return 7\n"
+        "cli.main = told\n"
+        "cli.run()\n"
+    )
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))
+    }
+    with subprocess.Popen(
+        [sys.executable, "-X", "utf8", script, *words.split()],
+        env=clean | told,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        printed = process.communicate()[0].splitlines()
+    own = sum(name.startswith("MALLOC_") for name in told)
+    assert printed == [f"{words.split()} {2 if anew else own}", f"{own} {process.pid}"]
+    assert process.returncode == 7
