@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from dvos import files
 from dvos.config.prediction import PredictionOptions
@@ -34,15 +35,19 @@ from dvos.prediction.write import (
 from dvos.runner.display import progress
 from dvos.runner.manifest import ClipManifest, Row, read_record
 from dvos.runner.shards import taken_folder
+from dvos.runner.tasks import run_on_cluster
 from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class ClipWork(Protocol):
     """What is to be done with the frames of a clip."""
 
     clip: ClipInput
+    #: Attributes that tell, after :meth:`run`, what was made.
+    outcome: ClassVar[tuple[str, ...]]
 
     def manifest(self) -> ClipManifest:
         """What of it is finished; raises a MediaError if a file of the clip is gone."""
@@ -139,6 +144,39 @@ def run_alone(work: ClipWork) -> Iterator[None]:
         yield from work.run()
 
 
+def run_for_others(work: ClipWork) -> Row:
+    """Do what is left of a clip on a worker: its outcome, and ``error`` where it is unreadable."""
+    error = None
+    try:
+        for _ in run_alone(work):
+            pass
+    except MediaError as unreadable:
+        error = unreadable
+    return {name: getattr(work, name) for name in work.outcome} | {"error": error}
+
+
+def run_by_others(
+    address: str,
+    function: Callable[[T], dict[str, Any]],
+    work: Sequence[ClipWork],
+    tasks: Iterable[T],
+    *,
+    description: str,
+) -> None:
+    """As :func:`run_clips`, on a cluster: ``function`` is :func:`run_for_others` of each task."""
+    by_name = {one.clip.name: one for one in work}
+    items = zip(by_name, tasks, strict=True)
+    with (
+        FaultCollector(MediaError) as faults,
+        closing(run_on_cluster(address, function, items, description=description)) as outcomes,
+    ):
+        for name, outcome in outcomes:
+            for told in by_name[name].outcome:
+                setattr(by_name[name], told, outcome[told])
+            if outcome["error"] is not None:
+                faults.extend(outcome["error"].faults)
+
+
 def _frames_left(work: ClipWork) -> int | None:
     """Frames of a clip that are not finished; None where their number is not stated."""
     try:
@@ -174,16 +212,21 @@ class ClipResult:
     continued_at: int  # frames that an earlier run had finished
 
 
-#: What a job on another machine tells the one that it stands for.
-_OUTCOME = ("rows", "damage", "continued_at", "totals", "scale")
-
-
 class ClipJob:
     """Predicts what is left of a clip and makes what was asked for.
 
     ``fingerprint`` is of all that the frames' files depend on beside the clip's own files and its
     first masks. Raises a MediaError if regions, or metadata that are asked for, cannot be read.
     """
+
+    outcome: ClassVar[tuple[str, ...]] = (
+        "begun",
+        "rows",
+        "damage",
+        "continued_at",
+        "totals",
+        "scale",
+    )
 
     def __init__(
         self,
@@ -271,16 +314,6 @@ class ClipJob:
         scale = self.scale.scale if self.scale else 1.0
         known = None if self._writer.options.object_width else self._plain_sizes
         return known and (known[0] / scale**2, known[1] / scale**2)
-
-    def outcome(self) -> Row:
-        """What a job on another machine tells the one that it stands for."""
-        return {name: getattr(self, name) for name in _OUTCOME}
-
-    def take_up(self, outcome: Row) -> None:
-        """Be as the job is that ran elsewhere and gave this :meth:`outcome`."""
-        self.begun = True
-        for name in _OUTCOME:
-            setattr(self, name, outcome[name])
 
     def result(self) -> ClipResult:
         """What was made, after :meth:`run`."""

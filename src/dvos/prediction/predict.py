@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dvos import files
-from dvos.config.base import values_affecting
+from dvos.config.base import placed, values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import (
     CheckpointError,
     DvosError,
     FaultCollector,
-    MediaError,
     UsageError,
     shortened,
 )
@@ -33,15 +32,16 @@ from dvos.prediction.job import (
     ClipResult,
     check_names_free,
     check_places,
-    run_alone,
+    run_by_others,
     run_clips,
+    run_for_others,
 )
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, tell_scales, tell_sizes
 from dvos.prediction.tracks.table import TOTAL_COLUMNS
 from dvos.runner.manifest import read_record, restore_clips
 from dvos.runner.shards import part_of, taken_folder
-from dvos.runner.tasks import run_on_cluster
+from dvos.runner.tasks import held
 from dvos.scoring.score import check_out, score
 from dvos.scoring.summary import Scores
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows
@@ -130,11 +130,7 @@ def predict(settings: PredictionSettings, load: LoadPredictor) -> PredictResult:
             settings.checkpoint.stem,
         )
     if settings.scheduler is not None:
-        # Workers on other machines start in other folders.
-        places = ("input", "out", "checkpoint", "first_mask", "first_mask_checkpoint", "regions")
-        given = {name: getattr(settings, name) for name in places}
-        found = {name: p.absolute() for name, p in given.items() if isinstance(p, Path)}
-        settings = settings.model_copy(update=found)
+        settings = placed(settings)  # workers on other machines start in other folders
     shared = (settings.shard, settings.scheduler)
     return _predict(settings, settings.input, settings.out, load, *shared)
 
@@ -228,8 +224,8 @@ def _predict(
             _tell_unlike(predictor, jobs)
             run_clips(jobs, description="predict")
         else:
-            tasks = [_ClipTask(clip, options, load, out, fingerprint, alone) for clip in part]
-            _on_cluster(scheduler, jobs, tasks)
+            tasks = (_ClipTask(clip, options, load, out, fingerprint, alone) for clip in part)
+            run_by_others(scheduler, predict_clip, jobs, tasks, description="predict")
     finally:
         # Also after a failure: the counts so far are worth having.
         with files.exclusive(out):
@@ -333,43 +329,12 @@ def _predictor(options: PredictionOptions, load: LoadPredictor) -> Predictor:
     return load(options.model_copy(update=plain))
 
 
-# Of this process: the network that it loaded last.
-_loaded: dict[tuple[str, str], Predictor] = {}
-# A worker may have several threads, and its device room for one clip.
-_at_work = threading.Lock()
-
-
 def predict_clip(task: _ClipTask) -> dict[str, Any]:
-    """Predict what is left of a clip: the job's outcome, and ``error`` where it cannot be read."""
-    with _at_work:
-        key = (task.fingerprint, task.options.model_dump_json())
-        if key not in _loaded:
-            _loaded.clear()
-            _loaded[key] = _predictor(task.options, task.load)
-        predictor = _loaded[key]
+    """Predict what is left of a clip, on a worker."""
+    key = (task.fingerprint, task.options.model_dump_json())
+    with held(key, partial(_predictor, task.options, task.load)) as predictor:
         if isinstance(predictor, StartsFromMasks):
             predictor = predictor.of_clip(task.clip, alone=task.alone)
-        job = ClipJob(task.clip, predictor, task.options, task.out, task.fingerprint)
-        error = None
-        try:
-            for _ in run_alone(job):
-                pass
-        except MediaError as unreadable:
-            error = unreadable
-        return job.outcome() | {"error": error}
-
-
-def _on_cluster(address: str, jobs: Sequence[ClipJob], tasks: Sequence[_ClipTask]) -> None:
-    """Predict clips on a cluster; ``jobs`` take up what the workers did for the ``tasks`` alike."""
-    by_name = {job.clip.name: job for job in jobs}
-    items = [(task.clip.name, task) for task in tasks]
-    with (
-        FaultCollector(MediaError) as faults,
-        closing(run_on_cluster(address, predict_clip, items, description="predict")) as outcomes,
-    ):
-        for name, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-            by_name[name].take_up(outcome)
-            if outcome["error"] is not None:
-                faults.extend(outcome["error"].faults)
+        return run_for_others(
+            ClipJob(task.clip, predictor, task.options, task.out, task.fingerprint)
+        )

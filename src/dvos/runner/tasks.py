@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -366,14 +366,14 @@ def cluster_executor(address: str | None) -> Iterator[Any]:
 def run_on_cluster(
     address: str,
     function: Work[T],
-    items: Sequence[tuple[str, T]],
+    items: Iterable[tuple[str, T]],
     *,
     description: str,
-) -> Generator[tuple[str, Outcome], None, None]:
-    """Call ``function`` on named items by the workers of a cluster; each outcome as it comes.
+) -> Generator[tuple[str, dict[str, Any]], None, None]:
+    """Call ``function`` on named items by the workers of a cluster; gives each result as it comes.
 
     It keeps no record: the function, one of a module, does. Items must pickle, with absolute paths.
-    With each name comes what the function gave, or its DvosError.
+    A DvosError of the function ends the run.
     """
     tasks = [Task(name, item, "") for name, item in items]
     with (
@@ -383,4 +383,23 @@ def run_on_cluster(
     ):
         for task, outcome in outcomes:
             advance()
+            if isinstance(outcome, DvosError):
+                raise outcome
             yield task.key, outcome
+
+
+_latest: dict[Hashable, Any] = {}
+_at_work = threading.Lock()
+
+
+@contextmanager
+def held(key: Hashable, make: Callable[[], T]) -> Iterator[T]:
+    """What ``make`` gives, which a worker keeps until something of another key is asked for.
+
+    One thread at a time has it: a worker may have several, and its device room for one clip.
+    """
+    with _at_work:
+        if key not in _latest:
+            _latest.clear()
+            _latest[key] = make()
+        yield _latest[key]

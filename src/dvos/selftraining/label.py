@@ -21,9 +21,10 @@ from dvos.media.intensity import told_together
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import find_clips
-from dvos.prediction.job import check_names_free, check_places, run_clips
+from dvos.prediction.job import check_names_free, check_places, run_by_others, run_clips
 from dvos.runner.manifest import Row, restore_clips
 from dvos.runner.shards import part_of
+from dvos.runner.tasks import run_on_cluster
 from dvos.selftraining.filter import OBJECT, UNKNOWN
 from dvos.selftraining.probe_fitting import ProbeRecord
 from dvos.tables import rows_beside, write_rows
@@ -241,10 +242,14 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     check_places(clips, out, lambda clip: filter(None, labeller.result_folders(out, clip)))
     files.make_folder(out)
     restore_clips(out)
+    address, work = settings.scheduler or "", labeller.do_on_worker
     if far is None or not settings.probe:
         record = network.fit_probe(clips)
     else:
-        record = labeller.fit_on_cluster(far, clips)
+        fit = labeller.LabelTask(far, tuple(clips))
+        running = run_on_cluster(address, work, [("probe", fit)], description="fit probe")
+        ((_, told),) = running
+        record = told["record"]
     affected = labeller.fingerprint_of(settings, "result", "labels")
     fingerprint = files.digest([affected, record.digest])
     every = [network.job(clip, fingerprint) for clip in clips]
@@ -255,7 +260,8 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     if far is None:
         run_clips(jobs, description="pseudo-label")
     else:
-        labeller.label_on_cluster(far, jobs, fingerprint, record.digest)
+        tasks = (labeller.LabelTask(far, (x.clip,), fingerprint, record.digest) for x in jobs)
+        run_by_others(address, work, jobs, tasks, description="pseudo-label")
     return _finish(settings, every, jobs, record)
 
 

@@ -1,13 +1,12 @@
 """The network and the feature probe of a labelling run, loaded here or by a cluster's workers."""
 
 import logging
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from dvos.config.base import values_affecting
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.errors import FaultCollector, MediaError, RunError
+from dvos.errors import RunError
 from dvos.files import digest, exclusive, file_digest, is_plain_name
 from dvos.media.frames import AnyFrames, FrameSource
 from dvos.media.image import write_image
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import write_mask
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.job import note_rows, run_alone
+from dvos.prediction.job import note_rows, run_for_others
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
 from dvos.runner.manifest import ClipManifest, Row
-from dvos.runner.tasks import run_on_cluster
+from dvos.runner.tasks import held
 from dvos.selftraining.filter import filter_frame, filter_pixels, with_consistency
 from dvos.selftraining.probe import FeatureProbe
 from dvos.selftraining.probe_fitting import NO_PROBE, PROBE, ProbeRecord, View, probe_for
@@ -71,6 +70,7 @@ def result_folders(out: Path, clip: ClipInput) -> tuple[Path, Path | None]:
 class ClipJob:
     """Labels one clip; keeps to :class:`dvos.prediction.job.ClipWork`."""
 
+    outcome: ClassVar[tuple[str, ...]] = ("rows", "damage", "intensity")
     clip: ClipInput
     settings: PseudoLabelSettings
     fingerprint: str  # Of all that the labels depend on besides the clip's files.
@@ -259,68 +259,11 @@ class LabelTask:
     probe: str | None = None  # Its digest; None where there is none.
 
 
-# Of this process: what it loaded last.
-_loaded: dict[tuple[str, str], Labeller] = {}
-# A worker may have several threads, and its device room for one clip.
-_at_work = threading.Lock()
-
-
 def do_on_worker(task: LabelTask) -> Row:
-    """The ``record`` of a fit; of a label rows, damage, and ``error`` if the clip is unreadable."""
+    """The ``record`` of a fit; of a label what :func:`run_for_others` gives."""
     key = (file_digest(task.settings.checkpoint), task.settings.model_dump_json())
-    with _at_work:
-        if key not in _loaded:
-            _loaded.clear()
-            _loaded[key] = Labeller(task.settings)
-        labeller = _loaded[key]
+    with held(key, partial(Labeller, task.settings)) as labeller:
         if not task.fingerprint:
             return {"record": labeller.fit_probe(task.clips)}
         labeller.load_probe(task.probe)
-        job, error = labeller.job(task.clips[0], task.fingerprint), None
-        try:
-            for _ in run_alone(job):
-                pass
-        except MediaError as unreadable:
-            error = unreadable
-        told = {"rows": job.rows, "damage": job.damage, "intensity": job.intensity}
-        return told | {"error": error}
-
-
-def _outcomes(tasks: dict[str, LabelTask], told: str) -> Generator[tuple[str, Any], None, None]:
-    """What workers of the cluster made of named tasks; what stopped a worker is raised."""
-    scheduler = next(iter(tasks.values())).settings.scheduler if tasks else None
-    if scheduler is None:
-        return
-    running = run_on_cluster(scheduler, do_on_worker, [*tasks.items()], description=told)
-    with closing(running) as outcomes:
-        for name, outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield name, outcome
-
-
-def fit_on_cluster(settings: PseudoLabelSettings, clips: Sequence[ClipInput]) -> ProbeRecord:
-    """:meth:`Labeller.fit_probe` by a worker of the cluster that settings name."""
-    ((_, outcome),) = _outcomes({"probe": LabelTask(settings, tuple(clips))}, "fit probe")
-    record: ProbeRecord = outcome["record"]
-    return record
-
-
-def label_on_cluster(
-    settings: PseudoLabelSettings, jobs: Sequence[ClipJob], fingerprint: str, probe: str | None
-) -> None:
-    """Label clips on a cluster, by the probe of a digest; the jobs take up what was done.
-
-    A MediaError tells of all clips that could not be read, after all others are done.
-    """
-    by_name = {job.clip.name: job for job in jobs}
-    tasks = {
-        name: LabelTask(settings, (job.clip,), fingerprint, probe) for name, job in by_name.items()
-    }
-    with FaultCollector(MediaError) as faults:
-        for name, outcome in _outcomes(tasks, "pseudo-label"):
-            job = by_name[name]
-            job.rows, job.damage = outcome["rows"], outcome["damage"]
-            job.intensity = outcome["intensity"]
-            if outcome["error"] is not None:
-                faults.extend(outcome["error"].faults)
+        return run_for_others(labeller.job(task.clips[0], task.fingerprint))
