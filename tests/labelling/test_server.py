@@ -214,7 +214,7 @@ def test_a_click_adds_the_object_there_and_cuts_what_is_none(client):
     client.edit(kind="click", x=16, y=16, take=False, object=1)
     ids = client.ids()[0]
     assert np.count_nonzero(ids == 5) == 81 - 25
-    assert client.server.helper._proposer.learnt == [0, 1]
+    assert client.server.helper._proposer().learnt == [0, 1]
 
 
 def test_all_above_a_score_are_accepted_at_once(client):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dvos.errors import UsageError
 from dvos.formats.labels import Size
 from dvos.labelling.documents import Frame
+from dvos.media.image import resized
 
 Pixels = NDArray[np.uint8]
 
@@ -70,10 +71,7 @@ class Pictures:
     def _thumbnail(self, index: int) -> bytes:
         known = self._levels.get(index)
         picture = known[max(known)] if known else self._frames[index].picture.small(_THUMBNAIL)
-        scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))
-        size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        return _jpeg(np.asarray(small, np.uint8))
+        return _jpeg(resized(picture, min(1.0, _THUMBNAIL / max(picture.shape[:2]))))
 
 
 def _sizes(size: Size) -> list[Size]:

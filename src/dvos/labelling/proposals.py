@@ -9,9 +9,9 @@ Importing this module loads no torch.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +230,11 @@ class Helper:
     """Proposes objects, one thread at a time; what loads torch is made when first needed."""
 
     def __init__(self, make: Callable[[], Proposer], pictures: Pictures) -> None:
-        self._make, self._pictures = make, pictures
+        self._proposer = cache(make)
+        self._features = lru_cache(_FRAMES)(
+            lambda index: self._proposer().prepare(pictures.whole(index))
+        )
         self._guard = threading.Lock()
-        self._proposer: Proposer | None = None
-        self._features: OrderedDict[int, Any] = OrderedDict()
         self._clicks: dict[int, list[Click]] = {}
         self._found: dict[int, list[Proposal]] = {}
 
@@ -265,13 +266,7 @@ class Helper:
             return [one for one in self._found.pop(index, []) if one.score >= least]
 
     def _prepared(self, index: int) -> tuple[Proposer, Any]:
-        self._proposer = self._proposer or self._make()
-        if index not in self._features:
-            self._features[index] = self._proposer.prepare(self._pictures.whole(index))
-            while len(self._features) > _FRAMES:
-                self._features.popitem(last=False)
-        self._features.move_to_end(index)
-        return self._proposer, self._features[index]
+        return self._proposer(), self._features(index)
 
 
 def _wide(area: float) -> int:

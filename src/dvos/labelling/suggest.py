@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from dvos.errors import UsageError
 from dvos.files import refuse_foreign
 from dvos.labelling.documents import Frame, open_document
 from dvos.labelling.features import FeatureExtractor
+from dvos.media.image import resized
 from dvos.prediction.features import FeatureReader
 from dvos.runner.display import progress
 from dvos.tables import write_rows
@@ -148,9 +148,7 @@ def _look(
 
 def _pooled(image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float32]:
     """Mean and deviation over a frame of each channel that an encoder sees, float32 (2 * C,)."""
-    factor = min(1.0, _SIDE / max(image.shape[:2]))
-    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    pieces = [piece.values for piece in reader.pieces(np.asarray(small, np.uint8))]
+    small = resized(image, min(1.0, _SIDE / max(image.shape[:2])))
+    pieces = [piece.values for piece in reader.pieces(small)]
     seen = np.concatenate([values.reshape(len(values), -1) for values in pieces], 1)
     return np.concatenate([seen.mean(1), seen.std(1)])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.media.colour import hsv_to_rgb
+from dvos.media.image import resized
 from dvos.media.mask import without_unknown
 
 Image = NDArray[np.uint8]
@@ -115,10 +116,7 @@ def contact_sheet(
 
 def _place(cell: Image, image: Image) -> None:
     height, width = cell.shape[:2]
-    scale = min(1.0, height / image.shape[0], width / image.shape[1])
-    if scale < 1:
-        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    image = resized(image, min(1.0, height / image.shape[0], width / image.shape[1]))
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     cell[top : top + image.shape[0], left : left + image.shape[1]] = image
 

@@ -86,9 +86,7 @@ class MaskScore:
         kept, kept_truth = self.kept or (0.0, 0.0)
         counts = self.both_counts
         return Tally(
-            intersection=self.counts.intersection,
-            predicted=self.counts.predicted,
-            truth=self.counts.truth,
+            *self.counts,
             dice=self.dice,
             iou=self.iou,
             region_j=self.region_j,

@@ -21,6 +21,7 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, MediaError
 from dvos.files import find_path
 from dvos.media.clip_store import read_image_at, read_mask_at
+from dvos.media.image import resized
 from dvos.media.layout import frame_name
 from dvos.media.limits import memory_shared
 from dvos.media.mask import object_pixels
@@ -66,17 +67,15 @@ def backward_flow(image: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArra
     """
     height, width = image.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    grey = [
-        cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-        for one in (image, before)
-    ]
-    below, beside = (max(0, _SHORTEST - side) for side in (size[1], size[0]))
+    greys = (np.asarray(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY)) for one in (image, before))
+    grey = [resized(one, factor) for one in greys]
+    rows, columns = grey[0].shape
+    below, beside = (max(0, _SHORTEST - side) for side in (rows, columns))
     padded = [cv2.copyMakeBorder(one, 0, below, 0, beside, cv2.BORDER_REPLICATE) for one in grey]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found = search.calc(padded[0], padded[1], None)[: size[1], : size[0]]
+    found = search.calc(padded[0], padded[1], None)[:rows, :columns]
     flow = cv2.resize(found, (width, height))
-    scale = np.array([width / size[0], height / size[1]], np.float32)
+    scale = np.array([width / columns, height / rows], np.float32)
     return np.asarray(flow * scale, np.float32)
 
 

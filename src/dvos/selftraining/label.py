@@ -18,6 +18,7 @@ from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import CheckpointError
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import told_together
+from dvos.media.layout import evenly
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import find_clips
@@ -304,10 +305,8 @@ def _draw_pictures(out: Path, jobs: Sequence[labeller.ClipJob], count: int) -> l
         for part in (*(folder / job.clip.name for job in jobs), folder):
             part.rmdir()
     accepted = [(job, row) for job in jobs for row in job.rows if row["accepted"]]
-    count = min(count, len(accepted))
     drawn = []
-    for number in range(count):
-        job, row = accepted[(2 * number + 1) * len(accepted) // (2 * count)]
+    for job, row in evenly(accepted, count):
         labels = read_mask(job.masks / f"{row['frame']}.png")
         picture = overlay(read_image(job.image_of(row), job.clip.intensity), labels == OBJECT)
         picture = overlay(picture, labels == UNKNOWN, colour=_UNKNOWN_COLOUR)

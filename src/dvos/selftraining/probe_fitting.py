@@ -1,12 +1,10 @@
 """Fitting the feature probe: a first pass over the unlabelled data, for samples of features."""
 
 import logging
-from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from dvos.config.selftraining import PseudoLabelSettings
 from dvos.errors import MediaError
 from dvos.files import digest, file_digest, write_json
+from dvos.media.layout import evenly
 from dvos.media.video import VideoFile, VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
@@ -115,15 +114,8 @@ def probe_for(
 
 def spread_evenly(counts: Sequence[int], limit: int) -> list[tuple[int, int]]:
     """At most ``limit`` frames spread evenly over clips of these counts: of each clip and place."""
-    ends = list(accumulate(counts, initial=0))
-    total = ends[-1]
-    chosen = min(limit, total)
-    found = []
-    for k in range(chosen):
-        place = (2 * k + 1) * total // (2 * chosen)
-        clip = bisect(ends, place) - 1
-        found.append((clip, place - ends[clip]))
-    return found
+    every = [(clip, place) for clip, count in enumerate(counts) for place in range(count)]
+    return evenly(every, limit)
 
 
 def choose_pixels(

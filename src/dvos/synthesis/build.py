@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -152,16 +153,10 @@ def _engine() -> str:
 
 @lru_cache(maxsize=1)
 def _build(recipe: Recipe) -> "ClipGenerator":
-    backgrounds, cutouts, distractors = (list(map(Path, tables)) for tables in recipe.tables)
-    return build_clip_generator(
-        SceneSettings.model_validate_json(recipe.scene),
-        backgrounds=backgrounds,
-        cutouts=cutouts,
-        distractors=distractors,
-        seed=recipe.seed,
-        intensity=recipe.intensity,
-        void=recipe.void,
-    )
+    kinds = ("backgrounds", "cutouts", "distractors")
+    chosen: dict[str, Any] = {n: getattr(recipe, n) for n in ("seed", "intensity", "void")}
+    chosen |= {kind: [*map(Path, each)] for kind, each in zip(kinds, recipe.tables, strict=True)}
+    return build_clip_generator(SceneSettings.model_validate_json(recipe.scene), **chosen)
 
 
 @dataclass(frozen=True)

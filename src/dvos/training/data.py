@@ -202,15 +202,8 @@ def build_generator(settings: DataSettings, seed: int) -> ClipGenerator:
     # Its compiler takes seconds to load: only those who need it pay.
     from dvos.synthesis.build import build_clip_generator
 
-    return build_clip_generator(
-        settings.synthetic.scene,
-        backgrounds=settings.synthetic.backgrounds,
-        cutouts=settings.synthetic.cutouts,
-        distractors=settings.synthetic.distractors,
-        seed=seed,
-        intensity=settings.intensity,
-        void=settings.synthetic.void,
-    )
+    chosen = dict(settings.synthetic)
+    return build_clip_generator(**chosen, seed=seed, intensity=settings.intensity)
 
 
 def _named_validation(settings: DataSettings, request: ValidationRequest) -> list[ValidationClip]:

@@ -98,9 +98,7 @@ def build_frames(settings: MethodSettings, folder: MethodFolder) -> FramesSettin
         videos=folder.videos,
         out=folder.frames,
         min_side=0,
-        intensity=settings.intensity,
-        seed=settings.seed,
-        workers=settings.workers,
+        **settings.model_dump(include={"intensity", "seed", "workers"}),
     )
 
 
@@ -110,14 +108,10 @@ def build_objects(settings: MethodSettings, folder: MethodFolder) -> ObjectsSett
         annotated=folder.annotated,
         cutouts=folder.cutouts,
         distractors=folder.distractors,
-        intensity=settings.intensity,
-        void=settings.void,
         instances="auto",
-        min_object_size=settings.min_object_size,
         cut_at_border=False,
         distractors_per_object=3,
-        seed=settings.seed,
-        workers=settings.workers,
+        **settings.model_dump(include={"intensity", "void", "min_object_size", "seed", "workers"}),
     )
 
 
@@ -130,15 +124,12 @@ def build_synthesis(
         backgrounds=[folder.annotated, *backgrounds],
         cutouts=[folder.cutouts],
         distractors=[folder.distractors],
-        intensity=settings.intensity,
-        void=settings.void,
         out=folder.clips,
         clips=settings.preview_clips,
         frames=20,
         height=360,
         width=480,
-        seed=settings.seed,
-        workers=settings.workers,
+        **settings.model_dump(include={"intensity", "void", "seed", "workers"}),
     )
 
 
@@ -279,9 +270,8 @@ def build_prediction(
         out=out,
         overlay=True,
         stills=stills,
-        intensity=settings.intensity,
         augment=augment or views_of(settings, stills=stills)[0],
-        device=settings.device,
+        **settings.model_dump(include={"intensity", "device"}),
     )
 
 
