@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from dvos.config.base import placed
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.errors import FaultCollector, OutputError, TableError
 from dvos.files import make_folder, real_path, refuse_foreign, stem_of
@@ -96,7 +97,7 @@ def run_extraction(
     """
     if settings.scheduler is not None:
         # Workers on other machines start in other folders.
-        rows = [replace(row, **_absolute_paths(row)) for row in rows]
+        rows = [replace(row, **{n: placed(x) for n, x in vars(row).items()}) for row in rows]
     own = part_of(rows, settings.shard)
     # Several processes share the cores: each works with one thread.
     alone = settings.scheduler is None and min(worker_count(settings.workers), len(own)) == 1
@@ -132,10 +133,6 @@ def run_extraction(
         )
     whole = done if settings.shard is None else gather(tasks, manifests_of(tables[0]))
     return Extracted(list(zip(own, done, strict=True)), list(zip(rows, whole, strict=True)))
-
-
-def _absolute_paths(row: VideoRow | AnnotatedRow) -> dict[str, Any]:
-    return {name: path.absolute() for name, path in vars(row).items() if isinstance(path, Path)}
 
 
 def _check_outputs(source: Path, work: Sequence[Work[Any]], column: str) -> None:

@@ -144,11 +144,11 @@ class ClipStore:
         if min(tile, height, width) < 1 or height * width > MOST_PIXELS:
             raise self._damaged(f"tiles of {tile} in frames of {width} x {height} pixels")
         shape = (self._frames, 2, -(-height // tile) * -(-width // tile))
-        records = self._part(table, math.prod(shape) * _RECORD.itemsize, table_crc, "table")
+        records = self._part("its table", table, math.prod(shape) * _RECORD.itemsize, table_crc)
         self._table = np.frombuffer(records, _RECORD).reshape(shape)
         self._boxes = _boxes(self.size, tile)
         try:
-            stored = parse_json(self._part(facts, facts_bytes, facts_crc, "metadata"))
+            stored = parse_json(self._part("its metadata", facts, facts_bytes, facts_crc))
             self.metadata: dict[str, Any] = dict(stored)
         except (TypeError, ValueError) as error:
             raise self._damaged(f"its metadata is no JSON ({error})") from error
@@ -208,7 +208,7 @@ class ClipStore:
         """Check every tile's checksum; a MediaError at the first that is damaged."""
         for frame, planes in enumerate(self._table):
             for record in planes.reshape(-1):
-                self._block(record, frame)
+                self._part(f"frame {frame}", *record.item())
 
     def _read(
         self, frames: Sequence[int] | None, window: Window | None, plane: int, decode: Any
@@ -235,7 +235,7 @@ class ClipStore:
         ]
         for place, frame in enumerate(chosen):
             for number, (y0, y1, x0, x1) in met:
-                block = self._block(self._table[frame, plane, number], frame)
+                block = self._part(f"frame {frame}", *self._table[frame, plane, number].item())
                 if not block:
                     continue
                 try:
@@ -246,13 +246,6 @@ class ClipStore:
                 part = pixels[y - y0 : end - y0, x - x0 : last - x0]
                 result[place, y - top : end - top, x - left : last - left] = part
         return result
-
-    def _block(self, record: Any, frame: int) -> bytes:
-        offset, size, crc = int(record["offset"]), int(record["bytes"]), int(record["crc"])
-        block = self._data[offset : offset + size]
-        if len(block) != size or zlib.crc32(block) != crc:
-            raise self._damaged(f"frame {frame} is damaged (its checksum differs)")
-        return block
 
     def _header(self) -> tuple[int, ...]:
         start = self._data[:_HEADER_BYTES]
@@ -265,14 +258,13 @@ class ClipStore:
             found, expected = f"is a clip store of version {header[1]}", f"version {_VERSION}"
             remedy = "read it with the release of dvos that wrote it, or a newer one"
             raise MediaError.at(self.path, found, expected, remedy)
-        if zlib.crc32(start[:-4]) != struct.unpack("<I", start[-4:])[0]:
-            raise self._damaged("its header is damaged (the checksum differs)")
+        self._part("its header", 0, _HEADER.size, *struct.unpack("<I", start[-4:]))
         return header[2:]
 
-    def _part(self, offset: int, size: int, crc: int, name: str) -> bytes:
+    def _part(self, whose: str, offset: int, size: int, crc: int) -> bytes:
         part = self._data[offset : offset + size]
         if len(part) != size or zlib.crc32(part) != crc:
-            raise self._damaged(f"its {name} is damaged (the checksum differs)")
+            raise self._damaged(f"{whose} is damaged (its checksum differs)")
         return part
 
     def _damaged(self, found: str, expected: str = "") -> MediaError:

@@ -220,12 +220,7 @@ class ClipJob:
     """
 
     outcome: ClassVar[tuple[str, ...]] = (
-        "begun",
-        "rows",
-        "damage",
-        "continued_at",
-        "totals",
-        "scale",
+        *("begun", "rows", "damage", "continued_at", "totals", "scale"),
     )
 
     def __init__(

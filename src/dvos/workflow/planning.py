@@ -194,15 +194,8 @@ def time_training(settings: TrainingSettings, megapixels: float) -> Speed:
     frames, square = settings.network.references + 1, 1e-6 * rates.crop**2
     # Without validation: a step goes forwards and, twice as long, backwards.
     forwards = rates.validation / (megapixels or 4 * square) or rates.clip / 3 / square
-    return Speed(
-        clip=rates.clip,
-        megapixel=forwards / frames,
-        start=rates.start,
-        frames=frames,
-        batch=rates.batch,
-        crop=rates.crop,
-        device=rates.device,
-    )
+    known = {name: value for name, value in rates._asdict().items() if name != "validation"}
+    return Speed(megapixel=forwards / frames, frames=frames, **known)
 
 
 def make_plan(
