@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from predictor_contract import PredictorContract  # noqa: E402
 from dvos.api import load_predictor  # noqa: E402
 from dvos.config.prediction import PredictorOptions  # noqa: E402
 from dvos.errors import MediaError, RunError  # noqa: E402
+from dvos.media.frames import behind  # noqa: E402
 from dvos.media.image import resized  # noqa: E402
 from dvos.media.video import VideoFrame  # noqa: E402
 from dvos.networks.spec import MASK, OBJECTS  # noqa: E402
 from dvos.prediction import streaming  # noqa: E402
-from dvos.prediction.flows import (  # noqa: E402  # noqa: E402
+from dvos.prediction.flows import (  # noqa: E402
     DeviceFlow,
-    behind,
     enlarged,
     resized_planes,
     scaled_size,
@@ -230,7 +231,7 @@ def test_what_is_begun_is_given_before_a_fault() -> None:
 
     found: list[Any] = []
     with pytest.raises(ValueError, match="later"):
-        found.extend(behind(batches(), 1))
+        found.extend(chain.from_iterable(behind(batches(), 1)))
     assert found == ["a", "b", "c"]
 
 
@@ -242,6 +243,6 @@ def test_batches_are_begun_ahead() -> None:
             begun.append(number)
             yield iter([number])
 
-    stream = behind(batches(), 1)
+    stream = chain.from_iterable(behind(batches(), 1))
     assert next(stream) == 0
     assert begun == [0, 1]

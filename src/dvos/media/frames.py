@@ -7,8 +7,8 @@ import math
 import queue
 import threading
 import zlib
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
@@ -305,3 +305,28 @@ def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
     finally:
         stopped.set()
         reader.join()
+
+
+def behind(
+    items: Iterable[T], most: int, is_ready: Callable[[T], bool] = lambda _: False
+) -> Generator[T, None, None]:
+    """Give items in order, each when it is ready or ``most`` further ones have begun.
+
+    An exception of ``items`` is raised after the items before it.
+    """
+    faults: list[Exception] = []
+
+    def begun() -> Iterator[T]:
+        try:
+            yield from items
+        except Exception as error:
+            faults.append(error)
+
+    waiting: deque[T] = deque()
+    for item in begun():
+        waiting.append(item)
+        while len(waiting) > most or (waiting and is_ready(waiting[0])):
+            yield waiting.popleft()
+    yield from waiting
+    for fault in faults:
+        raise fault

@@ -7,8 +7,7 @@ Tensor letters: B frames of a batch, H and W of a frame, h and w of what the net
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -262,28 +261,6 @@ class Link:
             return host.numpy()
 
         return fetched
-
-
-def behind(batches: Iterator[Predictions], count: int) -> Generator[FramePrediction, None, None]:
-    """Predictions in order, of each batch, or its fault, when ``count`` further ones have begun."""
-
-    def fault(error: Exception) -> FramePrediction:
-        raise error
-
-    def all_batches() -> Iterator[Predictions]:
-        try:
-            yield from batches
-        except Exception as error:
-            # A batch that raises it when its turn comes.
-            yield iter(partial(fault, error), None)
-
-    waiting: deque[Predictions] = deque()
-    for batch in all_batches():
-        waiting.append(batch)
-        if len(waiting) > count:
-            yield from waiting.popleft()
-    for batch in waiting:
-        yield from batch
 
 
 def _size(frames: list[VideoFrame]) -> tuple[int, int]:

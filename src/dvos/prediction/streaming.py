@@ -30,7 +30,7 @@ from dvos.networks.dvos.running import AcceleratedNetwork, TiledDvosNetwork
 from dvos.networks.onnx_graph import load_onnx_network
 from dvos.prediction.along_flow import averaged_along_flow
 from dvos.prediction.calibration import read_calibration
-from dvos.prediction.flows import HostFlow, Predictions, Prepared, behind, flow_for, scaled_size
+from dvos.prediction.flows import HostFlow, Predictions, Prepared, flow_for, scaled_size
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import FramePrediction, Views, thinned
 from dvos.prediction.tiles import tile_sides
@@ -190,8 +190,9 @@ class StreamingPredictor:
         self, source: Frames, start: int, flow: HostFlow, flips: Sequence[Flips], finish: _Finish
     ) -> Generator[FramePrediction, None, None]:
         stream = self._stream(source, start, flow, flips, finish)
-        with closing(stream), closing(behind(stream, flow.behind)) as predictions:
-            yield from predictions
+        with closing(stream), closing(media.behind(stream, flow.behind)) as batches:
+            for predictions in batches:
+                yield from predictions
 
     def _stream(
         self, source: Frames, start: int, flow: HostFlow, flips: Sequence[Flips], finish: _Finish

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -18,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import DvosError, MediaError
+from dvos.errors import MediaError
 from dvos.files import atomic_path, write_text
-from dvos.media.frames import FrameSource, read_ahead
+from dvos.media.frames import FrameSource, behind, read_ahead
 from dvos.media.image import write_image
 from dvos.media.mask import read_label_image, read_mask, write_mask
 from dvos.media.overlay import overlay
@@ -143,23 +142,9 @@ def write_all(
 
     Where the predictions fail, the frames before the fault are written and given first.
     """
-
-    def begun() -> Iterator[Future[dict[str, Any]]]:
-        try:
-            for prediction in predictions:
-                yield pool.submit(write, prediction)
-        except DvosError as error:
-            failed: Future[dict[str, Any]] = Future()
-            failed.set_exception(error)
-            yield failed
-
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="dvos-writer") as pool:
-        waiting: deque[Future[dict[str, Any]]] = deque()
-        for future in begun():
-            waiting.append(future)
-            while len(waiting) > _WAITING or (waiting and waiting[0].done()):
-                yield waiting.popleft().result()
-        for future in waiting:
+        begun = (pool.submit(write, prediction) for prediction in predictions)
+        for future in behind(begun, _WAITING, Future.done):
             yield future.result()
 
 

@@ -7,9 +7,8 @@ for Video Segmentation in Highly-Automated Driving", CVPR Workshops 2020.
 
 import os
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import FaultCollector, MediaError
 from dvos.files import find_path
 from dvos.media.clip_store import read_image_at, read_mask_at
+from dvos.media.frames import behind
 from dvos.media.image import resized
 from dvos.media.layout import frame_name
 from dvos.media.limits import memory_shared
@@ -110,21 +110,12 @@ def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[
         memory_shared(workers),
         ThreadPoolExecutor(workers) as pool,
     ):
-        waiting: deque[tuple[int, Future[Followed]]] = deque()
-
-        def take() -> None:
-            place, future = waiting.popleft()
+        begun = ((one[0].place, pool.submit(_measure, *one, settings.void)) for one in shown)
+        # Frames in memory stay few, however long the video.
+        for place, future in behind(begun, 2 * workers):
             result = faults.collect(future.result)
             if result is not None:
                 found[place] = result
-
-        for step, image, before in shown:
-            waiting.append((step.place, pool.submit(_measure, step, image, before, settings.void)))
-            # Frames in memory stay few, however long the video.
-            while len(waiting) > 2 * workers:
-                take()
-        while waiting:
-            take()
     return found
 
 
