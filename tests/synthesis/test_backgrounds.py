@@ -131,11 +131,11 @@ def test_a_still_moves_under_the_window_and_is_mirrored_at_its_border(generator_
 def test_the_cache_is_bounded_and_not_pickled(tmp_path):
     backgrounds = group_backgrounds([rows(images(tmp_path, [f"p{n}.png" for n in range(9)]))])
     store = BackgroundStore(backgrounds, BackgroundSettings(), 0)
-    store.cache_bytes = 3 * 20 * 30 * 4
+    store.cache.memory = 3 * 20 * 30 * 4
     for n in (*range(9), 8, 7, 0):
         words = store.frame(n, 0, 0)
         assert (words.view(np.uint8).reshape(20, 30, 4)[..., :3] == 10 * n + 5).all()
-        assert store._bytes <= store.cache_bytes
+        assert store.cache.taken <= store.cache.memory
     assert len(pickle.dumps(store)) < 4000
     assert pickle.loads(pickle.dumps(store)).frame(2, 0, 0)[0, 0] & 255 == 25
 

@@ -13,11 +13,12 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, MediaError, TableError
 from dvos.media.clip_store import ClipStoreWriter, OpenStores, read_image_at, read_mask_at
 from dvos.media.image import write_image
+from dvos.media.limits import ImageCache
 from dvos.media.mask import write_mask
 from dvos.networks.spec import Normalisation
 from dvos.tables import ClipRow, frame_address, read_clips, write_clips
 from dvos.training.clips.clip import ClipRequest
-from dvos.training.clips.files import FileClips, ImageCache, clips_of_rows
+from dvos.training.clips.files import FileClips, clips_of_rows
 from dvos.training.data import build_training_clips, build_validation_clips
 from dvos.training.labels import find_clips
 from dvos.training.targets import QueryTarget

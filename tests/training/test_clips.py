@@ -7,10 +7,11 @@ from made_stills import BlobMaker, agree, blob_mask, write_clip
 from dvos.config.data import ClipsSettings
 from dvos.errors import MediaError
 from dvos.media.image import write_image
+from dvos.media.limits import ImageCache
 from dvos.media.mask import IGNORE, write_mask
 from dvos.tables import ClipRow, read_clips, write_clips
 from dvos.training.clips.clip import ClipRequest, SyntheticClips
-from dvos.training.clips.files import FileClips, ImageCache, clips_of_rows
+from dvos.training.clips.files import FileClips, clips_of_rows
 from dvos.training.labels import find_clips
 
 

@@ -9,10 +9,10 @@ from made_stills import agree, blob_mask, shown, write_stills
 from dvos.config.data import MotionSettings
 from dvos.errors import MediaError
 from dvos.media.image import write_image
+from dvos.media.limits import ImageCache
 from dvos.media.mask import IGNORE, write_mask
 from dvos.training.augment.spatial import Box
 from dvos.training.clips.clip import ClipRequest, seed_points
-from dvos.training.clips.files import ImageCache
 from dvos.training.clips.stills import (
     LabelledStill,
     StillClips,

@@ -1,12 +1,16 @@
 """How large an image may be: as OpenCV reads it at most, and as the machine has memory for.
 
-Processes and threads that read at the same time have each a share of what was free.
+Processes and threads that read at the same time have each a share of what was free; what was
+decoded is kept up to a bound.
 """
 
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from dvos.errors import MediaError
 
@@ -21,6 +25,7 @@ _CONTAINERS = (
 )
 _CGROUPS = Path("/sys/fs/cgroup")
 _CACHED = ("inactive_file", "active_file")
+T = TypeVar("T")
 
 
 class MemoryShare(NamedTuple):
@@ -93,3 +98,42 @@ def free_memory() -> float:
             cached = sum(int(size) for kind, size in rows if kind in _CACHED)
             free = min(free, most - used + cached)
     return free
+
+
+class ImageCache:
+    """What was decoded, by key, up to ``memory`` bytes; the least recently used goes first.
+
+    One cache is shared by all sources of a data set, so that one bound holds for all. The latest
+    is kept whatever its size. A copy in another process begins empty: files are cheaper to read
+    again than to send.
+    """
+
+    def __init__(self, memory: int, size_of: Callable[[Any], int] = attrgetter("nbytes")) -> None:
+        self.memory, self._size_of = memory, size_of
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        #: Bytes that are taken.
+        self.taken = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.memory, self._size_of)
+
+    def get(self, key: Hashable, decode: Callable[[], T]) -> T:
+        """Give what ``key`` stands for, decoding it if it is not kept."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                kept: T = self._kept[key]
+                return kept
+        decoded = decode()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = decoded
+                self.taken += self._size_of(decoded)
+            while self.taken > self.memory and len(self._kept) > 1:
+                self.taken -= self._size_of(self._kept.popitem(last=False)[1])
+        return decoded
+
+    def keeps(self, key: Hashable, size: int) -> bool:
+        """Whether ``key`` is kept, or its ``size`` bytes would be without another going."""
+        return key in self._kept or self.taken + size <= self.memory

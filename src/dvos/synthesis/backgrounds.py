@@ -7,10 +7,9 @@ clip stays the same in every process, and a process that makes clips in order de
 """
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from dvos.config.scene import BackgroundSettings
 from dvos.errors import MediaError
 from dvos.files import stem_of
 from dvos.media.image import image_size, read_image
+from dvos.media.limits import ImageCache
 from dvos.media.mask import is_binary, label_components, read_mask, without_unknown
 from dvos.synthesis import Floats, Ids, Ints, Size, Words, log_uniform, signs, uniform
 from dvos.synthesis.motion import CameraPath
@@ -95,13 +95,10 @@ class BackgroundStore:
         void: str = "auto",  # what means "unknown" in masks
     ) -> None:
         self.backgrounds = tuple(backgrounds)
-        #: Bound on what is kept; a single frame is kept whatever its size.
-        self.cache_bytes = settings.cache_mb * 2**20
+        #: Frames, or masks, with what is known of them.
+        self.cache = ImageCache(settings.cache_mb * 2**20, lambda entry: entry[0].nbytes)
         self.settings, self.seed = settings, seed
         self._how = intensity, void
-        self._kept: OrderedDict[tuple[int, int, int], tuple[NDArray[Any], Any]] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BackgroundStore, (self.backgrounds, self.settings, self.seed, *self._how)
@@ -125,20 +122,8 @@ class BackgroundStore:
         return max((self._get(background, k, _LABELS)[1] for k in shown), default=0)
 
     def _get(self, background: int, frame: int, level: int) -> tuple[NDArray[Any], Any]:
-        key = (background, frame, level)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        entry = _decode(self.backgrounds[background], frame, level, *self._how)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = entry
-                self._bytes += entry[0].nbytes
-            while self._bytes > self.cache_bytes and len(self._kept) > 1:
-                _, (old, _) = self._kept.popitem(last=False)
-                self._bytes -= old.nbytes
-        return entry
+        decode = partial(_decode, self.backgrounds[background], frame, level, *self._how)
+        return self.cache.get((background, frame, level), decode)
 
     def draw(
         self,
@@ -192,9 +177,9 @@ class BackgroundStore:
         frame_bytes = [4 * backgrounds[n].size[0] * backgrounds[n].size[1] for n in allowed]
         counts = [len(backgrounds[n].frames) for n in allowed]
         total = sum(b * c for b, c in zip(frame_bytes, counts, strict=True))
-        if total > self.cache_bytes:
+        if total > self.cache.memory:
             run_bytes = max(b * min(c, frames) for b, c in zip(frame_bytes, counts, strict=True))
-            runs = max(int(0.9 * self.cache_bytes // run_bytes), 1)
+            runs = max(int(0.9 * self.cache.memory // run_bytes), 1)
             block = clip_index // (runs * self.settings.reuse)
             which = int(choice[2] * runs)
             choice = np.random.default_rng([self.seed, block, which, 1]).random(3)

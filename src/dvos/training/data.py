@@ -21,6 +21,7 @@ from dvos.errors import ConfigError, FaultCollector
 from dvos.extraction.cutouts import find_objects
 from dvos.media.clip_store import read_mask_at
 from dvos.media.layout import evenly
+from dvos.media.limits import ImageCache
 from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import inner_width, split_mask
 from dvos.networks.spec import Normalisation
@@ -33,7 +34,7 @@ from dvos.training.clips.clip import (
     PooledClips,
     SyntheticClips,
 )
-from dvos.training.clips.files import FileClips, FrameClip, ImageCache, check_lengths
+from dvos.training.clips.files import FileClips, FrameClip, check_lengths
 from dvos.training.clips.stills import LabelledStill, StillClips
 from dvos.training.clips.validation import ValidationClip, ValidationRequest, middle_box
 from dvos.training.datasets import TrainingClips, ValidationClips

@@ -5,12 +5,11 @@ What was decoded of them is kept in memory up to a bound.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from dvos.config.data import ClipsSettings
 from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.media.clip_store import ClipStore, OpenStores
 from dvos.media.image import read_image
+from dvos.media.limits import ImageCache
 from dvos.media.mask import is_binary, mask_ids, read_mask, unknown_value
 from dvos.media.png import read_png_window
 from dvos.tables import ClipRow
@@ -84,48 +84,6 @@ def check_lengths(clips: Iterable[FrameClip], *, frames: int) -> None:
                     f"masks of at least {frames} frames",
                     "lower xmem.frames, add masks or leave the clip out",
                 )
-
-
-class _Sized(Protocol):
-    @property
-    def nbytes(self) -> int: ...
-
-
-T = TypeVar("T", bound=_Sized)
-
-
-class ImageCache:
-    """What was decoded, by key, up to ``memory`` bytes; the least recently used goes first.
-
-    One cache is shared by all sources of a data set, so that one bound holds for all. The latest
-    is kept whatever its size. A copy in another process begins empty: files are cheaper to read
-    again than to send.
-    """
-
-    def __init__(self, memory: int) -> None:
-        self._memory = memory
-        self._kept: OrderedDict[Hashable, _Sized] = OrderedDict()
-        #: Bytes that are taken.
-        self.taken = 0
-
-    def get(self, key: Hashable, decode: Callable[[], T]) -> T:
-        """Give what ``key`` stands for, decoding it if it is not kept."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return cast("T", self._kept[key])
-        decoded = decode()
-        self._kept[key] = decoded
-        self.taken += decoded.nbytes
-        while self.taken > self._memory and len(self._kept) > 1:
-            self.taken -= self._kept.popitem(last=False)[1].nbytes
-        return decoded
-
-    def keeps(self, key: Hashable, size: int) -> bool:
-        """Whether ``key`` is kept, or its ``size`` bytes would be without another going."""
-        return key in self._kept or self.taken + size <= self._memory
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_memory": self._memory, "_kept": OrderedDict(), "taken": 0}
 
 
 class DecodedMask:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from dvos.config.data import MotionSettings
 from dvos.errors import check_size
 from dvos.media.image import read_image
+from dvos.media.limits import ImageCache
 from dvos.training.augment.spatial import Box, cut, place, resize_frame, resize_ids
 from dvos.training.clips.clip import Clip, ClipRequest, draw_seed_point, labelled_clip
-from dvos.training.clips.files import DecodedMask, ImageCache
+from dvos.training.clips.files import DecodedMask
 
 DRAWN_ON_IT = "give each photo the mask that was drawn on it"
 

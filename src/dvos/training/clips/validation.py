@@ -22,13 +22,14 @@ from dvos.errors import FaultCollector, MediaError, check_size
 from dvos.files import absent, stem_of
 from dvos.media.frames import FrameSource, open_frames
 from dvos.media.layout import MASK_SUFFIXES, evenly, list_files
+from dvos.media.limits import ImageCache
 from dvos.media.mask import IGNORE
 from dvos.tables import frame_stem
 from dvos.training.augment.spatial import Box, cut, resize_frame, resize_ids
 from dvos.training.clips import clip as sources
 from dvos.training.clips import stills as pans
 from dvos.training.clips.clip import Clip, ClipRequest, labelled_clip
-from dvos.training.clips.files import ClipFiles, DecodedMask, FrameClip, ImageCache
+from dvos.training.clips.files import ClipFiles, DecodedMask, FrameClip
 from dvos.training.clips.stills import LabelledStill
 
 if TYPE_CHECKING:
