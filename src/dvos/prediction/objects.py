@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,14 @@ class FrameObjects:
         """Number of objects."""
         return len(self.area)
 
+    @property
+    def moments(self) -> Doubles:
+        """Second moments xx, yy, xy about the centres, pixels squared, float64 (N, 3)."""
+        along, across = (self.length / 4) ** 2, (self.width / 4) ** 2
+        cosine, sine = np.cos(np.radians(self.orientation)), -np.sin(np.radians(self.orientation))
+        xx, yy = along * cosine**2 + across * sine**2, along * sine**2 + across * cosine**2
+        return np.stack([xx, yy, (along - across) * cosine * sine], axis=1)
+
     def rows(self) -> list[list[object]]:
         """A row for each object, as the columns of ``<clip>.objects.csv`` from ``object`` on."""
         shape = (self.length, self.width, self.orientation, *self.centre.T)
@@ -91,34 +100,42 @@ def find_objects(
     if names is None:
         names = np.arange(1, int(labels.max(initial=0)) + 1)
     count = len(names)
-    (area, x, y, xx, yy, xy, total), surest = _sum_up(labels, probability, count)
-    # Whole numbers below 2**53: of all but huge objects nothing is lost, and squares lie straight.
-    moments = ((area * xx - x * x), (area * yy - y * y), (area * xy - x * y))
-    length, across, orientation = _axes(*(moment / area**2 for moment in moments))
+    (*sums, total), surest = _sum_up(labels, probability, count)
     return FrameObjects(
         labels=labels,
         numbers=names,
-        area=area.astype(np.int64),
-        length=length,
-        width=across,
-        orientation=orientation,
-        centre=np.stack([x / area, y / area], axis=1),
-        probability=total / area,
+        **measured(*sums),
+        probability=total / sums[0],
         peak_probability=known.scaling(surest).astype(np.float64),
         touches_border=cut_by_edge(labels, count)[1:],
         motion=motion,
     )
 
 
-def _axes(xx: Doubles, yy: Doubles, xy: Doubles) -> tuple[Doubles, Doubles, Doubles]:
-    """Length, width and orientation; half-axes a and b have the moments a**2 / 4 and b**2 / 4."""
-    xx, yy = xx + _PIXEL_MOMENT, yy + _PIXEL_MOMENT
-    middle = (xx + yy) / 2
-    apart = np.hypot((xx - yy) / 2, xy)
+def measured(
+    area: Doubles, x: Doubles, y: Doubles, xx: Doubles, yy: Doubles, xy: Doubles
+) -> dict[str, NDArray[Any]]:
+    """The fields of :class:`FrameObjects` from area to centre, by sums over the objects' pixels.
+
+    The sums are of pixels, x, y, x * x, y * y and x * y, (N,). Half-axes a and b have the second
+    moments a**2 / 4 and b**2 / 4.
+    """
+    # Whole numbers below 2**53: of all but huge objects nothing is lost, and squares lie straight.
+    moments = ((area * xx - x * x), (area * yy - y * y), (area * xy - x * y))
+    along_x, along_y, across = (moment / area**2 for moment in moments)
+    along_x, along_y = along_x + _PIXEL_MOMENT, along_y + _PIXEL_MOMENT
+    middle = (along_x + along_y) / 2
+    apart = np.hypot((along_x - along_y) / 2, across)
     # The image's y axis points down: as seen, angles turn the other way.
-    orientation = np.degrees(-0.5 * np.arctan2(2 * xy, xx - yy))
+    orientation = np.degrees(-0.5 * np.arctan2(2 * across, along_x - along_y))
     orientation[orientation <= -90] += 180
-    return 4 * np.sqrt(middle + apart), 4 * np.sqrt(np.maximum(middle - apart, 0)), orientation
+    return {
+        "area": area.astype(np.int64),
+        "length": 4 * np.sqrt(middle + apart),
+        "width": 4 * np.sqrt(np.maximum(middle - apart, 0)),
+        "orientation": orientation,
+        "centre": np.stack([x / area, y / area], axis=1),
+    }
 
 
 @jit

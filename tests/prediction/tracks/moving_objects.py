@@ -37,7 +37,7 @@ def measured(labels: NDArray[np.uint16]) -> FrameObjects:
 def linked(frames: Iterable[NDArray[np.uint16]], **settings: object) -> list[dict[int, int]]:
     """The track of each object that is seen in a frame, by its number in the label image."""
     return [
-        dict(zip(numbers, one.ids.tolist(), strict=True))
+        dict(zip(numbers, one.ids.tolist()[: len(numbers)], strict=True))
         for numbers, one in both(frames, **settings)
     ]
 

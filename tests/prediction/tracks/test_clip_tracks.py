@@ -302,3 +302,27 @@ def test_a_lost_path_of_the_camera_is_told_and_no_area_given(
     (said,) = [one.message for one in caplog.records if "path is lost" in one.message]
     assert "in: the camera's path is lost at" in said
     assert "(f06" in said
+
+
+def test_tracks_that_share_an_object_stand_apart_in_their_images(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """The object stays one in what is told of a frame; its tracks are two in their images."""
+    source, apart = tmp_path / "in", [22, 19, 16, 12, 8, 6, 6, 8, 12, 16, 19, 22]
+    for t, d in enumerate(apart):
+        places = [(60 - d / 2, 40, 7), (60 + d / 2, 40, 7), (20, 80, 7), (100, 80, 7)]
+        picture = (drawn(places, (96, 128)) > 0) * np.uint8(255)
+        write_image(source / f"f{t}.png", np.repeat(picture[..., None], 3, axis=2))
+    regions = {"regions": _regions(tmp_path, all=(0, 0, 128, 96)), "regions_on": "picture"}
+    _predict(checkpoint, source, tmp_path / "m", **regions)
+    counts = [int(row["count"]) for row in _rows(tmp_path / "m/counts.csv")]
+    assert min(counts) == 3
+    rows = _rows(tmp_path / "m/in.objects.csv")
+    of_region = _rows(tmp_path / "m/in.regions.csv")
+    for t, count in enumerate(counts):
+        of_frame = [row for row in rows if row["frame_index"] == str(t)]
+        ids = read_label_image(tmp_path / f"m/in/tracks/f{t}.png")
+        assert len(of_frame) == count == int(of_region[t]["count"])
+        assert sorted(np.unique(ids).tolist()) == [0, 1, 2, 3, 4]
+        assert {int(row["track"]) for row in of_frame} <= {1, 2, 3, 4}
+    assert [row["frames"] for row in _rows(tmp_path / "m/in.tracks.csv")] == ["12"] * 4

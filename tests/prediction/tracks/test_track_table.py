@@ -16,8 +16,8 @@ def _rows(places: np.ndarray, ground: np.ndarray) -> list[dict[str, object]]:
     table = TrackTable()
     for t, centre in enumerate(places):
         objects = measured(drawn(centre.tolist(), (200, 600)))
-        linked = LinkedFrame(t, objects.numbers, {}, None)
-        table.add({"time_s": t / 10}, objects, linked, shifted(-ground[t]))
+        linked = LinkedFrame(t, objects.numbers, {}, None, objects)
+        table.add({"time_s": t / 10}, linked, shifted(-ground[t]))
     return [dict(zip(TRACK_COLUMNS, row, strict=True)) for row in table.rows()]
 
 
@@ -55,9 +55,9 @@ def test_objects_that_the_camera_comes_back_to_are_known_and_those_that_enter_ar
                     ids[k] = len(ids) + 1 if k not in ids else max(ids.values()) + 1
                 last[k] = t
             objects = measured(drawn((plants[here] - [shift, 0]).tolist(), (120, 600)))
-            linked = LinkedFrame(t, np.array([ids[k] for k in here]), {}, None)
+            linked = LinkedFrame(t, np.array([ids[k] for k in here]), {}, None, objects)
             poses.append(shifted(np.array([float(shift), 0])))
-            table.add({"time_s": None}, objects, linked, poses[-1])
+            table.add({"time_s": None}, linked, poses[-1])
         return table.count, table.came_back(poses, (120, 600)).tolist()
 
     there = list(range(0, 601, 20))
@@ -72,8 +72,8 @@ def test_what_is_in_no_track_and_frames_without_an_object_make_no_row() -> None:
     table = TrackTable()
     for t, ids in enumerate(([1, 0], [], [1, 0], [0, 2])):
         objects = measured(drawn([(30, 30), (90, 30)][: len(ids)]))
-        linked = LinkedFrame(t, np.array(ids, np.int64), {}, None)
-        table.add({"time_s": None}, objects, linked, shifted(np.zeros(2)))
+        linked = LinkedFrame(t, np.array(ids, np.int64), {}, None, objects)
+        table.add({"time_s": None}, linked, shifted(np.zeros(2)))
     rows = [dict(zip(TRACK_COLUMNS, row, strict=True)) for row in table.rows()]
     assert [row["id"] for row in rows] == [1, 2]
     # Nothing is made up for the frame that it was missed in.

@@ -42,7 +42,7 @@ from dvos.tables import write_rows
 _log = logging.getLogger(__name__)
 
 #: Raised whenever the same objects and settings give other tracks than before.
-_VERSION = 3
+_VERSION = 4
 #: Frames that a warning names.
 _NAMED = 5
 
@@ -63,7 +63,7 @@ def follow(
     if ids != "linked":
         for what, objects, frame in frames:
             own = objects.numbers if ids == "given" else np.zeros(objects.count, np.int64)
-            yield what, objects, LinkedFrame(frame, own, {}, None)
+            yield what, objects, LinkedFrame(frame, own, {}, None, objects)
         return
     linker, waiting = Linker(settings), deque[tuple[T, FrameObjects]]()
     for what, objects, frame in frames:
@@ -100,8 +100,8 @@ def followed(
     for first in (predictions := iter(predictions)):
         frames = map(placed, chain([first], predictions))
         ids: Ids = "linked" if first.instances is None else "given"
-        for prediction, objects, linked in follow(frames, ids, linking):
-            yield replace(prediction, followed=replace(objects, tracks=linked.ids))
+        for prediction, _, linked in follow(frames, ids, linking):
+            yield replace(prediction, followed=replace(linked.objects, tracks=linked.ids))
 
 
 @dataclass(frozen=True)
@@ -193,18 +193,20 @@ class ClipTracks:
         for row, objects, step in follow(found, self._ids, linking):
             linked = replace(step, frame=row["frame_index"])
             columns: dict[str, Sequence[object]] = {}
-            pose = self._path.add(linked.ids, objects.centre, linked.motion, linked.lost)
+            # Parts of an object that several tracks share have no row of their own.
+            of_tracks, own_ids = linked.objects, linked.ids[: objects.count]
+            pose = self._path.add(linked.ids, of_tracks.centre, linked.motion, linked.lost)
             height, width = objects.labels.shape
             self._size = (height, width)
             if self.followed:
-                labels = np.append(0, linked.ids)[objects.labels]
-                self._tracks.add(row, objects, linked, pose)
+                labels = np.append(0, linked.ids)[of_tracks.labels]
+                self._tracks.add(row, linked, pose)
                 self._write(labels, row["frame"], rows)
                 if writer:
                     writer.add(labels, linked.parents, linked.frame)
-                columns["track"] = [one or "" for one in linked.ids.tolist()]
+                columns["track"] = [one or "" for one in own_ids.tolist()]
             if self._regions:
-                columns["region"] = self._tally.add(row, objects, linked.ids, pose)
+                columns["region"] = self._tally.add(row, objects, own_ids, pose)
             yield row, columns
         if writer:
             writer.finish()

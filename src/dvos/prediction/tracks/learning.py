@@ -101,8 +101,8 @@ def _counted(
         (None, count_frame(one, predictor.calibration, options).objects, number)
         for number, one in enumerate(predictor.segment(source))
     )
-    for _, objects, linked in follow(frames, "linked", linking):
-        table.add({"time_s": None}, objects, linked, REST)
+    for _, _, linked in follow(frames, "linked", linking):
+        table.add({"time_s": None}, linked, REST)
     true = set().union(*(np.unique(_ids(clip, frame)).tolist() for frame in clip.frames)) - {0}
     return table.count, table.inside(), len(true)
 

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from dvos.compiling import jit
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.objects import FrameObjects
+from dvos.prediction.tracks.merging import find_merged, find_pieces, part_merged
 from dvos.prediction.tracks.motion import (
     REST,
     Centres,
@@ -59,14 +60,8 @@ _TENTATIVE_MISSES = 2
 _FAR_NEARER = 0.5
 #: A frame's weight in what is learnt about motion.
 _LEARNT = 0.2
-#: Of a track's area, how much of it an object must hold to have taken it in.
-_TAKEN_IN = 0.6
-#: Least area of an object that stands for two tracks, in the larger one's and in both together.
-_MERGED_LARGER, _MERGED_BOTH = 1.25, 0.6
 #: A track inside another's object is carried on for so many times the frames of a gap.
 _MERGED_GAP = 4
-#: Of a piece of an object: its area, and with the rest of it, in that of the whole.
-_PIECE, _WHOLE = 0.6, 1.4
 #: Frames after which keys of tracks that have ended are forgotten.
 _FORGET = 64
 #: Costs stand above zero in a sparse matrix, where zero is "no link".
@@ -122,19 +117,23 @@ class Linker:
         tracks, found = self._links(objects, centres, overlaps, frame)
         keys = np.zeros(objects.count, np.int64)
         keys[found] = state.keys[tracks]
-        merged = self._merged(objects, keys, tracks, found, overlaps)
+        merged = find_merged(state, objects, keys, (tracks, found), overlaps, self._keys_before)
         self._learn(objects, tracks[~merged], found[~merged], frame)
-        state.see(tracks, objects.area[found], objects.centre[found], merged, frame)
         new = np.flatnonzero(keys == 0)
-        late = self._pieces(objects, keys, overlaps)[new]
-        keys[new] = state.add(
-            objects.centre[new], objects.area[new], objects.length[new], late, frame
-        )
+        late = np.zeros(len(new), np.bool_)
+        if overlaps is not None and self._before is not None and not self._divisions:
+            before = (self._before, self._keys_before)
+            late = find_pieces(before, (objects, keys), overlaps)[new]
+        objects, (tracks, found), merged = part_merged(state, objects, (tracks, found), merged)
+        state.see(tracks, objects, found, merged, frame)
+        keys = np.zeros(objects.count, np.int64)
+        keys[found] = state.keys[tracks]
+        keys[new] = state.add(objects, new, late, frame)
         if self._pushed <= self.delay + 1:
             # What is usual is known by hindsight alone where a clip begins with a jump.
             for one in self._pending:
                 one.centres.lost |= one.centres.was_lost(centres)
-        self._pending.append(Pending(frame, keys, told, centres))
+        self._pending.append(Pending(frame, keys, told, centres, objects))
         if self._divisions and self._before is not None and passed == 1:
             before = (self._before, self._keys_before)
             self._divisions.note(before, (objects, keys), new, self._motion, frame)
@@ -232,37 +231,6 @@ class Linker:
         foreseen = _DEVIATIONS * np.sqrt(np.maximum(self._spread, state.spread)) + 1
         return np.clip(foreseen, np.minimum(_LEAST_REACH * np.sqrt(state.area), most), most)
 
-    def _merged(
-        self,
-        objects: FrameObjects,
-        keys: Ids,
-        tracks: Places,
-        found: Places,
-        overlaps: Overlaps | None,
-    ) -> NDArray[np.bool_]:
-        """Which links are to an object that stands for other tracks, too; these are noted in it."""
-        state = self._state
-        object_of = np.full(len(state), -1)
-        object_of[tracks] = found
-        state.within[tracks] = 0
-        if overlaps is not None:
-            lost = state.place_of(self._keys_before)[overlaps.before]
-            taken = (object_of[lost] < 0) & (overlaps.of_before >= _TAKEN_IN)
-            taken &= keys[overlaps.now] > 0
-            for place, holder in zip(lost[taken], keys[overlaps.now[taken]], strict=True):
-                state.within[place] = holder
-        hidden = np.flatnonzero(state.within)
-        at = np.minimum(np.searchsorted(state.keys, state.within[hidden]), len(state) - 1)
-        there = (state.keys[at] == state.within[hidden]) & (object_of[at] >= 0)
-        area = np.where(there, objects.area[object_of[at]], 0) if objects.count else 0.0 * at
-        one, other = state.area[at], state.area[hidden]
-        holds = area >= _MERGED_LARGER * np.maximum(one, other)
-        holds &= area >= _MERGED_BOTH * (one + other)
-        # Once inside, it is taken to be so while the object stays larger than its own track.
-        holds |= state.merged[at] & there & (area >= _MERGED_LARGER * one)
-        state.within[hidden[~holds]] = 0
-        return np.isin(state.keys[tracks], state.within[hidden[holds]])
-
     def _learn(self, objects: FrameObjects, tracks: Places, found: Places, frame: int) -> None:
         """Learn how far objects are from where they were foreseen, and how steadily they move."""
         state = self._state
@@ -279,22 +247,6 @@ class Linker:
         kept = state.velocity[tracks]
         self._steadiness *= 1 - _LEARNT
         self._steadiness += [(moved * kept).sum(), (kept**2).sum()]
-
-    def _pieces(
-        self, objects: FrameObjects, keys: Ids, overlaps: Overlaps | None
-    ) -> NDArray[np.bool_]:
-        """Which objects without a track are pieces of an object whose track has another one."""
-        pieces = np.zeros(objects.count, np.bool_)
-        if overlaps is None or self._divisions:
-            return pieces
-        assert self._before is not None
-        area_of = dict(zip(keys.tolist(), objects.area.tolist(), strict=True))
-        inside = (keys[overlaps.now] == 0) & (overlaps.of_now >= _TAKEN_IN)
-        for a, b in zip(overlaps.before[inside], overlaps.now[inside], strict=True):
-            whole, area = self._before.area[a], objects.area[b]
-            rest = area_of.get(int(self._keys_before[a]), 0)
-            pieces[b] = rest > 0 and area < _PIECE * whole and rest + area < _WHOLE * whole
-        return pieces
 
     def _confirm(self) -> None:
         state = self._state
@@ -332,7 +284,8 @@ class Linker:
                 if ids.get(mother):
                     parents[self._count] = ids[mother]
         found = np.array([ids.get(key, 0) for key in keys], np.int64)
-        return LinkedFrame(pending.frame, found, parents, pending.motion, pending.centres.lost)
+        lost = pending.centres.lost
+        return LinkedFrame(pending.frame, found, parents, pending.motion, pending.objects, lost)
 
 
 def assign(

@@ -45,7 +45,7 @@ class TrackState:
     velocity: Doubles  # of its own, beside the common motion, pixels a frame
     seen_at: Doubles  # centre of the object that it was last seen in, carried likewise
     area: Doubles
-    length: Doubles
+    shape: Doubles  # second moments xx, yy, xy of the object that it was last seen in alone, (K, 3)
     spread: Doubles  # mean square of its departures from where it was foreseen, along one axis
     first: Ints  # frame first seen
     last: Ints  # frame last seen
@@ -58,12 +58,12 @@ class TrackState:
 
     @classmethod
     def begun(
-        cls, keys: Ints, centre: Doubles, area: Ints, length: Doubles, late: Flags, frame: int
+        cls, keys: Ints, centre: Doubles, area: Ints, shape: Doubles, late: Flags, frame: int
     ) -> TrackState:
         """A track for each object, first seen in a frame."""
         ints, flags = np.zeros_like(keys), np.zeros(len(keys), np.bool_)
         places, frames = np.array(centre, np.float64).reshape(-1, 2), ints + frame
-        sizes = np.array(area, np.float64), np.array(length, np.float64), np.zeros(len(keys))
+        sizes = np.array(area, np.float64), np.reshape(shape, (-1, 3)), np.zeros(len(keys))
         return cls(
             *(keys, places, places.copy(), 0 * places, places.copy(), *sizes),
             *(frames, frames.copy(), frames.copy(), ints + 1, ints),
@@ -104,17 +104,24 @@ class TrackState:
         self.position = self.carried + self.velocity * steps
 
     def see(
-        self, places: NDArray[np.intp], area: Ints, centre: Doubles, merged: Flags, frame: int
+        self,
+        places: NDArray[np.intp],
+        objects: FrameObjects,
+        found: NDArray[np.intp],
+        merged: Flags,
+        frame: int,
     ) -> None:
         """Note the objects that tracks were found in; of a merged one only how far it moved."""
-        alone, own = places[~merged], centre[~merged]
+        centre, single = objects.centre[found], found[~merged]
+        alone, own = places[~merged], objects.centre[single]
         square = ((own - self.position[alone]) ** 2).sum(axis=1) / 2
         known = np.where(self.sightings[alone] < 2, square, self.spread[alone])
         self.spread[alone] = known + _NEWEST * (square - known)
         just = self.last[alone] == frame - 1
         self.velocity[alone[just]] = (own - self.carried[alone])[just]
         self.position[alone] = self.carried[alone] = own
-        self.area[alone] += _NEWEST * (area[~merged] - self.area[alone])
+        self.area[alone] += _NEWEST * (objects.area[single] - self.area[alone])
+        self.shape[alone] = objects.moments[single]
         if merged.any():
             self._follow(places[merged], centre[merged], frame)
         self.seen_at[places], self.last[places], self.kept[places] = centre, frame, frame
@@ -132,10 +139,10 @@ class TrackState:
         self.velocity[hidden] = 0.0
         self.kept[hidden] = frame
 
-    def add(self, centre: Doubles, area: Ints, length: Doubles, late: Flags, frame: int) -> Ints:
-        """Begin a track for each object; gives their keys."""
-        keys = self.new_keys(len(area))
-        more = TrackState.begun(keys, centre, area, length, late, frame)
+    def add(self, objects: FrameObjects, new: NDArray[np.intp], late: Flags, frame: int) -> Ints:
+        """Begin a track for each object at these places; gives their keys."""
+        keys, own = self.new_keys(len(new)), objects.moments[new]
+        more = TrackState.begun(keys, objects.centre[new], objects.area[new], own, late, frame)
         for one in fields(self) if len(keys) else ():
             both = (getattr(self, one.name), getattr(more, one.name))
             setattr(self, one.name, np.concatenate(both))
@@ -160,6 +167,8 @@ class LinkedFrame:
     ids: Ints  # int64 (N,): the track of each object, from 1; 0 of objects that are in none
     parents: dict[int, int]  # of tracks that begin here by a division, the track they come from
     motion: Motion | None  # the common motion since the frame before; None where it is not known
+    #: The frame's; after them, of each that several tracks share, all parts but one.
+    objects: FrameObjects
     lost: bool = False  # whether objects are found, and no motion that explains where they went
 
 
@@ -171,6 +180,7 @@ class Pending:
     keys: Ints  # int64 (N,): the track of each object by its key in the state
     motion: Motion | None  # the common motion since the frame before; None where it is not known
     centres: Centres  # of its objects, which tell whether the motion was lost
+    objects: FrameObjects
 
 
 class _Division(NamedTuple):

@@ -73,11 +73,9 @@ class TrackTable:
         self._added = 0
         self._parents: dict[int, int] = {}
 
-    def add(
-        self, row: Mapping[str, Any], objects: FrameObjects, linked: LinkedFrame, pose: Motion
-    ) -> None:
-        """Add the next frame: its ``time_s``, objects, links; ``pose`` leads to the first."""
-        tracked = np.flatnonzero(linked.ids)
+    def add(self, row: Mapping[str, Any], linked: LinkedFrame, pose: Motion) -> None:
+        """Add the next frame: its ``time_s`` and links; ``pose`` leads to the first."""
+        objects, tracked = linked.objects, np.flatnonzero(linked.ids)
         places, centre = linked.ids[tracked] - 1, objects.centre[tracked]
         missing = int(places.max(initial=-1)) + 1 - len(self._tracks)
         if missing > 0:
