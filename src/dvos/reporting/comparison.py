@@ -361,7 +361,7 @@ def _environment(runs: Sequence[Run]) -> Shown:
         ("data", "Data with another fingerprint"),
     ):
         noted = [contents.as_mapping(run.contents.metadata.get(key)) for run in runs]
-        # Data are contents.known by their file's name: each run has them in a folder of its own.
+        # Data are known by their file's name: each run has them in a folder of its own.
         rows = _rows(
             [
                 {

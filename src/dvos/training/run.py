@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
 import time
@@ -21,6 +20,7 @@ from dvos.errors import ConfigError
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.runner.display import waiting
+from dvos.tables.cells import table_values
 from dvos.training import devices, networks
 from dvos.training.data import (
     build_object_sizes,
@@ -213,8 +213,7 @@ def time_training(settings: TrainingSettings, spec: NetworkSpec) -> Rates:
     folder = RunFolder(train(settled.model_copy(update=trial), spec).run_folder)
     whole = time.monotonic() - begun
     spent = folder.read_metadata()["seconds"]
-    with open(folder.records, encoding="utf-8", newline="") as stream:
-        last = [float(row["seconds"]) for row in csv.DictReader(stream)][-1]
+    last = float(table_values(folder.records)[-1]["seconds"] or 0.0)
     shutil.rmtree(folder.path)
     validation = spent["validation"] / 2
     # The first epoch waited for the processes that make clips.
