@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from dvos.config.base import PresetSettings, Settings, free, plain_values, values_affecting
+from dvos.config.base import (
+    PresetSettings,
+    Settings,
+    free,
+    named_weights,
+    plain_values,
+    values_affecting,
+)
 from dvos.config.commands import settings_model
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictionSettings
@@ -313,3 +320,14 @@ def test_settings_of_a_run_hold_in_any_folder(
     assert f"data: {first / 'wheat'}" in (first / "demo.yaml").read_text()
     monkeypatch.chdir(other)
     check_run_settings(first / "demo.yaml", DemoSettings(data=first / "wheat"))
+
+
+def test_weights_of_the_package_are_kept_by_their_name() -> None:
+    """A run is repeated where the package lies elsewhere, and a user's own file stays a path."""
+    packaged = named_weights(Path("wheat"))
+    for name in ("wheat", packaged):
+        chosen = PredictionSettings(checkpoint=name, input="a.mp4")
+        assert chosen.checkpoint == packaged
+        assert "\ncheckpoint: wheat\n" in settings_yaml(chosen)
+    own = PredictionSettings(checkpoint="other/wheat.safetensors", input="a.mp4")
+    assert "\ncheckpoint: other/wheat.safetensors\n" in settings_yaml(own)

@@ -254,7 +254,7 @@ def test_a_fit_starts_from_what_knows_its_objects(
     weights.write_bytes(b"weights")
     found = {"dice": 0.49}
     monkeypatch.setattr(starting, "_tried", lambda *_: (found["dice"], True))
-    monkeypatch.setattr(starting, "_starter", lambda: weights)
+    monkeypatch.setattr(starting, "named_weights", lambda path: weights)
     chosen = choose_start(settings(), stills, 1.0, kept)
     assert chosen.weights is None
     assert "Dice 0.49 before any training, too few" in chosen.reason

@@ -41,18 +41,28 @@ def free(default: Any, description: str, **limits: Any) -> Any:
     return setting(default, description, affects="nothing", **limits)
 
 
+def _packaged(name: Path) -> Path:
+    return Path(str(files("dvos"))) / "weights" / f"{name}.safetensors"
+
+
 def named_weights(path: Path) -> Path:
     """The file that comes with the package, where such a name is given; a ValueError without it."""
     # A folder of that name, such as a user's data, is no weights.
     if str(path) not in STARTERS or path.is_file():
         return path
-    found = Path(str(files("dvos"))) / "weights" / f"{path}.safetensors"
+    found = _packaged(path)
     if not found.is_file():
         raise ValueError(
             f"the starter weights {path} are not in this installation; give a trained network, as"
             " best.safetensors of a run folder"
         )
     return found
+
+
+def weights_name(path: Path) -> Path:
+    """The name of weights that come with the package, where this is their file; else the path."""
+    name = Path(path.stem)
+    return name if str(name) in STARTERS and path == _packaged(name) else path
 
 
 #: Names of the weights that come with the package.

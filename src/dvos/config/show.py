@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dvos.config.base import PresetSettings, Settings, changes, placed, plain_values
+from dvos.config.base import PresetSettings, Settings, changes, placed, plain_values, weights_name
 from dvos.config.load import load_settings
 from dvos.errors import Fault, UsageError
 from dvos.files import write_text
@@ -130,6 +130,8 @@ def _lines(settings: BaseModel, depth: int, *, full: bool) -> Iterator[str]:
             yield f"{indent}{name}:"
             yield from _lines(value, depth + 1, full=full)
         else:
+            # Where the package lies is no one else's business.
+            value = weights_name(value) if isinstance(value, Path) else value
             text = yaml.safe_dump(
                 plain_values(value), default_flow_style=True, width=10**6, allow_unicode=True
             )

@@ -41,15 +41,16 @@ _WORTH = 3
 class Start:
     """What a fit starts from."""
 
-    weights: str | None  # File of the network; None for ImageNet weights in the encoder.
+    #: File of the network, or a name of the starter weights; None for ImageNet's in the encoder.
+    weights: str | None
     reason: str  # Why.
     #: Whether the labelled pictures look like those that the network has learnt from.
     alike: bool = True
 
     @property
     def path(self) -> Path | None:
-        """The file."""
-        return None if self.weights is None else Path(self.weights)
+        """The file; a ValueError where the starter weights are not in this installation."""
+        return None if self.weights is None else named_weights(Path(self.weights))
 
     def training(self, labelled: int) -> dict[str, Any]:
         """Settings of ``dvos train`` by which it starts from the network.
@@ -126,7 +127,7 @@ def choose_start(
     if start is None:
         weights = _starter()
         if not labelled:
-            start = Start(str(weights), "nothing is labelled, and they find heads without")
+            start = Start(STARTERS[0], "nothing is labelled, and they find heads without")
         elif weights is None:
             start = Start(None, "this installation has no starter weights")
         else:
@@ -138,7 +139,7 @@ def choose_start(
                 start = Start(None, f"{says}, too few")
             else:
                 says += "" if alike else ", in pictures unlike its own: none of its weights stay"
-                start = Start(str(weights), says, alike)
+                start = Start(STARTERS[0], says, alike)
         write_json(kept, asdict(start))
     return start
 
