@@ -173,12 +173,9 @@ def extract_image(job: ObjectsJob) -> dict[str, Any]:
     total = _wanted(settings, len(chosen))
     shares = [(k + 1) * total // len(chosen) - k * total // len(chosen) for k in range(len(chosen))]
     # Each object's draws are its own: its patches are the same in any order.
-    pool = ThreadPoolExecutor(job.threads or worker_count(0))
     write = partial(_write_patches, job, image, ids, finder)
-    try:
+    with ThreadPoolExecutor(job.threads or worker_count(0)) as pool:
         written = list(pool.map(write, chosen, shares))
-    finally:
-        pool.shutdown(cancel_futures=True)
     made = {item.object_id: patches for item, patches in zip(chosen, written, strict=True)}
     objects = []
     for item in found:
