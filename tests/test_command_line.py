@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,28 @@ def test_large_frames_are_segmented_in_memory_that_is_kept(words, told, anew, tm
     own = sum(name.startswith("MALLOC_") for name in told)
     assert printed == [f"{words.split()} {2 if anew else own}", f"{own} {process.pid}"]
     assert process.returncode == 7
+
+
+def test_ctrl_c_is_told_in_a_line_at_any_moment(monkeypatch, capsys) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    class Interrupted:
+        __del__ = interrupt
+
+    def work(*_: object) -> None:
+        Interrupted()  # Python ignores what a destructor raises
+        threading.Event().wait()
+
+    before = sys.unraisablehook
+    for place, function in (
+        ("dvos.api.run", interrupt),
+        ("dvos.api.run", work),
+        ("dvos.cli.main._prepare", interrupt),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, function)
+            assert main(["demo"]) == 130
+        told = "error: interrupted; run the same command again to go on from here\n"
+        assert capsys.readouterr().err == told
+        assert sys.unraisablehook is before

@@ -3,13 +3,17 @@
 Exit codes: 0 done; 2 bad usage or configuration; 1 anything else foreseen; 130 interrupted.
 """
 
+import _thread
 import errno
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_origin
@@ -21,6 +25,7 @@ from dvos.errors import DvosError, TableError, UsageError
 
 _log = logging.getLogger(__name__)
 
+_INTERRUPTED = 130
 _SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment every frame."
 
 ConfigOption = Annotated[
@@ -235,34 +240,18 @@ def _keep_memory(words: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the words after ``dvos``; gives the exit code."""
-    # OpenMP threads that wait spin unless told otherwise, and take the cores
-    # from the processes that make the clips; it is read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Large pages for torch's large tensors: else a third of the time for large frames goes into
-    # handing memory back and forth (PyTorch's setting, which Linux alone has).
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal's encoding lacks is no reason to fail after the work.
-            stream.reconfigure(errors="backslashreplace")
-    words = [word for word in arguments if word != "--debug"]
-    debug = len(words) < len(arguments)
-    words = words or ["--help"]
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s: %(message)s",
-        handlers=[_StderrHandler()],
-    )
-    logging.addLevelName(logging.WARNING, "warning")
-    for name in ("numba", "matplotlib", "PIL", "libav", "lightning.fabric", "torch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"] or ["--help"]
     try:
-        with warnings.catch_warnings():
+        _prepare(debug)
+        with warnings.catch_warnings(), _heeding_interrupts():
             warnings.showwarning = _tell_warning
             # A shell that completes a line tells it here.
             line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")
             app = build_app(words if line is None else line.split()[1:])
             code = app(words, prog_name="dvos", standalone_mode=False)
+        if code == _INTERRUPTED:  # typer has taken it, and says nothing
+            raise KeyboardInterrupt
     except BrokenPipeError:
         # The reader of our output went away (as in `dvos ... | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -277,10 +266,53 @@ def main(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _prepare(debug: bool) -> None:
+    """Set what libraries read when they load, and how messages are told."""
+    # OpenMP threads that wait spin unless told otherwise, and take the cores
+    # from the processes that make the clips; it is read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Large pages for torch's large tensors: else a third of the time for large frames goes into
+    # handing memory back and forth (PyTorch's setting, which Linux alone has).
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks is no reason to fail after the work.
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s: %(message)s",
+        handlers=[_StderrHandler()],
+    )
+    logging.addLevelName(logging.WARNING, "warning")
+    for name in ("numba", "matplotlib", "PIL", "libav", "lightning.fabric", "torch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def _heeding_interrupts() -> Iterator[None]:
+    """Repeat a Ctrl-C that comes in a destructor or a callback, where Python ignores it."""
+    before = sys.unraisablehook
+
+    def repeat(ignored: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            before(ignored)
+        elif sys.platform == "win32":
+            threading.Timer(0.1, _thread.interrupt_main).start()
+        else:  # a signal wakes a thread that waits, too
+            told = (threading.get_ident(), signal.SIGINT)
+            threading.Timer(0.1, signal.pthread_kill, told).start()
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def _told(error: BaseException) -> tuple[list[str], int]:
     """An error's lines and exit code."""
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return ["interrupted; run the same command again to go on from here"], 130
+        return ["interrupted; run the same command again to go on from here"], _INTERRUPTED
     if isinstance(error, typer.TyperException):
         return [f"{error.format_message()}; see dvos --help"], 2
     if isinstance(error, DvosError):
