@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 import stat
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from dvos.files import (
     file_digest,
     find_path,
     is_plain_name,
+    locked,
     make_folder,
     parse_json,
     real_path,
@@ -117,6 +120,47 @@ def test_what_a_killed_run_was_writing_goes_and_what_a_living_one_writes_stays(
     assert left == [".writing-00000000-ab12cd34.png", ".writing-link", "a.txt"]
     living.stdin.close()
     living.stdout.close()
+
+
+def test_what_was_being_made_at_the_kill_goes_unless_it_is_being_made_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with atomic_path(tmp_path / "a.png") as temporary:
+        stem = temporary.stem[:-12]
+    for number in range(3):
+        (tmp_path / f"{stem}{number:012d}.png").touch()
+    (tmp_path / f"{stem}folder").mkdir()
+    held: list[AbstractContextManager[None]] = []
+
+    def sleep(seconds: float) -> None:
+        if not held:
+            held.append(locked(tmp_path / f"{stem}{1:012d}.png"))
+            held[0].__enter__()
+
+    monkeypatch.setattr("dvos.files.time.sleep", sleep)
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png", f"{stem}{1:012d}.png"]
+    held[0].__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("function", ["write", "fsync"])
+def test_half_a_line_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    write, path = os.write, tmp_path / "a.jsonl"
+    append_text(path, "first\n", sync=True)
+
+    def full(handle: int, data: bytes = b"") -> int:
+        if data[:1] == b"s":
+            return write(handle, data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"dvos.files.os.{function}", full)
+        with pytest.raises(OutputError, match="No space left"):
+            append_text(path, "second\n", sync=True)
+    append_text(path, "third\n", sync=True)
+    assert path.read_text() == "first\nthird\n"
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:

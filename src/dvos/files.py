@@ -33,9 +33,9 @@ _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 _OF_MACHINE = re.compile(re.escape(TEMPORARY_PREFIX) + "([0-9a-f]{8})-")
 #: Seconds after which a file that another machine does not write on is given up.
 _GIVEN_UP = 86_400.0
-#: A file that is empty for less than so many seconds may be one that is about to be locked; where
-#: files are closed before they get their names, any that was just written.
-_FRESH = 1.0 if OPEN_FILES_CAN_GO else 60.0
+#: For so many seconds an empty file or a folder may be one that is about to be locked; where files
+#: are closed before they get their names, any file may be one that was just written.
+_NEW = 1.0 if OPEN_FILES_CAN_GO else 60.0
 _swept: set[str] = set()
 _sweeping = threading.Lock()
 
@@ -66,11 +66,15 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
             with suppress(OSError):
                 with locked(path):
                     known = path.stat()
+                is_new = machine is not None and time.time() - known.st_mtime < _NEW
+                if is_new and OPEN_FILES_CAN_GO and (path.is_dir() or known.st_size == 0):
+                    time.sleep(_NEW)  # it may be about to be locked
+                    with locked(path):
+                        pass
                 # What could be locked is nobody's, and stays so: such names are used once.
-                fresh = machine is not None and time.time() - known.st_mtime < _FRESH
                 if path.is_dir():
                     shutil.rmtree(path)
-                elif not (fresh and (known.st_size == 0 or not OPEN_FILES_CAN_GO)):
+                elif OPEN_FILES_CAN_GO or not is_new:
                     path.unlink()
 
 
@@ -225,9 +229,7 @@ def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with _temporary_file(path) as (_, handle):
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        _write(handle, data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -236,13 +238,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str, *, sync: bool = False) -> None:
-    """Append whole lines, as UTF-8, never through a link; ``sync`` outlasts a power cut."""
+    """Append whole lines, as UTF-8, never through a link; ``sync`` outlasts a power cut.
+
+    An OutputError if that fails; the file is as it was then.
+    """
     try:
-        with open(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as stream:
-            stream.write(text.encode("utf-8", "surrogateescape"))
-            stream.flush()
-            if sync:
-                os.fsync(stream.fileno())
+        handle = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            size = os.fstat(handle).st_size
+            try:
+                _write(handle, text.encode("utf-8", "surrogateescape"))
+                if sync:
+                    os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, size)  # half a line would spoil the next one
+                raise
+        finally:
+            os.close(handle)
     except OSError as error:
         raise _output_error(path, error) from error
 
@@ -338,6 +350,12 @@ def file_digest(path: Path) -> str:
     """Fingerprint of a file's bytes, 32 hex digits, in constant memory."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _write(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
