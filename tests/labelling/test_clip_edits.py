@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from page_support import photo
 
-from dvos.errors import MediaError, UsageError
+from dvos.errors import MediaError, OutputError, UsageError
 from dvos.formats.labels import Region
 from dvos.labelling.documents import find_predictions, open_document
 from dvos.labelling.edits import paint
@@ -116,6 +118,31 @@ def test_a_kill_in_the_middle_leaves_no_clip_half_changed(run, opened, monkeypat
     assert ids_of(again) == [[1, 6]] * 4
 
 
+def test_what_a_full_disk_broke_off_is_finished_before_the_next_change(run, opened, monkeypatch):
+    real = LabelStore.step
+
+    def full(self, index, *arguments, **options):
+        if index == 2:
+            raise OutputError.at("003", "cannot be written (No space left on device)")
+        return real(self, index, *arguments, **options)
+
+    store = opened(run)
+    clips = ClipEdits(store)
+    clips.change("film", {2: 5}, 0, "a")
+    clips.change("film", {2: 5, 1: 7}, 0, "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStore, "step", full)
+        with pytest.raises(OutputError):
+            clips.undo("film", "c")
+        with pytest.raises(OutputError):
+            clips.change("film", {5: 9}, 0, "d")
+    assert ids_of(store) == [[1, 5], [1, 5], [7, 5], [7, 5]]
+    assert clips.undo("film", "e") == [2, 3]
+    assert ids_of(store) == [[1, 5]] * 4
+    assert clips.undo("film", "f") == [0, 1, 2, 3]
+    assert ids_of(ClipEdits(opened(run))._store) == [[1, 2]] * 4
+
+
 def test_new_objects_get_ids_that_no_frame_of_the_clip_has(run, opened):
     store = opened(run)
     clips = ClipEdits(store)
@@ -123,3 +150,15 @@ def test_new_objects_get_ids_that_no_frame_of_the_clip_has(run, opened):
     assert clips.highest("film") == 41
     clips.note("film", 50)
     assert clips.highest("film") == 49
+
+
+def test_the_highest_id_is_known_without_saving(run, opened, monkeypatch):
+    """Who holds a mask must not wait for the saver, who waits for him."""
+    shutil.rmtree(run / "film" / "tracks")
+    store = opened(run)
+    square = Region(40, 40, np.ones((4, 4), bool))
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelStore, "_save", lambda self, index: pytest.fail("waits"))
+        store.edit(1, lambda ids: paint(ids, square, 77), token="a")
+        with store.sheet(0):
+            assert ClipEdits(store).highest("film") == 77

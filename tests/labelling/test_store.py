@@ -73,7 +73,10 @@ def test_what_was_acknowledged_outlives_a_kill_before_the_file_is_written(
         first.edit(0, stroke(2, (20, 20, 30, 30)), token="b")
         first.step(0, "undo", token="c")
     again = opened(folder)
-    assert np.array_equal(ids_of(again), painted((1, (4, 4, 10, 20))))
+    again.flush()  # saved, though nobody has looked at it
+    expected = painted((1, (4, 4, 10, 20)))
+    assert np.array_equal(read_mask(folder / "annotated/masks/photo1.png"), expected)
+    assert np.array_equal(ids_of(again), expected)
     again.step(0, "redo", token="d", base=3)
     assert np.array_equal(ids_of(again)[20:30, 20:30], np.full((10, 10), 2))
     again.flush()

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import logging
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,6 +13,9 @@ from typing import Any, Literal, Self
 from dvos.errors import OutputError
 from dvos.files import append_text, parse_json, write_text
 from dvos.labelling.edits import Ids, Patch
+
+#: The last lines of a journal whose mask file holds everything.
+_SETTLED = re.compile(rb'"file": "[0-9a-f]+"}\n{"at": [0-9]+, "saved": true}\n\Z')
 
 _log = logging.getLogger(__name__)
 
@@ -127,6 +132,14 @@ class Journal:
         self.revision = line["at"]
         if ids is not None:
             patch.apply(ids)
+
+
+def is_settled(path: Path) -> bool:
+    """Whether a journal ends with what the mask file holds, or there is none."""
+    with suppress(FileNotFoundError), open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 200))
+        return _SETTLED.search(stream.read()) is not None
+    return True
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

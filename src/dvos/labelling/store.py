@@ -30,7 +30,7 @@ from dvos.files import append_text, atomic_path, write_text
 from dvos.formats.own import read_tracks
 from dvos.labelling.documents import Document, Frame
 from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present, recolour
-from dvos.labelling.journal import Entry, Journal, content_digest, read_lines
+from dvos.labelling.journal import Entry, Journal, content_digest, is_settled, read_lines
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
 from dvos.media.mask_values import DECLARATION, SEMANTIC, declared_void
@@ -98,6 +98,14 @@ class LabelStore:
         # One file at a time, so that an older content never replaces a newer one.
         self._saving = threading.Lock()
         self._saver = ThreadPoolExecutor(1, "dvos-saver")
+        # What a kill left unsaved is opened, and so saved, though nobody looks at its frame.
+        for index, frame in enumerate(document.frames):
+            if not is_settled(self._journal(frame)):
+                try:
+                    with self.sheet(index):
+                        pass
+                except DvosError as error:
+                    _log.warning("%s", error)
 
     @contextmanager
     def sheet(self, index: int) -> Iterator[Sheet]:
@@ -150,11 +158,14 @@ class LabelStore:
 
         return self._changed(index, token, base, note)
 
-    def flush(self) -> None:
-        """Save everything that is not yet saved."""
+    def unsaved(self) -> list[int]:
+        """Frames with edits that their files do not have."""
         with self._guard:
-            dirty = [index for index, sheet in self._sheets.items() if sheet.dirty]
-        for index in dirty:
+            return [index for index, sheet in self._sheets.items() if sheet.dirty]
+
+    def flush(self) -> None:
+        """Save everything that is not yet saved; never within :meth:`sheet`, which saving needs."""
+        for index in self.unsaved():
             self._save(index)
 
     def close(self) -> None:
@@ -195,9 +206,11 @@ class LabelStore:
         if path is not None and frame.predicted and not is_saved and semantic:
             # A beginning: its objects are there to be corrected one by one.
             ids, semantic = _numbered(ids, path), False
-        journal = self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
-        opened = Journal.open(journal, ids, is_saved)
+        opened = Journal.open(self._journal(frame), ids, is_saved)
         return Sheet(ids, opened, semantic, opened.behind, areas_of(ids))
+
+    def _journal(self, frame: Frame) -> Path:
+        return self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
 
     def _save(self, index: int) -> None:
         """Write a mask as it is now; edits may go on meanwhile."""
@@ -251,18 +264,15 @@ class LabelStore:
 class ClipEdits:
     """Objects joined, split and deleted through a whole clip, and that undone.
 
-    Each change is noted before it begins, and finished after a kill.
+    Each change is noted before it begins. One that a kill or a full disk broke off is finished when
+    this is made, or before the next change.
     """
 
     def __init__(self, store: LabelStore) -> None:
         self._store = store
         self._highest: dict[str, int] = {}
         self._path = store.document.root / ".labelling" / "clips.jsonl"
-        lines = read_lines(self._path)
-        ended = {line["end"] for line in lines if "end" in line}
-        for line in lines:
-            if line.get("token", "") not in {*ended, ""}:
-                self._run(line)
+        self._finish()
 
     def highest(self, clip: str) -> int:
         """The highest id in any frame of a clip, so that new objects get ids of their own."""
@@ -285,11 +295,17 @@ class ClipEdits:
 
         Frames are given by index, the token names the change. Gives the frames that changed.
         """
+        self._finish()
         line = {"token": token, "clip": clip, "pairs": [*pairs.items()], "start": start}
         return self._noted(line)
 
     def undo(self, clip: str, token: str) -> list[int]:
-        """Undo the latest change of a clip; a UsageError if a frame of it was edited since."""
+        """Undo the latest change of a clip, or finish what was broken off.
+
+        A UsageError if a frame of it was edited since.
+        """
+        if finished := self._finish():
+            return finished
         lines = [line for line in read_lines(self._path) if line.get("clip") == clip]
         undone = {line["undo"] for line in lines if "undo" in line}
         made = [line["token"] for line in lines if "pairs" in line and line["token"] not in undone]
@@ -300,6 +316,13 @@ class ClipEdits:
                 name = self._store.document.frames[index].name
                 raise UsageError.at(name, "was edited since", remedy="undo those edits first")
         return self._noted({"token": token, "clip": clip, "undo": made[-1]})
+
+    def _finish(self) -> list[int]:
+        """Make what was noted and not ended; gives the frames that changed."""
+        lines = read_lines(self._path)
+        ended = {"", *(line.get("end") for line in lines)}
+        broken = [line for line in lines if line.get("token", "") not in ended]
+        return [index for line in broken for index in self._run(line)]
 
     def _noted(self, line: dict[str, Any]) -> list[int]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -324,10 +347,10 @@ class ClipEdits:
         return changed
 
     def _labelled(self, clip: str) -> list[int]:
-        """The frames of a clip that have masks of their own."""
-        self._store.flush()
-        document = self._store.document
-        return [one for one in document.of_clip(clip) if document.frames[one].mask.exists()]
+        """The frames of a clip that have masks of their own, saved or not."""
+        document, new = self._store.document, self._store.unsaved()
+        own = document.of_clip(clip)
+        return [one for one in own if one in new or document.frames[one].mask.exists()]
 
     def _groups(self, index: int) -> list[str]:
         """The changes of the whole clip that a frame's edits are parts of, the latest last."""

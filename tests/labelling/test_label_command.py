@@ -1,0 +1,43 @@
+"""``dvos label`` as a process: what ends it loses nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+
+from dvos.labelling.command import _listen
+from dvos.media.mask import read_mask
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX ends processes by signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_server_that_is_ended_has_saved_all(folder, name) -> None:
+    words = ["label", str(folder), "--port", "0", "--no-browser"]
+    command = [sys.executable, "-m", "dvos", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        address, _, token = (
+            [running.stdout.readline() for _ in range(2)][1].split()[1].partition("?token=")
+        )
+        region = {"box": [4, 4, 10, 20], "runs": [0, 96]}
+        edit = {"kind": "paint", "region": region, "value": 3, "frame": "photo1", "base": 0}
+        body = json.dumps(edit | {"token": "token-00000001"}).encode()
+        place = f"{address}api/frames/0/edit"
+        with urllib.request.urlopen(urllib.request.Request(place, body, {"x-token": token})):
+            running.send_signal(getattr(signal, name))
+        assert running.wait() == 0
+    expected = np.zeros((48, 64), np.uint16)
+    expected[4:10, 4:20] = 3
+    assert np.array_equal(read_mask(folder / "annotated" / "masks" / "photo1.png"), expected)
+
+
+def test_answers_do_not_wait_for_the_acknowledgement_of_their_heads() -> None:
+    with _listen("127.0.0.1", 0) as listening:
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
