@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic_core import SchemaError
 
 import dvos
 from dvos import api
+from dvos.cli import run
 from dvos.cli.main import build_app, main
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.config.load import load_settings
@@ -209,15 +211,30 @@ def test_ctrl_c_is_told_in_a_line_at_any_moment(monkeypatch, capsys) -> None:
         Interrupted()  # Python ignores what a destructor raises
         threading.Event().wait()
 
+    class Finder:
+        find_spec = interrupt
+
+    told = "error: interrupted; run the same command again to go on from here\n"
+    with monkeypatch.context() as patch:  # while it loads
+        patch.delitem(sys.modules, "dvos.cli.main")
+        patch.delattr("dvos.cli.main")
+        patch.setattr(sys, "meta_path", [Finder])
+        with pytest.raises(SystemExit, match="130"):
+            run()
+        assert capsys.readouterr().err == told
+
+    def wrap(*_: object) -> None:
+        raise SchemaError("Error building `literal` serializer: KeyboardInterrupt: ")
+
     before = sys.unraisablehook
     for place, function in (
         ("dvos.api.run", interrupt),
+        ("dvos.api.run", wrap),
         ("dvos.api.run", work),
         ("dvos.cli.main._prepare", interrupt),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, function)
             assert main(["demo"]) == 130
-        told = "error: interrupted; run the same command again to go on from here\n"
         assert capsys.readouterr().err == told
         assert sys.unraisablehook is before

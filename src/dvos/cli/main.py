@@ -20,12 +20,12 @@ from typing import Annotated, Any, NoReturn, get_origin
 
 import typer
 
+from dvos.cli import INTERRUPTED
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.errors import DvosError, TableError, UsageError
 
 _log = logging.getLogger(__name__)
 
-_INTERRUPTED = 130
 _SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment every frame."
 
 ConfigOption = Annotated[
@@ -214,7 +214,7 @@ def import_(
 
 
 def run() -> NoReturn:
-    """Entry point of the ``dvos`` script."""
+    """Run the words of the process and end it."""
     _keep_memory(sys.argv[1:])
     sys.exit(main(sys.argv[1:]))
 
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str]) -> int:
             line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")
             app = build_app(words if line is None else line.split()[1:])
             code = app(words, prog_name="dvos", standalone_mode=False)
-        if code == _INTERRUPTED:  # typer has taken it, and says nothing
+        if code == INTERRUPTED[1]:  # typer has taken it, and says nothing
             raise KeyboardInterrupt
     except BrokenPipeError:
         # The reader of our output went away (as in `dvos ... | head`).
@@ -311,8 +311,9 @@ def _heeding_interrupts() -> Iterator[None]:
 
 def _told(error: BaseException) -> tuple[list[str], int]:
     """An error's lines and exit code."""
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return ["interrupted; run the same command again to go on from here"], _INTERRUPTED
+    # Libraries that are interrupted in making something may say so in an error of their own.
+    if isinstance(error, typer.Abort) or "KeyboardInterrupt" in repr(error):
+        return [INTERRUPTED[0]], INTERRUPTED[1]
     if isinstance(error, typer.TyperException):
         return [f"{error.format_message()}; see dvos --help"], 2
     if isinstance(error, DvosError):
