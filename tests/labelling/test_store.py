@@ -11,7 +11,8 @@ from dvos.formats.labels import Region
 from dvos.labelling.edits import paint, recolour
 from dvos.labelling.store import ConflictError, LabelStore
 from dvos.media.image import read_image, write_image
-from dvos.media.mask import IGNORE, read_mask, write_mask
+from dvos.media.mask import IGNORE, mask_ids, read_mask, write_mask
+from dvos.media.mask_values import declared_void
 
 
 def stroke(value=1, box=(4, 4, 10, 20), only=None):
@@ -61,6 +62,16 @@ def test_a_file_is_saved_without_being_asked(folder, opened):
     store.edit(0, stroke(), token="a")
     store.close()
     assert (folder / "annotated" / "masks" / "photo1.png").is_file()
+
+
+def test_a_save_that_was_broken_off_leaves_no_folder_whose_ids_are_in_doubt(folder, opened):
+    (folder / "annotated" / "masks").mkdir(parents=True)  # as far as it came
+    store = opened(folder)
+    store.edit(0, stroke(255), token="a")
+    store.close()
+    mask = folder / "annotated" / "masks" / "photo1.png"
+    assert declared_void(mask.parent) == ()
+    assert 255 in mask_ids(read_mask(mask), where=mask)
 
 
 def test_what_was_acknowledged_outlives_a_kill_before_the_file_is_written(

@@ -255,8 +255,8 @@ class LabelStore:
             write_image(target, frame.picture.read())
         elif not target.exists():
             _copy(source, target)
-        if stored.dtype == np.uint16 and not label.parent.exists():
-            # Ids as they are: no mask in this folder is another program's.
+        # Ids as they are, unless a mask in this folder is another program's.
+        if stored.dtype == np.uint16 and not any(label.parent.glob("[!.]*")):
             write_text(label.parent / DECLARATION, "none\n")
         write_mask(label, stored)
 
