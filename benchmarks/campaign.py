@@ -51,10 +51,11 @@ TRAINING = (
 )
 #: What commands load as they need it.
 LOADED = (
-    *("dvos.extraction.objects", "dvos.prediction.predict", "dvos.prediction.xmem"),
+    *("dvos.extraction.objects", "dvos.labelling.server", "dvos.prediction.predict"),
+    "dvos.prediction.xmem",
     *("dvos.reporting.html", "dvos.sample.field", "dvos.scoring.score", "dvos.selftraining.rounds"),
     *("dvos.synthesis.write", "dvos.training.run", "dvos.workflow.demo", "dvos.workflow.fit"),
-    *("av", "lightning_fabric", "matplotlib.pyplot", "torch._dynamo"),
+    *("av", "lightning_fabric", "matplotlib.pyplot", "torch._dynamo", "uvicorn"),
 )
 #: Files of settings of a world.
 SETTINGS = {

@@ -7,10 +7,11 @@ Each command runs once unbroken in a world of small sound inputs. Then, for each
 copy of the world is made, the command is stopped at a drawn moment, and started again. Ways to
 stop it: SIGKILL or SIGTERM to the process; SIGINT to its group, as Ctrl-C does; SIGKILL to one of
 the processes that it started; and a full disk: a small tmpfs around the world where mounting is
-allowed, else RLIMIT_FSIZE. Wrong are: a stop that ends in a traceback or an "unforeseen" error; a
-full disk that is not told in error lines; processes left over; a second start that fails; a file
-that is missing, left over or has other bytes than the unbroken run's. What tells times (seconds,
-dates, rates) is left out of the comparison; of checkpoints the tensors are compared.
+allowed, else RLIMIT_FSIZE. The server of ``label`` is stopped while a user edits, who goes on when
+it is back; what it acknowledged is not sent again. Wrong are: a stop that ends in a traceback or an
+"unforeseen" error; a full disk that is not told in error lines; processes left over; a second start
+that fails; a file that is missing, left over or has other bytes than the unbroken run's. What tells
+times (seconds, dates, rates) is not compared; of checkpoints the tensors are.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from campaign import (
     judge,
     parser_of,
 )
+from label_user import Served, tell_unsaved
 
 #: Seconds that a command gets, stopped or not.
 SECONDS = 180
@@ -59,6 +61,7 @@ NUMBER = re.compile(r"; in \d+ starts|[\d.:+T-]*\d( ?(s|min|ms)\b)? ?")
 FORKED = {"demo", "evaluate", "fit", "pseudo-label", "rounds"}
 REFUSED = "is not empty; expected a new folder"
 WORKERS = ("--workers", "2")
+PAGE = ("--no-browser", "--port", "0")
 CHECKPOINT = ("--checkpoint", "run/best.safetensors")
 TASKS = (
     Task(
@@ -108,12 +111,26 @@ TASKS = (
     Task("fit", ("fit", "--config", "fit.yaml")),
     Task("demo", ("demo", "--config", "demo.yaml")),
     Task("rounds", ("rounds", "--config", "rounds.yaml")),
+    Task("label", ("label", "data", *PAGE)),
+    Task("label", ("label", "photos", *PAGE)),
+    Task("label", ("label", "field.mp4", "--out", "new", *PAGE)),
 )
 
 
-def serving(task: Task) -> Callable[[], None]:
-    """What is called in the process of a command before it."""
-    return fork_servers if task.command in FORKED else lambda: None
+def started(
+    task: Task, folder: Path, log: Path, limit: int = 0, make_room: Callable[[], object] = int
+) -> Child:
+    """A command that has begun, perhaps with a limit of the size of files, or a full disk."""
+
+    def prepare() -> None:
+        if task.command in FORKED:
+            fork_servers()
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    if task.command == "label":
+        return Served(task.words, folder, log, prepare, make_room)
+    return Child(task.words, folder, log, prepare)
 
 
 def descendants(child: Child) -> list[int]:
@@ -139,7 +156,7 @@ def _keeps_house(pid: int) -> bool:
 def content(path: Path) -> Any:
     """What is compared of a file: its bytes' digest, without what tells times."""
     data = path.read_bytes()
-    if path.suffix == ".jsonl":
+    if path.suffix == ".jsonl" or path.name == "token":
         # A record of finished work: its lines come as work ends, with the times of files.
         return None
     if path.suffix == ".json":
@@ -209,6 +226,12 @@ def parting(one: str, other: str) -> str:
     return f"{one[max(0, at - 60) : at + 60]!r} or {other[max(0, at - 60) : at + 60]!r}"
 
 
+def taken(folder: Path) -> int:
+    """Bytes that the files below a folder take of a tmpfs, whole pages each."""
+    sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return sum(-(-size // 4096) * 4096 for size in sizes)
+
+
 @contextlib.contextmanager
 def small_disk(place: Path, size: int) -> Iterator[Callable[[], None]]:
     """A tmpfs of a size at ``place``; gives what makes it large."""
@@ -238,7 +261,7 @@ class Campaign:
         self.seed = seed
         self.mounts = can_mount()
         self.unbroken: dict[Task, tuple[dict[str, Any], float, int]] = {}
-        self.size = sum(file.stat().st_size for file in world.rglob("*") if file.is_file())
+        self.size = taken(world)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Path]:
@@ -256,11 +279,10 @@ class Campaign:
             folder, log = place / "disk" / "world", place / "log"
             shutil.copytree(self.world, folder)
             begun = time.monotonic()
-            if Child(task.words, folder, log, serving(task)).wait(SECONDS):
+            if started(task, folder, log).wait(SECONDS):
                 sys.exit(f"dvos {' '.join(task.words)}: {log.read_text()}")
             seconds = time.monotonic() - begun
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            self.unbroken[task] = (contents(folder), seconds, size - self.size)
+            self.unbroken[task] = (contents(folder), seconds, taken(folder) - self.size)
 
     def run(self, task: Task, way: str, number: int) -> tuple[str, dict[str, Any]]:
         """Stop a task once, in one way; go on; compare: what is wrong, and what it was."""
@@ -268,21 +290,18 @@ class Campaign:
         share = rng.random()
         with self.place() as place, contextlib.ExitStack() as stack:
             (place / "disk").mkdir()
-            grow = None
+            grow: Callable[[], object] = int
             if way == "disk" and self.mounts:
-                # Files and folders take whole pages there.
-                pages = 4096 * sum(1 for _ in self.world.rglob("*"))
-                room = self.size + pages + int(share * (self.unbroken[task][2] + 65536))
+                room = self.size + int(share * self.unbroken[task][2])
                 grow = stack.enter_context(small_disk(place / "disk", room))
             folder, log = place / "disk" / "world", place / "log"
             shutil.copytree(self.world, folder)
-            wrong = self._stop(task, way, share, folder, log)
-            if grow:
-                grow()
+            wrong = self._stop(task, way, share, log, grow)
+            grow()
             first = log.read_text(errors="replace")
             log.unlink()
             if not wrong:
-                status = Child(task.words, folder, log, serving(task)).wait(SECONDS)
+                status = started(task, folder, log).wait(SECONDS)
                 text = log.read_text(errors="replace")
                 wrong = judge(status, text)
                 # What was finished, and is written but once, tells so.
@@ -301,25 +320,28 @@ class Campaign:
             "log": told,
         }
 
-    def _stop(self, task: Task, way: str, share: float, folder: Path, log: Path) -> str:
+    def _stop(
+        self, task: Task, way: str, share: float, log: Path, make_room: Callable[[], object]
+    ) -> str:
         """Start and stop; say what is wrong with how it ended."""
         _, seconds, written = self.unbroken[task]
-        limit = int(share * max(65536, written)) + 1
-
-        def prepare() -> None:
-            serving(task)()
-            if way == "disk" and not self.mounts:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        child = Child(task.words, folder, log, prepare)
+        folder = log.parent / "disk" / "world"
+        limit = 0 if way != "disk" or self.mounts else int(share * max(65536, written)) + 1
+        child = started(task, folder, log, limit, make_room)
         # A full disk stops it by itself.
         status = None if way == "disk" else child.ended(child.begun + share * seconds)
         if status is None:
             stop(child, way, share)
             status = child.wait(SECONDS)
         text = log.read_text(errors="replace") if log.exists() else ""
+        if task.command == "label" and way in ("SIGTERM", "SIGINT"):
+            look = Child(task.words, folder, log, work=lambda: tell_unsaved(task.words))
+            if look.wait(SECONDS):
+                return "ended gently, but not all was saved"
         stopped = status > 0 and os.WIFSIGNALED(status)
         if way.startswith("SIG") and (stopped or os.WEXITSTATUS(status) in (130, 143)):
+            if way == "SIGINT" and "error: interrupted" not in text:
+                return "interrupted without a line"
             return "traceback" if "Traceback" in text and way != "SIGKILL" else ""
         return judge(status, text)
 
@@ -351,6 +373,8 @@ def main() -> int:
             campaign.measure(task)
         numbers = range(options.moments) if options.only is None else [options.only]
         for number, way, task in itertools.product(numbers, options.way or WAYS, tasks):
+            if way == "disk" and task.command == "label" and not campaign.mounts:
+                continue  # a limit cannot be lifted while the server runs
             if time.monotonic() > end:
                 break
             wrong, result = campaign.run(task, way, number)
