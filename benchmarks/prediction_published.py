@@ -14,6 +14,9 @@ parameters) on a stream of random frames, float32:
 - ``paper_whole``: ours without a stream, every window from its frames.
 - ``dvos``: the compact network, whose time does not depend on its weights.
 
+Ours run in an environment as the command ``dvos predict`` makes it, which keeps
+freed memory; the published classes in that of whoever starts this.
+
 Each repeat runs all of them in turn, so that other work on the machine meets
 all alike. Figures are medians; ``processor`` ones count the processor's time.
 ``largest_difference`` is between the mask logits of ``paper`` and ``published``.
@@ -33,13 +36,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Threads that wait must not take the cores from others; read when torch loads.
+# Read when torch loads. Threads that wait must not take the cores from others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import numpy as np
 import torch
 from torch import nn
 
+from dvos.cli.main import keep_memory
 from dvos.config.network import NetworkSettings
 from dvos.registry import network_spec
 from facts import machine
@@ -95,7 +100,11 @@ class Published:
     ) -> None:
         command = [python, "-c", PUBLISHED_DRIVER, str(checkout), str(folder), str(threads), device]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"},
         )
         if self._answer() != "ready":
             raise SystemExit("the published network did not start; see its message above")
@@ -219,6 +228,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
+    keep_memory(["predict"])  # starts this anew
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256, help="side of the frames")
     parser.add_argument("--queries", type=int, default=3, help="queries of a run")

@@ -215,11 +215,11 @@ def import_(
 
 def run() -> NoReturn:
     """Run the words of the process and end it."""
-    _keep_memory(sys.argv[1:])
+    keep_memory(sys.argv[1:])
     sys.exit(main(sys.argv[1:]))
 
 
-def _keep_memory(words: Sequence[str]) -> None:
+def keep_memory(words: Sequence[str]) -> None:
     """Start a command that segments large frames anew, with a C library that keeps freed memory.
 
     Else every tensor of a large frame is fetched from the system page by page and handed back: a
