@@ -112,6 +112,7 @@ class User:
             pixels, state = self._ask(f"/api/frames/{index}/mask")
             shown[name] = json.loads(state) | {"ids": hashlib.sha256(pixels).hexdigest()}
             del shown[name]["next"]  # above all that were given out, also in vain, since the start
+        self._make_room()
         (folder / "shown.json").write_text(json.dumps(shown))
         one_export(self._labels / "exports")
 
