@@ -475,6 +475,8 @@ def tissue() -> np.ndarray:
         np.where(disks() == 12, 255, disks().astype(np.uint16)),
         np.where(disks() == 12, 10000, 9000 + disks().astype(np.uint16)) * (disks() > 0),
         marked(disks(10).astype(np.uint16), 65535),
+        # Objects that are unknown but for their rims, which hold their ids.
+        np.where(cv2.erode(disks(), np.ones((5, 5))) > 0, 65535, disks().astype(np.uint16)),
     ],
 )
 def test_what_may_be_ids_stays(tmp_path, caplog, stored):

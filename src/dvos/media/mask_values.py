@@ -54,7 +54,7 @@ def recognised(mask: Mask, path: Path, read: Reader, void: str = "auto") -> Mask
 
     - 8 bit stretched to 16, judged by the folder: multiples of 257, 65535 among them.
     - Soft edges, judged by each mask: the full value, of 8, 10, 12, 14 or 16 bit, lies within rims
-      of many lower values that part it from the background.
+      of many lower values, not all of them far lower, that part it from the background.
     - "Unknown", judged by the folder: VOC's border of 255, the ignored regions of MOTS, 10000.
     """
     declared = declared_void(path.parent, void)
@@ -77,7 +77,9 @@ def recognised(mask: Mask, path: Path, read: Reader, void: str = "auto") -> Mask
     if set(values) <= set(SEMANTIC):
         return mask
     others = values[(values > 0) & (values < top)]
-    if len(others) >= 4 and top >= nearly and _has_soft_edges(mask, nearly):
+    # Ids about pixels of unknown label are low numbers all, unlike the values of a rim.
+    is_graded = len(others) >= 4 and others[-1] >= full // 4
+    if is_graded and top >= nearly and _has_soft_edges(mask, nearly):
         _tell("soft edges are cut at half of the full value", path)
         return (mask > full // 2) * np.uint8(255)
     if top not in _VOID or (top == 255 and not len(others)):
