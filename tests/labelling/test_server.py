@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import stat
@@ -106,6 +107,18 @@ def test_nothing_is_changed_without_the_token_or_from_another_page(client, path)
     ):
         assert client.post(path, json={}, headers=headers).status_code == 403
     assert client.post(path, json={}, headers={"origin": f"http://{HOST}"}).status_code != 403
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_a_full_disk_is(client, monkeypatch):
+    def full(self, **_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    edit = {"kind": "paint", "region": box(4, 4, 10, 20), "value": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        told = client.edit(status=507, **edit)["error"]
+    assert told.endswith("journals: No space left on device")
+    assert client.edit(**edit)["revision"] == 1
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class LabelServer:
         }
         routes = [Route(path, _told(answer)) for path, answer in shown.items()]
         routes += [Route(path, answer, methods=["POST"]) for path, answer in posted.items()]
-        handlers = dict.fromkeys((DvosError, HTTPException, Exception), _failed)
+        handlers = dict.fromkeys((DvosError, HTTPException, OSError, Exception), _failed)
         return Starlette(routes=routes, exception_handlers=handlers)
 
     def _file(self, name: str) -> Response:
@@ -341,6 +341,8 @@ def _failed(_: Request, error: Exception) -> Response:
     if isinstance(error, DvosError):
         status = 507 if isinstance(error, OutputError) else 400
         return _json({"error": str(error)}, 409 if isinstance(error, ConflictError) else status)
+    if isinstance(error, OSError):
+        return _json({"error": f"{error.filename}: {error.strerror or error}"}, 507)
     text = f"unforeseen {type(error).__name__}: {error}"
     _log.error("%s", text)
     return _json({"error": text}, 500)
