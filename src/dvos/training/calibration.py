@@ -13,6 +13,7 @@ tell no more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
@@ -169,16 +170,20 @@ def calibrate_checkpoint(
                 told.add(clip, truth, counts=real)
             yield clip
 
-    learnt: dict[str, Any] = {"calibration": calibrate(segmented())}
+    knows = hasattr(network, "features") and training is not None
+    with ThreadPoolExecutor(1) as pool:
+        # Made while the others are segmented.
+        numbers = range(min(_CLIPS, seen) if knows else 0)
+        queries = pool.map(lambda k: training[k]["frames"][-1], numbers)  # type: ignore[index]
+        learnt: dict[str, Any] = {"calibration": calibrate(segmented())}
+        if knows:
+            pictures, shown = getattr(training, "pictures", 1), (one.to(device) for one in queries)
+            learnt[NOVELTY] = learn_novelty(network.features, shown, pictures=pictures)
     if told is not None:
         dispersion = learn_dispersion(told.better_counts())
         if dispersion is not None:
             learnt["counting"] = {"dispersion": round(dispersion, 4)}
         learnt["apart"] = {way: round(value, 4) for way, value in told.quality().items()}
-    if hasattr(network, "features") and training is not None:
-        queries = (training[k]["frames"][-1].to(device) for k in range(min(_CLIPS, seen)))
-        pictures = getattr(training, "pictures", 1)
-        learnt[NOVELTY] = learn_novelty(network.features, queries, pictures=pictures)
     if any(learnt.values()):
         extra = info.extra | {name: value for name, value in learnt.items() if value}
         save_network(path, network, name=info.name, arguments=info.arguments, extra=extra)
