@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -175,6 +176,24 @@ def run_by_others(
                 setattr(by_name[name], told, outcome[told])
             if outcome["error"] is not None:
                 faults.extend(outcome["error"].faults)
+
+
+# Of this process: what it held last.
+_latest: dict[Hashable, Any] = {}
+_at_work = threading.Lock()
+
+
+@contextmanager
+def held(key: Hashable, make: Callable[[], T]) -> Iterator[T]:
+    """What ``make`` gives, which a worker keeps until something of another key is asked for.
+
+    One thread at a time has it: a worker may have several, and its device room for one clip.
+    """
+    with _at_work:
+        if key not in _latest:
+            _latest.clear()
+            _latest[key] = make()
+        yield _latest[key]
 
 
 def _frames_left(work: ClipWork) -> int | None:

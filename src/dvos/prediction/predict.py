@@ -32,6 +32,7 @@ from dvos.prediction.job import (
     ClipResult,
     check_names_free,
     check_places,
+    held,
     run_by_others,
     run_clips,
     run_for_others,
@@ -41,7 +42,6 @@ from dvos.prediction.scale import ClipScale, tell_scales, tell_sizes
 from dvos.prediction.tracks.table import TOTAL_COLUMNS
 from dvos.runner.manifest import read_record, restore_clips
 from dvos.runner.shards import part_of, taken_folder
-from dvos.runner.tasks import held
 from dvos.scoring.score import check_out, score
 from dvos.scoring.summary import Scores
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows

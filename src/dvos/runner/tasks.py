@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -386,20 +386,3 @@ def run_on_cluster(
             if isinstance(outcome, DvosError):
                 raise outcome
             yield task.key, outcome
-
-
-_latest: dict[Hashable, Any] = {}
-_at_work = threading.Lock()
-
-
-@contextmanager
-def held(key: Hashable, make: Callable[[], T]) -> Iterator[T]:
-    """What ``make`` gives, which a worker keeps until something of another key is asked for.
-
-    One thread at a time has it: a worker may have several, and its device room for one clip.
-    """
-    with _at_work:
-        if key not in _latest:
-            _latest.clear()
-            _latest[key] = make()
-        yield _latest[key]

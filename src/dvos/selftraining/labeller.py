@@ -22,11 +22,10 @@ from dvos.media.image import write_image
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import write_mask
 from dvos.prediction.inputs import ClipInput
-from dvos.prediction.job import note_rows, run_for_others
+from dvos.prediction.job import held, note_rows, run_for_others
 from dvos.prediction.predictor import FramePrediction, Views
 from dvos.registry import features_of, predictor_of
 from dvos.runner.manifest import ClipManifest, Row
-from dvos.runner.tasks import held
 from dvos.selftraining.filter import filter_frame, filter_pixels, with_consistency
 from dvos.selftraining.probe import FeatureProbe
 from dvos.selftraining.probe_fitting import NO_PROBE, PROBE, ProbeRecord, View, probe_for
