@@ -14,7 +14,7 @@ from pydantic_core import SchemaError
 
 import dvos
 from dvos import api
-from dvos.cli import run
+from dvos.__main__ import run
 from dvos.cli.main import build_app, main
 from dvos.config.commands import COMMANDS, settings_model
 from dvos.config.load import load_settings

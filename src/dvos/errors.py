@@ -22,6 +22,8 @@ from typing import ParamSpec, Self, TypeVar
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
+#: What is told of Ctrl-C, and the exit code.
+INTERRUPTED = ("interrupted; run the same command again to go on from here", 130)
 #: Most characters of each part of a line that may hold what a file or a user gave.
 _LONGEST = 400
 #: Characters of names and cells that would steer a terminal, and how they are shown.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,23 @@ def test_there_are_modules_to_check() -> None:
 def test_no_module_is_longer_than_400_lines() -> None:
     lengths = {str(p): len(p.read_text(encoding="utf-8").splitlines()) for p in MODULES}
     assert {path: length for path, length in lengths.items() if length > 400} == {}
+
+
+def test_no_modules_import_one_another() -> None:
+    """Imports inside functions count, too."""
+    package = ROOT / "src"
+    names = {".".join(p.relative_to(package).with_suffix("").parts): p for p in MODULES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    uses: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {each.name for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+        uses[name] = found & names.keys() - {name, "dvos"}
+    assert len([*TopologicalSorter(uses).static_order()]) >= len(names) - 1
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -62,7 +62,7 @@ def test_the_wheel_holds_every_file_of_the_package(installed: Path) -> None:
 
     assert files(installed / "dvos") == files(PACKAGE)
     (metadata,) = installed.glob("dvos-*.dist-info")
-    assert "dvos.cli:run" in (metadata / "entry_points.txt").read_text()
+    assert "dvos.__main__:run" in (metadata / "entry_points.txt").read_text()
 
 
 def test_its_command_works_anywhere(installed: Path, tmp_path: Path) -> None:

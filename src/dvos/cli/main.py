@@ -20,9 +20,8 @@ from typing import Annotated, Any, NoReturn, get_origin
 
 import typer
 
-from dvos.cli import INTERRUPTED
 from dvos.config.commands import COMMANDS, settings_model
-from dvos.errors import DvosError, TableError, UsageError
+from dvos.errors import INTERRUPTED, DvosError, TableError, UsageError
 
 _log = logging.getLogger(__name__)
 
