@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 bad usage or configuration; 1 anything else foreseen; 130 
 
 import _thread
 import errno
+import gc
 import io
 import logging
 import os
@@ -215,7 +216,10 @@ def import_(
 def run() -> NoReturn:
     """Run the words of the process and end it."""
     keep_memory(sys.argv[1:])
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # Else the interpreter looks for cycles among all there is before it ends: a second.
+    gc.freeze()
+    sys.exit(code)
 
 
 def keep_memory(words: Sequence[str]) -> None:
