@@ -238,3 +238,8 @@ def test_ctrl_c_is_told_in_a_line_at_any_moment(monkeypatch, capsys) -> None:
             assert main(["demo"]) == 130
         assert capsys.readouterr().err == told
         assert sys.unraisablehook is before
+
+
+def test_what_bears_the_name_of_an_interruption_is_none(tmp_path, capsys) -> None:
+    assert main(["check", str(tmp_path / "KeyboardInterrupt.csv")]) == 2
+    assert "KeyboardInterrupt.csv" in capsys.readouterr().err

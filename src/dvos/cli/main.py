@@ -314,8 +314,7 @@ def _heeding_interrupts() -> Iterator[None]:
 
 def _told(error: BaseException) -> tuple[list[str], int]:
     """An error's lines and exit code."""
-    # Libraries that are interrupted in making something may say so in an error of their own.
-    if isinstance(error, typer.Abort) or "KeyboardInterrupt" in repr(error):
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return [INTERRUPTED[0]], INTERRUPTED[1]
     if isinstance(error, typer.TyperException):
         return [f"{error.format_message()}; see dvos --help"], 2
@@ -327,6 +326,8 @@ def _told(error: BaseException) -> tuple[list[str], int]:
         where, reason = error.filename or "system", error.strerror or str(error)
         remedy = "; free some and run again" if error.errno == errno.ENOSPC else ""
         return [f"{where}: {reason}{remedy}"], 1
+    if "KeyboardInterrupt" in str(error):  # of a library that was interrupted in making something
+        return [INTERRUPTED[0]], INTERRUPTED[1]
     kind = type(error).__name__
     return [f"unforeseen {kind}: {error}; run again with --debug and report it"], 1
 
