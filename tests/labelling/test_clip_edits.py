@@ -10,9 +10,10 @@ from page_support import photo
 
 from dvos.errors import MediaError, OutputError, UsageError
 from dvos.formats.labels import Region
+from dvos.labelling.clip_edits import ClipEdits
 from dvos.labelling.documents import find_predictions, open_document
 from dvos.labelling.edits import paint
-from dvos.labelling.store import ClipEdits, LabelStore
+from dvos.labelling.store import LabelStore
 from dvos.media.mask import read_mask
 
 

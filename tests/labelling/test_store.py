@@ -164,6 +164,16 @@ def test_two_tabs_do_not_overwrite_each_other(folder, opened):
     assert np.array_equal(ids_of(store), painted((1, (4, 4, 10, 20))))
 
 
+def test_a_fresh_object_is_never_joined_to_one_that_has_got_its_id(folder, opened):
+    """As where two tabs, or a stroke and a split that is under way, gave the same id."""
+    store = opened(folder)
+    store.edit(0, stroke(1), token="a", fresh=1)
+    with pytest.raises(ConflictError, match="has an object 1 by now"):
+        store.edit(0, stroke(1, (20, 4, 30, 20)), token="b", base=1, fresh=1)
+    store.edit(0, stroke(1), token="a", fresh=1)  # the same stroke, sent again
+    assert np.array_equal(ids_of(store), painted((1, (4, 4, 10, 20))))
+
+
 def test_an_edit_that_is_sent_again_is_made_once(folder, opened):
     store = opened(folder)
     store.edit(0, stroke(1), token="a", base=0)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dvos.errors import UsageError
 from dvos.formats.labels import Region, cropped, joined
 from dvos.media.mask import IGNORE, label_components
+from dvos.media.mask_values import SEMANTIC
 
 Ids = NDArray[np.uint16]
 #: top, left, bottom, right; the last two are past the end.
@@ -79,7 +80,12 @@ def add(ids: Ids, objects: Iterable[tuple[Region, int]]) -> Edit:
 
 
 def add_new(ids: Ids, regions: Sequence[Region], first: int) -> Edit:
-    """New objects on background, with ids from ``first`` on that no object has."""
+    """New objects on background, with ids from ``first`` on that no object has.
+
+    A ``first`` of 255 is of a mask that does not tell objects apart: all are 255.
+    """
+    if first == SEMANTIC[2]:
+        return add(ids, ((region, first) for region in regions))
     return add(ids, zip(regions, free_ids(present(ids), first, len(regions)), strict=True))
 
 

@@ -36,8 +36,14 @@ class Runs(_Message):
 
 #: The kinds of edits of a frame, and what tells of each: a type, and of what may be left out None.
 _EDITS: dict[str, dict[str, Any]] = {
-    # Brush, eraser, polygon and unknown, perhaps only over some ids.
-    "paint": {"region": Runs, "value": _Value, "only": (_Objects | None, None)},
+    # Brush, eraser, polygon and unknown, perhaps only over some ids; a fresh value is one that no
+    # object has.
+    "paint": {
+        "region": Runs,
+        "value": _Value,
+        "only": (_Objects | None, None),
+        "fresh": (bool, False),
+    },
     # Merge and delete: pairs of an id and what it becomes.
     "recolour": {"pairs": _Pairs},
     # An object parted along a line, or without one into its connected parts.
@@ -45,15 +51,17 @@ _EDITS: dict[str, dict[str, Any]] = {
     # Objects of another frame, and those of a prediction, put where this one has background.
     "copy": {"source": _Place, "objects": (_Objects | None, None)},
     "adopt": {"layer": _Place},
-    # The object at a click is proposed and added, or what is none is cut.
+    # The object at a click is proposed and added, with a free id from ``object`` on, or what is
+    # none is cut.
     "click": {"x": _Corner, "y": _Corner, "take": bool, "object": _Object},
     # All proposals with at least this score are added.
     "accept": {"least": _Share},
     "undo": {},
     "redo": {},
 }
-#: Of each kind: the frame by its name, at a revision; a token names the edit.
-_EVERY: dict[str, Any] = {"frame": _Name, "base": int, "token": _Token}
+#: Of each kind: the frame by its name, at the revision that was seen if the edit rests on what was
+#: seen there; a token names the edit.
+_EVERY: dict[str, Any] = {"frame": _Name, "base": (int | None), "token": _Token}
 _models = [
     create_model(kind, __base__=_Message, **{"kind": Literal[kind], **_EVERY, **of})
     for kind, of in _EDITS.items()

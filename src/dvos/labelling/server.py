@@ -26,12 +26,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dvos.errors import DvosError, OutputError, UsageError
 from dvos.labelling import edits
+from dvos.labelling.clip_edits import ClipEdits
 from dvos.labelling.documents import Document
 from dvos.labelling.edits import Edit, Ids, runs_of
 from dvos.labelling.pictures import Pictures
 from dvos.labelling.proposals import Helper
 from dvos.labelling.requests import EDIT, ClipEdit, Export, Training, region_message, region_of
-from dvos.labelling.store import ClipEdits, ConflictError, LabelStore, Sheet, read_objects
+from dvos.labelling.store import ConflictError, LabelStore, Sheet, read_objects
 from dvos.labelling.work import Workshop
 
 _log = logging.getLogger(__name__)
@@ -173,8 +174,7 @@ class LabelServer:
         index, edit = self._index(request), sent.root
         name = self.document.frames[index].name
         if edit.frame != name:
-            # The server was started again, and the files have another order than the tab knows:
-            # what is labelled comes first by now.
+            # The server was started again since the page was: what is labelled comes first by now.
             numbers = {frame.name: number for number, frame in enumerate(self.document.frames)}
             if edit.frame not in numbers or edit.kind == "copy":
                 found = f"is frame {index} by now"
@@ -184,7 +184,8 @@ class LabelServer:
         if edit.kind in ("undo", "redo"):
             box = self.store.step(index, edit.kind, **named)
         else:
-            box = self.store.edit(index, self._making(index, edit), **named)
+            fresh = edit.value if edit.kind == "paint" and edit.fresh else 0
+            box = self.store.edit(index, self._making(index, edit), fresh=fresh, **named)
         with self.store.sheet(index) as sheet:
             state = self._state(index, sheet)
             # What has become of the box, unless the page knows it.
@@ -221,7 +222,7 @@ class LabelServer:
             raise UsageError.at("click", f"{edit.x}, {edit.y}", "a pixel of the picture")
         found = self.helper.point(index, self._ids(index), edit.x, edit.y, edit.take)
         if edit.take or found is None:
-            return partial(edits.add, objects=[(found, edit.object)] if found else [])
+            return partial(edits.add_new, regions=[found] if found else [], first=edit.object)
         return partial(edits.paint, region=found, value=0)
 
     def _first(self, index: int) -> int:

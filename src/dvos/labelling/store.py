@@ -9,7 +9,6 @@ Everything is a file of the data folder::
     .labelling/clips.jsonl                   changes of objects through all frames of a clip
 """
 
-import json
 import logging
 import os
 import shutil
@@ -18,19 +17,17 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import DvosError, MediaError, UsageError, check_size
-from dvos.files import append_text, atomic_path, write_text
-from dvos.formats.own import read_tracks
+from dvos.files import atomic_path, write_text
 from dvos.labelling.documents import Document, Frame
-from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present, recolour
-from dvos.labelling.journal import Entry, Journal, content_digest, is_settled, read_lines
+from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present
+from dvos.labelling.journal import Entry, Journal, content_digest, is_settled
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
 from dvos.media.mask_values import DECLARATION, SEMANTIC, declared_void
@@ -40,7 +37,7 @@ _log = logging.getLogger(__name__)
 #: Masks kept in memory, in bytes; what is not yet saved stays in any case.
 _ROOM = 600_000_000
 #: The id of all objects in a mask that does not tell them apart.
-_OBJECT = SEMANTIC[2]
+OBJECT = SEMANTIC[2]
 
 
 #: Says what a part of a mask becomes.
@@ -79,7 +76,7 @@ class Sheet:
         """``count`` objects, told apart or not, and ``next``, a new one's id, from ``first`` on."""
         values = self.values
         semantic = self.semantic and _is_semantic(values)
-        next_id = _OBJECT if semantic else free_ids(values, first, 1)[0]
+        next_id = OBJECT if semantic else free_ids(values, first, 1)[0]
         count = sum(0 < value < IGNORE for value in values)
         return {"next": next_id, "count": count, "semantic": semantic}
 
@@ -122,15 +119,25 @@ class LabelStore:
             yield self._sheets[index]
 
     def edit(
-        self, index: int, make: Make, *, token: str, base: int | None = None, group: str = ""
+        self,
+        index: int,
+        make: Make,
+        *,
+        token: str,
+        base: int | None = None,
+        fresh: int = 0,
+        group: str = "",
     ) -> Box | None:
         """Change a mask by what ``make`` says that a part of it becomes, in a ``group`` or alone.
 
         An edit whose token was noted already is not made again. A ConflictError if the mask has
-        another revision than ``base``, which the sender last saw. Given is the box that changed.
+        another revision than ``base``, which the sender last saw, or an object of the id ``fresh``.
+        Given is the box that changed.
         """
 
         def note(sheet: Sheet) -> Patch | None:
+            if fresh and sheet.areas[fresh]:
+                raise self._conflict(index, f"has an object {fresh} by now")
             patch = Patch.of(sheet.ids, make(sheet.ids))
             if patch is not None:
                 if not sheet.journal.begun:
@@ -182,9 +189,7 @@ class LabelStore:
             if token in sheet.journal.tokens:
                 return None
             if base not in (None, revision):
-                found = f"is at revision {revision}, the edit is of {base}"
-                name, remedy = self.document.frames[index].name, "look at it again, then repeat"
-                raise ConflictError.at(name, found, remedy=remedy)
+                raise self._conflict(index, f"is at revision {revision}, the edit is of {base}")
             patch = note(sheet)
             if patch is None:
                 return None
@@ -192,6 +197,10 @@ class LabelStore:
             sheet.dirty = True
             self._saver.submit(self._save, index)
             return patch.box
+
+    def _conflict(self, index: int, found: str) -> ConflictError:
+        name = self.document.frames[index].name
+        return ConflictError.at(name, found, remedy="look at it again, then repeat")
 
     def _read(self, frame: Frame) -> Sheet:
         size = frame.picture.size()
@@ -261,103 +270,6 @@ class LabelStore:
         write_mask(label, stored)
 
 
-class ClipEdits:
-    """Objects joined, split and deleted through a whole clip, and that undone.
-
-    Each change is noted before it begins. One that a kill or a full disk broke off is finished when
-    this is made, or before the next change.
-    """
-
-    def __init__(self, store: LabelStore) -> None:
-        self._store = store
-        self._highest: dict[str, int] = {}
-        self._path = store.document.root / ".labelling" / "clips.jsonl"
-        self._finish()
-
-    def highest(self, clip: str) -> int:
-        """The highest id in any frame of a clip, so that new objects get ids of their own."""
-        if clip and clip not in self._highest:
-            tracks = self._store.document.tracked.get(clip)
-            known = tracks and read_tracks(tracks.parent.with_name(f"{clip}.tracks.csv"))
-            ids = {*known} if known else set[int]()
-            for index in () if known else self._labelled(clip):
-                with self._store.sheet(index) as sheet:
-                    ids |= {*sheet.values} - {IGNORE}
-            self._highest[clip] = max(ids, default=0)
-        return self._highest.get(clip, 0)
-
-    def note(self, clip: str, object_id: int) -> None:
-        """Note an id that is given to the next new object of a clip."""
-        self._highest[clip] = max(self.highest(clip), object_id - 1)
-
-    def change(self, clip: str, pairs: dict[int, int], start: int, token: str) -> list[int]:
-        """Give objects, by pairs, other ids, or 0, in all frames of a clip from one on.
-
-        Frames are given by index, the token names the change. Gives the frames that changed.
-        """
-        self._finish()
-        line = {"token": token, "clip": clip, "pairs": [*pairs.items()], "start": start}
-        return self._noted(line)
-
-    def undo(self, clip: str, token: str) -> list[int]:
-        """Undo the latest change of a clip, or finish what was broken off.
-
-        A UsageError if a frame of it was edited since.
-        """
-        if finished := self._finish():
-            return finished
-        lines = [line for line in read_lines(self._path) if line.get("clip") == clip]
-        undone = {line["undo"] for line in lines if "undo" in line}
-        made = [line["token"] for line in lines if "pairs" in line and line["token"] not in undone]
-        if not made:
-            raise UsageError.at(clip, "no change of the whole clip is there to be undone")
-        for index in self._labelled(clip):
-            if made[-1] in self._groups(index)[:-1]:
-                name = self._store.document.frames[index].name
-                raise UsageError.at(name, "was edited since", remedy="undo those edits first")
-        return self._noted({"token": token, "clip": clip, "undo": made[-1]})
-
-    def _finish(self) -> list[int]:
-        """Make what was noted and not ended; gives the frames that changed."""
-        lines = read_lines(self._path)
-        ended = {"", *(line.get("end") for line in lines)}
-        broken = [line for line in lines if line.get("token", "") not in ended]
-        return [index for line in broken for index in self._run(line)]
-
-    def _noted(self, line: dict[str, Any]) -> list[int]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        append_text(self._path, json.dumps(line) + "\n", sync=True)
-        return self._run(line)
-
-    def _run(self, line: dict[str, Any]) -> list[int]:
-        """Make a change in every frame where it is not made yet."""
-        token, group, changed = line["token"], line.get("undo"), []
-        for index in self._labelled(line["clip"]):
-            if group is None and index >= line["start"]:
-                change = partial(recolour, new_ids=dict(line["pairs"]))
-                done = self._store.edit(index, change, token=token, group=token)
-            elif group is not None and self._groups(index)[-1:] == [group]:
-                done = self._store.step(index, "undo", token=token, group=group)
-            else:
-                continue
-            if done is not None:
-                changed.append(index)
-                self._store.flush()
-        append_text(self._path, json.dumps({"end": token}) + "\n", sync=True)
-        return changed
-
-    def _labelled(self, clip: str) -> list[int]:
-        """The frames of a clip that have masks of their own, saved or not."""
-        document, new = self._store.document, self._store.unsaved()
-        own = document.of_clip(clip)
-        return [one for one in own if one in new or document.frames[one].mask.exists()]
-
-    def _groups(self, index: int) -> list[str]:
-        """The changes of the whole clip that a frame's edits are parts of, the latest last."""
-        with self._store.sheet(index) as sheet:
-            return [entry.group for entry in sheet.journal.done]
-
-
 def read_objects(path: Path, size: tuple[int, int]) -> Ids:
     """The objects of a predicted mask of a size; of a semantic one its connected parts."""
     ids, semantic = _read_ids(path, size)
@@ -373,12 +285,12 @@ def _read_ids(path: Path, size: tuple[int, int]) -> tuple[Ids, bool]:
 
 def _is_semantic(values: Collection[int]) -> bool:
     """Whether these values of a mask are of objects, none of which is told from the others."""
-    return _OBJECT in values and {*values} <= {*SEMANTIC, IGNORE}
+    return OBJECT in values and {*values} <= {*SEMANTIC, IGNORE}
 
 
 def _numbered(ids: Ids, path: Path) -> Ids:
     """The connected parts of a semantic mask as objects from 1."""
-    parts = label_components(ids == _OBJECT)
+    parts = label_components(ids == OBJECT)
     if parts.max(initial=0) >= IGNORE:
         found = f"{parts.max()} objects"
         raise MediaError.at(path, found, f"at most {IGNORE - 1}", "label a part of the picture")

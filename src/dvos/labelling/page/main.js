@@ -53,23 +53,34 @@ class Page {
 
   // --- frames -------------------------------------------------------------------------------
 
-  async open(index) {
-    if (this.tools.busy) this.tools.cancel();
+  open(index) {
+    this.strip.select(index);
+    this.opening = this.show(index);
+    return this.opening;
+  }
+
+  // Until a frame is read the one before is shown, and what is done meanwhile is done to that one.
+  async show(index) {
+    const whole = await this.read(index);
+    if (this.strip.current !== index) return;
+    if (!whole) {
+      this.strip.select(this.index);
+      return;
+    }
+    this.tools.cancel();
     // Through a clip an object is the same: tracks of different frames can be selected together.
     const { clips } = this.frames;
     const isSame = this.mask && clips[index] && clips[index] === clips[this.index];
     const selected = isSame && this.tools.name === "select" ? this.mask.selected : new Set();
     this.index = index;
     element("frame-name").textContent = `${this.frames.names[index]} · ${index + 1} of ${this.frames.names.length}`;
-    this.strip.select(index);
-    this.clearProposals();
     element("clip-section").hidden = !clips[index];
-    const whole = await this.read(index);
-    if (!whole || this.index !== index) return;
+    this.clearProposals();
     const [height, width] = whole.state.size;
     const { opacity } = this.mask ?? { opacity: 0.4 };
     this.mask = new Mask(width, height);
     this.mask.setOpacity(opacity);
+    this.nextId = 1;
     this.fill(whole);
     this.view.open(index, this.mask);
     this.select(selected);
@@ -80,7 +91,11 @@ class Page {
 
   async read(index) {
     try {
+      const known = this.outbox.revisions.get(index);
       const whole = await getRuns(`/api/frames/${index}/mask`);
+      const latest = this.outbox.revisions.get(index);
+      // An edit was answered while the mask as it was before it was under way.
+      if (latest !== known && whole.state.revision < latest) return this.read(index);
       if (whole.state.name === this.frames.names[index]) return whole;
       this.told("The folder has other frames by now", [["Reload", () => location.reload()]]);
       return null;
@@ -93,9 +108,12 @@ class Page {
   fill({ state, runs }) {
     Mask.filled(this.mask.ids, runs);
     this.outbox.know(this.index, state.revision);
-    // Strokes that have not been acknowledged are on top of what the server has.
-    for (const { edit } of this.outbox.of(this.index)) this.paintLocally(edit);
     this.take(state);
+    // Strokes that have not been acknowledged are on top of what the server has.
+    for (const { edit } of this.outbox.of(this.index)) {
+      this.paintLocally(edit);
+      for (const id of [edit.value, edit.object]) if (id < UNKNOWN) this.giveIdsAfter(id);
+    }
     this.view.changed();
   }
 
@@ -116,9 +134,9 @@ class Page {
 
   take(state) {
     this.state = state;
-    const waiting = this.outbox.of(this.index).length;
-    this.nextId = waiting && !state.semantic ? Math.max(this.nextId, state.next) : state.next;
-    element("undo").disabled = !state.undo && !waiting;
+    if (state.semantic) this.nextId = state.next;
+    else this.giveIdsAfter(state.next - 1);
+    element("undo").disabled = !state.undo && !this.outbox.of(this.index).length;
     element("redo").disabled = !state.redo;
     if (state.failure) this.told(state.failure);
   }
@@ -127,15 +145,19 @@ class Page {
 
   newId() {
     const id = this.nextId;
-    if (!this.state.semantic) {
-      do this.nextId += 1; while (AMBIGUOUS.includes(this.nextId));
-    }
+    if (!this.state.semantic) this.giveIdsAfter(id);
     return id;
   }
 
-  send(edit) {
+  // An id is never given twice, whatever the server knows by now of the strokes that have it.
+  giveIdsAfter(id) {
+    this.nextId = Math.max(this.nextId, id + 1);
+    while (AMBIGUOUS.includes(this.nextId)) this.nextId += 1;
+  }
+
+  send(edit, frame = this.index) {
     this.clearProposals();
-    this.outbox.add(this.index, { ...edit, token: newToken() });
+    this.outbox.add(frame, { ...edit, token: newToken() });
   }
 
   answered(frame, edit, answer) {
@@ -171,14 +193,22 @@ class Page {
     const strokes = edits.filter((edit) => !["undo", "redo"].includes(edit.kind));
     const name = this.frames.names[frame];
     if (!strokes.length) {
-      this.told(`${name} has changed in another tab; look at it again`);
+      this.told(`${name} has changed meanwhile, perhaps in another tab; look at it again`);
       return;
     }
     const what = strokes.length === 1 ? "Your last stroke is" : `Your last ${strokes.length} strokes are`;
-    this.told(`${name} has changed in another tab. ${what} kept here.`, [
+    this.told(`${name} has changed meanwhile, perhaps in another tab. ${what} kept here.`, [
       ["Add on top", async () => {
         await this.open(frame);
-        for (const { base, frame: _, ...edit } of strokes) {
+        if (this.index !== frame) {
+          this.refused(frame, problem, edits);
+          return;
+        }
+        // A new object is one here too, whatever has got its id meanwhile.
+        const ids = new Map();
+        for (const { base, ...edit } of strokes) {
+          if (edit.fresh) ids.set(edit.value, this.newId());
+          if (ids.has(edit.value)) edit.value = ids.get(edit.value);
           this.paintLocally(edit);
           this.send(edit);
         }
@@ -243,11 +273,14 @@ class Page {
     this.select(new Set());
   }
 
-  copyToNext() {
+  // A copy rests on nothing that was seen there, and need not wait until it is.
+  async copyToNext() {
+    await this.opening;
     const next = this.strip.beside(1);
     if (next === this.index) return;
-    const edit = { kind: "copy", source: this.index, objects: this.chosen.length ? this.chosen : null };
-    this.open(next).then(() => this.send(edit));
+    const objects = this.chosen.length ? this.chosen : null;
+    this.send({ kind: "copy", source: this.index, objects, base: null }, next);
+    await this.open(next);
   }
 
   async clip(kind) {
@@ -373,7 +406,7 @@ class Page {
     else if (number !== "") {
       try {
         const { runs } = await getRuns(`/api/frames/${index}/layers/${number}`);
-        if (mask !== this.mask) return;
+        if (mask !== this.mask || number !== element("layer").value) return;
         mask.other = new Uint16Array(mask.ids.length);
         Mask.filled(mask.other, runs);
       } catch (problem) {
@@ -573,7 +606,8 @@ function choose(page, name) {
 }
 
 function onKey(page, event) {
-  const typing = event.target.matches("input[type=number], select, textarea");
+  // A dialog that was closed keeps the focus until the page is drawn again.
+  const typing = event.target.matches("input[type=number], select, textarea") && event.target.checkVisibility();
   if (typing || document.querySelector("dialog[open]") || event.altKey || !page.mask) return;
   const key = event.ctrlKey || event.metaKey
     ? { z: event.shiftKey ? "Z" : "z", Z: "Z", y: "Z" }[event.key] : event.key;

@@ -45,7 +45,8 @@ export class Outbox {
     this.changed();
     while (this.waiting.length) {
       const next = this.waiting[0];
-      next.edit.base ??= this.revisions.get(next.frame);
+      // The revision an edit rests on; null says that it rests on nothing seen.
+      if (next.edit.base === undefined) next.edit.base = this.revisions.get(next.frame);
       this.#keep();
       try {
         const answer = await post(`/api/frames/${next.frame}/edit`, next.edit);

@@ -168,8 +168,9 @@ export class Tools {
       page.view.redraw();
     } else {
       const [chosen] = mask.selected;
-      const value = { erase: 0, split: 0, unknown: UNKNOWN }[this.name] ?? chosen ?? page.newId();
-      this.stroke = { spans: new Spans(mask.width, mask.height), value, last: null };
+      const known = { erase: 0, split: 0, unknown: UNKNOWN }[this.name] ?? chosen;
+      const [value, fresh] = [known ?? page.newId(), known === undefined && !page.state.semantic];
+      this.stroke = { spans: new Spans(mask.width, mask.height), value, fresh, last: null };
       this.stroke.only = this.#only(chosen);
       this.#extend([x, y]);
     }
@@ -210,8 +211,8 @@ export class Tools {
     else this.#send(stroke);
   }
 
-  #send({ spans, value, only }) {
-    const edit = { kind: "paint", region: spans.message(), value, only: only ? [...only] : null };
+  #send({ spans, value, fresh, only }) {
+    const edit = { kind: "paint", region: spans.message(), value, fresh, only: only ? [...only] : null };
     this.page.send(edit);
     const isSelected = this.page.mask.selected.has(value);
     if (value && value !== UNKNOWN && !isSelected) this.page.select(new Set([value]), edit.region.box);
@@ -250,7 +251,7 @@ export class Tools {
       for (const [from, to] of parts) mask.paint(row, from, to, value, only);
     }
     page.view.changed();
-    this.#send({ spans, value, only });
+    this.#send({ spans, value, fresh: chosen === undefined && !page.state.semantic, only });
   }
 
   #draw(context) {
