@@ -25,8 +25,11 @@ def textured(channels=3):
     return np.clip(image.astype(int) + rng.integers(-6, 7, image.shape), 0, 255).astype(np.uint8)
 
 
-def refiltered(image, kinds):
-    """A PNG of an RGB image whose row i has the filter kinds[i % len(kinds)]."""
+def refiltered(image, kinds, more=b"", less=0):
+    """A PNG of an RGB image whose row i has the filter kinds[i % len(kinds)].
+
+    Its stream holds ``more`` behind the last row, or ends ``less`` bytes before the end of it.
+    """
     height, width = image.shape[:2]
     rows = np.zeros((height + 1, 3 * width + 3), np.int64)
     rows[1:, 3:] = image.reshape(height, -1)
@@ -46,7 +49,7 @@ def refiltered(image, kinds):
         return len(data).to_bytes(4, "big") + name + data + crc
 
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    packed = zlib.compress(raw, 1)
+    packed = zlib.compress(raw[: len(raw) - less] + more, 1)
     first, second = packed[:40], packed[40:]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         chunk(*part)
@@ -110,3 +113,27 @@ def test_damage_anywhere_is_an_error(tmp_path):
             read_png_window(path, (0, 0, 5, 5), size=SIZE)
     with pytest.raises(MediaError, match="no such file"):
         read_png_window(tmp_path / "none.png", (0, 0, 5, 5), size=SIZE)
+
+
+@pytest.mark.parametrize("kinds", [[0], [1], [2], [3], [4], [4, 1, 3, 2, 0]])
+def test_a_large_picture_holds_what_a_small_one_does(tmp_path, monkeypatch, kinds):
+    """Large ones are read in another way, for which these are taken here."""
+    path = tmp_path / "a.png"
+    path.write_bytes(refiltered(textured(), kinds))
+    small = read_image(path)
+    monkeypatch.setattr("dvos.media.png._LARGE", 1)
+    monkeypatch.setattr("dvos.media.image._decode_cv", None)
+    assert np.array_equal(read_image(path), small)
+    assert np.array_equal(small, textured())
+    # Whatever follows the last row in the stream is no part of the picture.
+    path.write_bytes(refiltered(textured(), kinds, more=b"more" * 100))
+    assert np.array_equal(read_image(path), small)
+
+
+def test_damage_of_a_large_picture_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("dvos.media.png._LARGE", 1)
+    path = tmp_path / "a.png"
+    for data in (refiltered(textured(), [7]), refiltered(textured(), [1], less=300)):
+        path.write_bytes(data)
+        with pytest.raises(MediaError, match="truncated or corrupt PNG"):
+            read_image(path)

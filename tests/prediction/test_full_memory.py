@@ -59,7 +59,8 @@ def test_half_the_batch_and_the_same_masks(start: int, caplog: pytest.LogCapture
         found = list(_predictor(_Limited(1), batch=4).segment(video, start=start))
     assert [one.frame_index for one in found] == list(range(start, 13))
     for one, other in zip(found, expected, strict=True):
-        assert (one.probability == other.probability).all()
+        # A sigmoid's last bit depends on where in a batch a pixel lies.
+        np.testing.assert_allclose(one.probability, other.probability, rtol=0, atol=1e-6)
     assert len(caplog.messages) == 1
     assert "frames at once; from now on 1 at once, with the same results" in caplog.text
 
@@ -69,9 +70,9 @@ def test_half_the_batch_of_views() -> None:
     expected = _predictor(BrightnessNetwork(), batch=3).segment_views(video, views)
     found = _predictor(_Limited(1), batch=3).segment_views(video, views)
     for one, other in zip(found, expected, strict=True):
-        assert (one.probability == other.probability).all()
+        np.testing.assert_allclose(one.probability, other.probability, rtol=0, atol=1e-6)
         assert one.std is not None
-        assert (one.std == other.std).all()
+        np.testing.assert_allclose(one.std, other.std, rtol=0, atol=1e-6)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from PIL import Image
 from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
 from dvos.media.limits import check_room
-from dvos.media.png import SIGNATURE, animation, check_png, png_header
+from dvos.media.png import SIGNATURE, animation, check_png, png_header, read_large_png
 from dvos.media.tiff import by_rows, read_tiff, tiff_size, turned
 
 Array = NDArray[Any]
@@ -175,7 +175,8 @@ def decode(data: bytes, path: Path) -> Array:
         check_png(data, path)
         # A transparent colour would become alpha.
         is_rgb = header[2:4] == (8, 2) and b"tRNS" not in data[: data.find(b"IDAT")]
-        return _decode_cv(data, path, kind, is_rgb=is_rgb)
+        pixels = read_large_png(data, path, header) if is_rgb else None
+        return _decode_cv(data, path, kind, is_rgb=is_rgb) if pixels is None else pixels
     if kind == "JPEG":
         return _turned_by_exif(_decode_jpeg(data, path), data, path, b"Exif")
     if kind == "TIFF":
