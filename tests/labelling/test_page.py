@@ -259,7 +259,7 @@ def test_objects_drawn_faster_than_they_are_answered_get_ids_of_their_own(served
     assert np.array_equal(ids == 5, disc(9, (60, 60), (60, 66)))
 
 
-def test_ids_of_strokes_that_wait_are_not_given_again_after_a_reload(served, opened):
+def test_ids_of_strokes_that_wait_are_not_given_again(served, opened):
     server, masks = served()
     tab = opened(server.address)
     tab.evaluate("labelPage.outbox.send = async () => {}")  # as if nobody answered
@@ -274,6 +274,40 @@ def test_ids_of_strokes_that_wait_are_not_given_again_after_a_reload(served, ope
     tab.evaluate("delete labelPage.outbox.send; labelPage.outbox.send()")
     tab.idle()
     assert np.unique(saved(server, masks)).tolist() == [0, 1, 2, 3]
+
+
+def test_what_two_tabs_could_not_send_outlives_both(served, opened):
+    """Each keeps its own strokes in the browser; the ids that both gave become two objects."""
+    server, masks = served()
+    first = opened(server.address)
+    second = first.second(server.address)
+    for tab, column in ((first, 30), (second, 60), (first, 90)):
+        tab.evaluate("labelPage.outbox.send = async () => {}")  # as if nobody answered
+        tab.press("Escape")
+        tab.drag((column, 20))
+    second.call("Page.navigate", url="about:blank")
+    first.go(server.address)
+    first.until("document.getElementById('notice').textContent.includes('2 strokes are kept')")
+    first.go(server.address)  # and a reload before that is answered
+    first.until("document.getElementById('notice').textContent.includes('2 strokes are kept')")
+    first.evaluate("document.querySelector('#notice button').click()")
+    first.until("labelPage.outbox.idle && labelPage.state.revision === 3")
+    expected = disc(9, (20, 30)) + 2 * disc(9, (20, 60)) + 3 * disc(9, (20, 90))
+    assert np.array_equal(saved(server, masks), expected)
+    assert first.evaluate("localStorage.length") == 0
+
+
+def test_what_follows_a_refused_edit_is_done(served, opened):
+    server, masks = served()
+    tab = opened(server.address)
+    tab.evaluate(HOLD + "hold()")
+    tab.drag((30, 20))
+    tab.press("k")  # it has one part alone: nothing to part
+    tab.press("Escape")
+    tab.drag((60, 20))
+    tab.evaluate("letThrough()")
+    tab.until("labelPage.outbox.idle && labelPage.state.revision === 2")
+    assert np.array_equal(saved(server, masks), disc(9, (20, 30)) + 2 * disc(9, (20, 60)))
 
 
 def test_two_tabs_are_told_and_lose_nothing(served, opened):

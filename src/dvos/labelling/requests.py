@@ -61,7 +61,7 @@ _EDITS: dict[str, dict[str, Any]] = {
 }
 #: Of each kind: the frame by its name, at the revision that was seen if the edit rests on what was
 #: seen there; a token names the edit.
-_EVERY: dict[str, Any] = {"frame": _Name, "base": (int | None), "token": _Token}
+_EVERY: dict[str, Any] = {"frame": _Name, "base": (int | None, None), "token": _Token}
 _models = [
     create_model(kind, __base__=_Message, **{"kind": Literal[kind], **_EVERY, **of})
     for kind, of in _EDITS.items()

@@ -35,7 +35,7 @@ class Page {
     this.outbox = new Outbox(project.folder, frames.names, {
       changed: () => this.showSaved(),
       done: (frame, edit, answer) => this.answered(frame, edit, answer),
-      refused: (frame, problem, edits) => this.refused(frame, problem, edits),
+      refused: (frame, problem, items) => this.refused(frame, problem, items),
     });
     element("title").textContent = project.title;
     element("folder").textContent = project.folder;
@@ -183,17 +183,15 @@ class Page {
     this.showObjects();
   }
 
-  refused(frame, problem, edits) {
+  refused(frame, problem, items) {
     if (frame === this.index) this.reload();
-    if (problem.status !== 409) {
-      this.told(problem.message);
-      return;
-    }
     // An undo of what somebody else did meanwhile is no stroke of this tab.
-    const strokes = edits.filter((edit) => !["undo", "redo"].includes(edit.kind));
+    const strokes = items.map(({ edit }) => edit).filter((edit) => !["undo", "redo"].includes(edit.kind));
     const name = this.frames.names[frame];
-    if (!strokes.length) {
-      this.told(`${name} has changed meanwhile, perhaps in another tab; look at it again`);
+    if (problem.status !== 409 || !strokes.length) {
+      this.outbox.forget(items);
+      const changed = `${name} has changed meanwhile, perhaps in another tab; look at it again`;
+      this.told(problem.status === 409 ? changed : problem.message);
       return;
     }
     const what = strokes.length === 1 ? "Your last stroke is" : `Your last ${strokes.length} strokes are`;
@@ -201,9 +199,10 @@ class Page {
       ["Add on top", async () => {
         await this.open(frame);
         if (this.index !== frame) {
-          this.refused(frame, problem, edits);
+          this.refused(frame, problem, items);
           return;
         }
+        this.outbox.forget(items);
         // A new object is one here too, whatever has got its id meanwhile.
         const ids = new Map();
         for (const { base, ...edit } of strokes) {
@@ -214,7 +213,7 @@ class Page {
         }
         this.view.changed();
       }],
-      ["Leave out", () => {}],
+      ["Leave out", () => this.outbox.forget(items)],
     ]);
   }
 

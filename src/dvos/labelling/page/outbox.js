@@ -5,14 +5,19 @@ import { post, Refused } from "./api.js";
 
 export class Outbox {
   // `changed` is told of every change of the state; `done` gets an edit and the server's answer;
-  // `refused` an edit that cannot be made, with the reason and the edits behind it.
+  // `refused` those of a frame that cannot be made, with the reason: one, or all from it on where the
+  // frame has changed meanwhile. They are kept until they are forgotten.
   // Frames are known by their names: their numbers change when files are added.
   constructor(store, names, { changed, done, refused }) {
-    this.store = `dvos:${store}`;
+    this.store = `dvos:${store}:`;
     this.names = names;
-    this.waiting = JSON.parse(localStorage.getItem(this.store) || "[]")
-      .map((edit) => ({ frame: names.indexOf(edit.frame), edit }))
+    // Each edit is kept by itself, named by when it was made. Those of another tab are found as well:
+    // what both send is made once.
+    this.waiting = Object.keys(localStorage).filter((key) => key.startsWith(this.store)).sort()
+      .map((key) => ({ key, edit: JSON.parse(localStorage.getItem(key)), isKept: true }))
+      .map((item) => ({ ...item, frame: names.indexOf(item.edit.frame) }))
       .filter(({ frame }) => frame >= 0);
+    this.made = 0;
     this.offline = false;
     this.sending = false;
     this.revisions = new Map();
@@ -21,6 +26,11 @@ export class Outbox {
 
   get idle() {
     return !this.sending && this.waiting.length === 0;
+  }
+
+  // Whether the browser has no room for some of them: they are in this tab alone.
+  get full() {
+    return this.waiting.some(({ isKept }) => !isKept);
   }
 
   of(frame) {
@@ -32,8 +42,11 @@ export class Outbox {
   }
 
   add(frame, edit) {
-    this.waiting.push({ frame, edit: { ...edit, frame: this.names[frame] } });
-    this.#keep();
+    this.made += 1;
+    const key = `${this.store}${Date.now()}.${String(this.made).padStart(6, "0")}.${edit.token}`;
+    const item = { key, frame, edit: { ...edit, frame: this.names[frame] } };
+    this.waiting.push(item);
+    this.#keep(item);
     this.send();
   }
 
@@ -47,13 +60,13 @@ export class Outbox {
       const next = this.waiting[0];
       // The revision an edit rests on; null says that it rests on nothing seen.
       if (next.edit.base === undefined) next.edit.base = this.revisions.get(next.frame);
-      this.#keep();
+      this.#keep(next);
       try {
         const answer = await post(`/api/frames/${next.frame}/edit`, next.edit);
         this.offline = false;
         this.waiting.shift();
         this.revisions.set(next.frame, answer.revision);
-        this.#keep();
+        this.forget([next]);
         this.done(next.frame, next.edit, answer);
       } catch (problem) {
         if (!(problem instanceof Refused)) throw problem;
@@ -64,24 +77,27 @@ export class Outbox {
           break;
         }
         this.offline = false;
-        const behind = this.of(next.frame);
-        this.waiting = this.waiting.filter((other) => other.frame !== next.frame);
-        this.#keep();
-        this.refused(next.frame, problem, behind.map((other) => other.edit));
+        const items = problem.status === 409 ? this.of(next.frame) : [next];
+        this.waiting = this.waiting.filter((other) => !items.includes(other));
+        this.refused(next.frame, problem, items);
       }
     }
     this.sending = false;
     this.changed();
   }
 
-  #keep() {
+  forget(items) {
+    for (const { key } of items) localStorage.removeItem(key);
+    // There may be room by now.
+    for (const item of this.waiting) if (!item.isKept) this.#keep(item);
+  }
+
+  #keep(item) {
     try {
-      const edits = this.waiting.map(({ edit }) => edit);
-      if (edits.length) localStorage.setItem(this.store, JSON.stringify(edits));
-      else localStorage.removeItem(this.store);
-      this.full = false;
+      localStorage.setItem(item.key, JSON.stringify(item.edit));
+      item.isKept = true;
     } catch {
-      this.full = true; // they are still in this tab
+      item.isKept = false;
     }
   }
 }
