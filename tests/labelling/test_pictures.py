@@ -54,3 +54,21 @@ def test_tiles_of_a_level_cover_it(tmp_path: Path, ramp: np.ndarray, name: str) 
     for place in ((4, 0, 0), (1, 2, 0), (1, 0, 3)):
         with pytest.raises(UsageError, match="a tile of 4 levels"):
             pictures.tile(0, *place)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_large_picture_is_read_once_for_thumbnail_and_tiles(
+    tmp_path: Path, ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whichever is asked for first; of a JPEG a small one is read before."""
+    monkeypatch.setattr("dvos.labelling.pictures._LARGE", 1)
+    pictures = _pictures(tmp_path / name, ramp)
+    seen, whole = [], Shown.read
+    monkeypatch.setattr(Shown, "read", lambda self: seen.append(1) or whole(self))
+    thumbnail = simplejpeg.decode_jpeg(pictures.thumbnail(0))
+    assert thumbnail.shape == (96, 160, 3)
+    assert np.abs(thumbnail[:, :, 2].astype(int) - 90).max() < 4
+    pictures.tile(0, 3, 0, 0)
+    pictures.tile(0, 0, 0, 0)
+    assert len(seen) == 1
+    assert len(_shapes(pictures)) == 4

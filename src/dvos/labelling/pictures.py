@@ -1,5 +1,6 @@
 """Pictures for the page: tiles of a pyramid, so that it never holds a large photo whole."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ _QUALITY = 92
 #: Bytes of decoded pictures that are kept; the latest one in any case.
 _ROOM = 800_000_000
 _MOST_THUMBNAILS = 2000
+#: Pixels of a picture that is large.
+_LARGE = 16_000_000
 
 
 class Pictures:
@@ -69,8 +72,15 @@ class Pictures:
             return self._levels[index][level]
 
     def _thumbnail(self, index: int) -> bytes:
-        known = self._levels.get(index)
-        picture = known[max(known)] if known else self._frames[index].picture.small(_THUMBNAIL)
+        known, shown = self._levels.get(index), self._frames[index].picture
+        sizes = _sizes(shown.size())
+        if known:
+            picture = known[max(known)]
+        elif math.prod(sizes[0]) >= _LARGE:
+            # Read once, its tiles from it too, and no two at a time: each takes seconds and memory.
+            picture = self._level(index, len(sizes) - 1)
+        else:
+            picture = shown.small(_THUMBNAIL)
         return _jpeg(resized(picture, min(1.0, _THUMBNAIL / max(picture.shape[:2]))))
 
 

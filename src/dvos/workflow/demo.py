@@ -15,7 +15,7 @@ from dvos.workflow.starting import choose_start
 
 # Training clips where the user names no number: what fits into the promised
 # time on two cores, for the sample field and for real photos.
-_SAMPLE_CLIPS = 4_000
+_SAMPLE_CLIPS = 3_750
 _DATA_CLIPS = 16_000
 _SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
 # Five stills of the sample field show little of the soil that its background

@@ -54,7 +54,10 @@ export class Work {
   async watch() {
     clearTimeout(this.timer);
     const state = await this.#try(() => getJson("/api/work"));
-    if (!state) return;
+    if (!state) {
+      if (this.running) this.timer = setTimeout(() => this.watch(), 2000); // it may answer again
+      return;
+    }
     this.#show(state);
     if (this.running && !state.running) this.finished();
     this.running = state.running;
