@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dvos.media.overlay import contact_sheet, id_colours, outline, overlay
+from dvos.media.overlay import caption, contact_sheet, id_colours, outline, overlay
 
 GREY = np.full((12, 16, 3), 100, dtype=np.uint8)
 
@@ -109,6 +109,26 @@ def test_contact_sheet_labels():
     labelled = contact_sheet(images, columns=1, labels=["Dice 0.91", "x" * 500])
     assert labelled.shape[0] > plain.shape[0]
     assert (labelled < 128).any()
+
+
+@pytest.mark.parametrize("height", [8, 20, 45])
+def test_a_caption_is_read_on_any_ground(height):
+    """White letters as high as asked for, each within a black rim, in the corner or at a place."""
+    for ground in (0, 128, 255):
+        image = np.full((120, 200, 3), ground, np.uint8)
+        caption(image, "1", height)
+        there = np.argwhere((image != ground).any(axis=2))
+        assert there.min(0).min() >= 0
+        assert there.max() <= 2 * height
+        letters = np.argwhere(image[..., 0] > 195 if ground < 255 else image[..., 0] < 60)
+        assert height * 0.6 <= np.ptp(letters[:, 0]) <= height * 1.6
+        assert image.min() < 60
+        assert image.max() > 195
+    image = np.zeros((120, 200, 3), np.uint8)
+    caption(image, "1", height, (100, 90))
+    there = np.argwhere(image.any(axis=2))
+    assert there[:, 1].min() > 90
+    assert 80 < there[:, 0].max() <= 100
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dvos.config.prediction import PredictionSettings
 from dvos.errors import CheckpointError, DvosError, MediaError, OutputError, UsageError
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import read_mask
-from dvos.media.video import VideoFile
+from dvos.media.video import VideoFile, VideoFrame
 from dvos.media.video_write import VideoWriter
 from dvos.prediction import write
 from dvos.prediction.predict import PredictResult, predict
@@ -95,7 +95,15 @@ def test_stills_give_one_mask_each(checkpoint: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert [row["frame_index"] for row in _counts(tmp_path / "out")] == ["0", "0"]
     assert result.frames == 2
-    assert read_image(tmp_path / "out/overlays/f0.jpg").shape == (*SIZE, 3)
+    drawn = read_image(tmp_path / "out/overlays/f0.jpg")
+    assert drawn.shape == (*SIZE, 3)
+    # The count is written into it.
+    frame = VideoFrame(0, 0.0, "f0", read_image(tmp_path / "photos/f0.png"))
+    count = float(_counts(tmp_path / "out")[0]["count"])
+    as_said, other = (write.overlaid(frame, tmp_path / "out/f0", n) for n in (count, count + 8))
+    assert not np.array_equal(as_said, other)
+    near, far = (np.abs(drawn - one.astype(float)).mean() for one in (as_said, other))
+    assert near < far
 
 
 class _KilledError(BaseException):

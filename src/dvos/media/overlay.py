@@ -21,6 +21,8 @@ OVERLAY_ALPHA = 0.4
 
 _GOLDEN = 0.6180339887498949
 _LABEL_HEIGHT = 22
+#: Pixels that OpenCV's first font is high at a scale of one.
+_LETTER = 21
 
 
 def overlay(
@@ -72,6 +74,24 @@ def id_colours() -> Image:
     colours[0] = 0
     colours.flags.writeable = False
     return colours
+
+
+def caption(image: Image, text: str, height: int, at: tuple[int, int] | None = None) -> None:
+    """Write a line into an image, in place: white with a black rim, letters ``height`` pixels high.
+
+    It begins at (x, y), where its letters stand, or in the upper left corner.
+    """
+    x, y = (height // 2, 3 * height // 2) if at is None else at
+    top, left = max(0, y - 2 * height), max(0, x - height)
+    part = image[top : y + height, left : x + height * (len(text) + 1)]
+    if not part.size:
+        return
+    letters = np.zeros(part.shape[:2], np.uint8)
+    thick, start = max(1, round(height / 10)), (x - left, y - top)
+    cv2.putText(letters, text, start, 0, height / _LETTER, (255,), thick, cv2.LINE_AA)
+    # Drawn thicker it would be no rim: fonts of some versions of OpenCV have one thickness.
+    rim = cv2.dilate(letters, np.ones((2 * thick + 1, 2 * thick + 1), np.uint8))
+    part[:] = np.rint(part * (1 - rim[..., None] / 255) + letters[..., None])
 
 
 def contact_sheet(

@@ -345,12 +345,14 @@ class ClipJob:
         elif self._objects and not self._objects.is_file():
             write_objects_table(self._objects, ((row, {}) for row in self.rows), masks)
         if self._overlay and not self._overlay.is_file():
+            counts = {row["frame"]: row["count"] for row in self.rows}
             if self.clip.still:
                 photo = next(iter(source.frames(self.clip.first)))
-                write_image(self._overlay, overlaid(photo, masks))
+                write_image(self._overlay, overlaid(photo, masks, counts[photo.name]))
             else:
                 folder = tracks.folder if tracks and tracks.followed else None
-                write_overlay_video(self._overlay, source, masks, folder, every=self.clip.every)
+                every = self.clip.every
+                write_overlay_video(self._overlay, source, masks, counts, folder, every=every)
         if self._run_lengths and not self._run_lengths.is_file():
             named = {frame_stem(path): path for path in self.clip.files}
             pictures = {name: x for name, x in named.items() if x.suffix.lower() in IMAGE_SUFFIXES}

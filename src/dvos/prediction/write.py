@@ -22,7 +22,7 @@ from dvos.files import atomic_path, write_text
 from dvos.media.frames import FrameSource, behind, read_ahead
 from dvos.media.image import write_image
 from dvos.media.mask import read_label_image, read_mask, write_mask
-from dvos.media.overlay import overlay
+from dvos.media.overlay import caption, overlay
 from dvos.media.video import VideoFrame
 from dvos.media.video_write import VideoWriter
 from dvos.prediction.calibration import CountCalibration
@@ -177,13 +177,20 @@ def write_objects_table(
 
 
 def write_overlay_video(
-    path: Path, source: FrameSource, masks: Path, tracks: Path | None = None, *, every: int = 1
+    path: Path,
+    source: FrameSource,
+    masks: Path,
+    counts: Mapping[str, float],
+    tracks: Path | None = None,
+    *,
+    every: int = 1,
 ) -> None:
     """Write a clip, or of ``every`` frames the first, with its masks over it as H.264 ``.mp4``.
 
-    Objects that were followed, as the label images in ``tracks`` say, keep a colour of their own.
-    Frames keep their own times, which may lie unevenly; without times they follow each other at the
-    source's rate, or 25 a second. Raises a MediaError if a frame or mask cannot be read.
+    The count of each frame, by its name, is written in its upper left corner. Objects that were
+    followed, as the label images in ``tracks`` say, keep a colour of their own. Frames keep their
+    own times, which may lie unevenly; without times they follow each other at the source's rate, or
+    25 a second. Raises a MediaError if a frame or mask cannot be read.
     """
     rate = source.frame_rate / every if source.frame_rate else _FRAME_RATE
     frames = thinned(source.frames(), every)
@@ -191,7 +198,10 @@ def write_overlay_video(
     if first is None:
         raise MediaError.at(source.name, "has no frames", "at least one")
     timed = not math.isnan(first.time_s)
-    drawn = ((frame.time_s, overlaid(frame, masks, tracks)) for frame in chain([first], frames))
+    drawn = (
+        (frame.time_s, overlaid(frame, masks, counts[frame.name], tracks))
+        for frame in chain([first], frames)
+    )
     with (
         VideoWriter(path, frame_rate=rate, size=first.image.shape[:2], timed=timed) as video,
         closing(read_ahead(drawn, depth=4)) as images,
@@ -203,12 +213,15 @@ def write_overlay_video(
             video.write(image, latest if timed else None)
 
 
-def overlaid(frame: VideoFrame, masks: Path, tracks: Path | None = None) -> NDArray[np.uint8]:
-    """A frame with its mask, from the folder ``masks``, drawn over it."""
+def overlaid(
+    frame: VideoFrame, masks: Path, count: float, tracks: Path | None = None
+) -> NDArray[np.uint8]:
+    """A frame with its mask, from the folder ``masks``, drawn over it, and its count."""
     drawn = overlay(frame.image, read_mask(masks / f"{frame.name}.png") > 0)
-    if tracks is None:
-        return drawn
-    path = tracks / f"{frame.name}.png"
-    ids = read_label_image(path if path.is_file() else path.with_suffix(".tif"))  # of many tracks
-    # What is in no track stays as any mask is drawn; the others are drawn over the plain frame.
-    return np.where((ids > 0)[..., None], overlay(frame.image, ids), drawn)
+    if tracks is not None:
+        path = tracks / f"{frame.name}.png"
+        ids = read_label_image(path if path.is_file() else path.with_suffix(".tif"))  # if many
+        # What is in no track stays as any mask is drawn; the others are drawn over the plain frame.
+        drawn = np.where((ids > 0)[..., None], overlay(frame.image, ids), drawn)
+    caption(drawn, f"{count:g}", max(8, min(drawn.shape[:2]) // 24))
+    return drawn

@@ -12,7 +12,7 @@ import numpy as np
 from dvos.config.scoring import ReportSettings
 from dvos.errors import FaultCollector, MediaError, TableError
 from dvos.media.image import image_size
-from dvos.media.overlay import id_colours
+from dvos.media.overlay import caption, id_colours
 from dvos.reporting import pictures
 from dvos.reporting.contents import ClipFrame, ScoredMask, Shown, column
 from dvos.reporting.figures import Series, line_plot
@@ -219,7 +219,6 @@ def _trails(run: RunContents, clip: str, seen: Sequence[Cells], side: int) -> Ph
             x, y = np.mean(places[total.region], axis=0)
             text = f"{total.region}: {total.numbers['distinct']:.0f}"
             start = (int(x) - 4 * thin * len(text), int(y))
-            for colour, thick in (((0, 0, 0), 3 * thin), ((255, 255, 255), thin)):
-                cv2.putText(drawn, text, start, 0, 0.5 * thin, colour, thick)
+            caption(drawn, text, 10 * thin, start)
     words = f"Frame {index} of {clip} with the way of each object before it"
     return Photo([(drawn, words)], f"{clip}, frame {index}")
