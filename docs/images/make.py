@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from dvos.config.scene import SceneSettings
 from dvos.media.frames import open_frames
@@ -71,6 +72,17 @@ def synthesis(run: Path) -> None:
     write_image(HERE / "synthesis.jpg", contact_sheet(panels, columns=2, labels=titles), quality=88)
 
 
+def tracks(run: Path) -> None:
+    """What the demo makes of its held-out video: each object in its colour, and the count."""
+    height, width = SIZE
+    frames = open_frames(run / "heldout/heldout.mp4").frames()
+    first, *others = (
+        Image.fromarray(frame.image[:height, :width]) for frame in frames if not frame.frame_index % 2
+    )
+    look = {"save_all": True, "append_images": others, "duration": 160, "loop": 0}
+    first.save(HERE / "tracks.webp", quality=50, method=6, **look)
+
+
 def _cropped(image: np.ndarray) -> np.ndarray:
     top, left = ((a - b) // 2 for a, b in zip(image.shape[:2], SIZE, strict=True))
     top, left = max(top, 0), max(left, 0)
@@ -80,3 +92,4 @@ def _cropped(image: np.ndarray) -> np.ndarray:
 if __name__ == "__main__":
     method(Path(sys.argv[1]))
     synthesis(Path(sys.argv[1]))
+    tracks(Path(sys.argv[1]))

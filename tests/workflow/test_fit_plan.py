@@ -98,6 +98,31 @@ def test_what_the_user_gives_is_kept(stills: tuple[StillRow, ...]) -> None:
     assert chosen.min_object_size == 70
 
 
+@pytest.mark.parametrize(
+    ("inside", "outside", "cells"),
+    [
+        (180, 60, True),
+        (300, 90, True),  # in 16 bit, of which it takes a small part
+        (60, 180, False),
+        ((180, 150, 90), 60, False),
+    ],
+)
+def test_what_glows_in_grey_pictures_is_taken_for_cells(
+    tmp_path: Path, inside: Any, outside: int, cells: bool
+) -> None:
+    """They have neither shadows nor wind, and are of any brightness; the user's choice stands."""
+    row = put_still(tmp_path, "a", radius=20)
+    ids = read_mask(row.mask)
+    kind = np.uint8 if np.max(inside) < 256 else np.uint16
+    pixels = np.where((ids > 0)[..., None], inside, outside).astype(kind)
+    write_image(row.image, pixels if pixels.shape[2] == 3 else pixels[..., 0])
+    found = look_at([row])
+    assert found.glowing is cells
+    chosen = fitted(settings(), found)
+    assert chosen.scene.preset == ("cells" if cells else "generic")
+    assert fitted(settings(scene={"preset": "wheat_ripe"}), found).scene.preset == "wheat_ripe"
+
+
 def test_the_time_given_is_parted(stills: tuple[StillRow, ...]) -> None:
     """Two minutes, of which 10 s are gone: 98 s; 5 for starting, 10 for the report."""
     data = DataFolder(Path("data"), annotated=stills, validation_stills=stills[:1])

@@ -14,13 +14,14 @@ import numpy as np
 
 from dvos.config.base import merged
 from dvos.config.prediction import AUGMENT_SCALES, Augment
+from dvos.config.scene import SceneSettings
 from dvos.config.training import TrainingSettings
 from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.errors import MediaError
-from dvos.media.clip_store import read_image_at
+from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size
-from dvos.media.mask import label_components
+from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
@@ -36,6 +37,8 @@ _WANTED = (20.0, 64.0)
 _LARGEST_SCALE = 4.0
 #: Smallest cutout, as a share of the median object's area, and in pixels.
 _SMALLEST_SHARE, _SMALLEST = 0.15, 9
+#: Pictures whose colours are looked at, and the most that the channels of a grey one differ by.
+_LOOKED_AT, _GREY = 5, 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Survey:
     density: float  # Objects a megapixel.
     touching: float  # Share of the objects that touch another.
     apart: bool  # Whether the masks number their objects.
+    glowing: bool  # Whether they are bright on the dark ground of pictures without colour.
 
     @property
     def scale(self) -> float:
@@ -101,14 +105,29 @@ def look_at(rows: Sequence[StillRow], void: str = "auto") -> Survey:
         density=float(np.median(densities)),
         touching=1 - parts / sum(counts) if sum(counts) else 0.0,
         apart=apart,
+        glowing=all(_glows(row, void) for row in rows[:_LOOKED_AT]),
     )
 
 
+def _glows(row: StillRow, void: str) -> bool:
+    pixels, ids = read_image_at(row.image), mask_ids(read_mask_at(row.mask, void), where=row.mask)
+    darkest, brightest = pixels.min(axis=2), pixels.max(axis=2)
+    objects, ground = (ids > 0) & (ids < IGNORE), ids == 0
+    if (brightest - darkest).max(initial=0) > _GREY or not objects.any() or not ground.any():
+        return False
+    return bool(brightest[objects].mean() > brightest[ground].mean())
+
+
 def fitted(settings: M, survey: Survey) -> M:
-    """The settings with scale and smallest cutouts for the objects, where the user gave none."""
+    """The settings with scale, scene and smallest cutouts for the data, where the user gave none.
+
+    What glows is taken for cells in a microscope, which have neither shadows nor wind.
+    """
     chosen: dict[str, Any] = {}
     if survey.scale != 1:
         chosen["train"] = merged({"data": {"scale": survey.scale}}, settings.train)
+    if survey.glowing and "scene" not in settings.model_fields_set:
+        chosen["scene"] = SceneSettings(preset="cells")
     if "min_object_size" not in settings.model_fields_set and survey.area:
         least = max(_SMALLEST, round(_SMALLEST_SHARE * survey.area))
         chosen["min_object_size"] = min(settings.min_object_size, least)
