@@ -120,6 +120,9 @@ def test_what_glows_in_grey_pictures_is_taken_for_cells(
     assert found.glowing is cells
     chosen = fitted(settings(), found)
     assert chosen.scene.preset == ("cells" if cells else "generic")
+    assert chosen.train == ({"data": {"colour": {"strength": 1.5}}} if cells else {})
+    own = {"data": {"colour": "none"}}
+    assert fitted(settings(train=own), found).train == own
     assert fitted(settings(scene={"preset": "wheat_ripe"}), found).scene.preset == "wheat_ripe"
 
 

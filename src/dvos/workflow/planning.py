@@ -39,6 +39,8 @@ _LARGEST_SCALE = 4.0
 _SMALLEST_SHARE, _SMALLEST = 0.15, 9
 #: Pictures whose colours are looked at, and the most that the channels of a grey one differ by.
 _LOOKED_AT, _GREY = 5, 8
+#: Strength of the changes of colour where objects glow.
+_GLOWING = 1.5
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,19 @@ def _glows(row: StillRow, void: str) -> bool:
 
 
 def fitted(settings: M, survey: Survey) -> M:
-    """The settings with scale, scene and smallest cutouts for the data, where the user gave none.
+    """The settings with what suits the data, where the user gave nothing.
 
-    What glows is taken for cells in a microscope, which have neither shadows nor wind.
+    What glows is taken for cells in a microscope, which have neither shadows nor wind, and which
+    are brighter and darker in other frames than in those that are labelled.
     """
     chosen: dict[str, Any] = {}
-    if survey.scale != 1:
-        chosen["train"] = merged({"data": {"scale": survey.scale}}, settings.train)
+    data: dict[str, Any] = {} if survey.scale == 1 else {"scale": survey.scale}
     if survey.glowing and "scene" not in settings.model_fields_set:
         chosen["scene"] = SceneSettings(preset="cells")
+    if survey.glowing and "colour" not in settings.train.get("data", {}):
+        data["colour"] = {"strength": _GLOWING}
+    if data:
+        chosen["train"] = merged({"data": data}, settings.train)
     if "min_object_size" not in settings.model_fields_set and survey.area:
         least = max(_SMALLEST, round(_SMALLEST_SHARE * survey.area))
         chosen["min_object_size"] = min(settings.min_object_size, least)
@@ -376,7 +382,9 @@ def _lines(
     share = settings.synthetic_share or 0.0
     few = f"synthetic clips {share:.0%}, as few stills gain by recombining their objects"
     many = "no synthetic clips: they gain nothing from ten stills on, or without stills"
-    yield f"mix: {few if share else many}; " + (
+    glows = survey is not None and survey.glowing and settings.scene.preset == "cells"
+    as_cells = ", scene cells, as what is labelled glows" if glows else ""
+    yield f"mix: {few if share else many}{as_cells}; " + (
         f"{plan.rounds} round(s) of pseudo-labels, every {plan.interval}. frame"
         if plan.rounds
         else "no pseudo-labels"
