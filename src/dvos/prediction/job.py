@@ -341,7 +341,7 @@ class ClipJob:
         # First, as the overlay is drawn in the tracks' colours.
         if tracks and self._objects and not tracks.is_finished(fingerprint, self.rows):
             write_objects_table(self._objects, tracks.follow(self.rows), masks)
-            tracks.finish(self.rows, fingerprint)
+            tracks.finish(self.rows, fingerprint, source)
         elif self._objects and not self._objects.is_file():
             write_objects_table(self._objects, ((row, {}) for row in self.rows), masks)
         if self._overlay and not self._overlay.is_file():

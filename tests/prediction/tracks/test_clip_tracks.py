@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from moving_objects import drawn
@@ -89,6 +90,22 @@ def test_images_tables_and_totals_tell_of_the_same_tracks(checkpoint: Path, tmp_
     assert [total[name] for name in ("clip", "region", "frames", "area_m2")] == ["in", "", "6", ""]
     # One of four begins inside the picture, and may be the rest of another.
     assert int(total["low"]) <= 4 <= int(total["high"])
+
+
+def test_few_objects_that_the_camera_comes_back_to_are_counted_once(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One or two in a frame tell no path of the camera: the ground that is seen tells it."""
+    rng = np.random.default_rng(0)
+    ground = cv2.GaussianBlur(rng.integers(0, 100, (96, 520, 3), np.uint8), (0, 0), 2)
+    ground[drawn([(30, 40), (230, 50), (460, 30)], (96, 520), 9) > 0] = 255
+    there = [*range(0, 385, 8)]
+    for t, left in enumerate([*there, *there[-2::-1]]):
+        write_image(tmp_path / f"in/f{t:03d}.png", ground[:, left : left + 128])
+    _predict(checkpoint, tmp_path / "in", tmp_path / "m")
+    assert len(_rows(tmp_path / "m/in.tracks.csv")) == 5  # the last is still seen at the turn
+    assert [row["distinct"] for row in _rows(tmp_path / "m/totals.csv")] == ["3"]
+    assert "2 of 5 tracks are of objects that were counted before" in caplog.text
 
 
 def test_continued_runs_give_the_same_files(checkpoint: Path, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from moving_objects import drawn, measured
 
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.tracks.clip import follow
-from dvos.prediction.tracks.ground import CameraPath, seen_share, swept_area
+from dvos.prediction.tracks.ground import CameraPath, seen_share, shown_path, swept_area
 from dvos.prediction.tracks.motion import REST, Motion, shifted
 
 SIZE = (300, 400)
@@ -120,6 +121,24 @@ def test_frames_without_common_tracks_go_on_as_before_and_many_leave_the_path_un
     for _ in range(5):
         path.add(ids[:0], centre[:0], None)
     assert not path.known
+
+
+@pytest.mark.parametrize("size", [(120, 160), (700, 900)])
+def test_the_path_that_pictures_show(size: tuple[int, int]) -> None:
+    """To half a hundredth of a way there and back; pictures of elsewhere tell none."""
+    rng = np.random.default_rng(1)
+    height, width = size
+    small = rng.integers(0, 256, (height // 2, width, 3), np.uint8)
+    ground = cv2.resize(small, (2 * width, height + 80), interpolation=cv2.INTER_CUBIC)
+    lefts = [*range(0, width, width // 20), *range(width, 0, -width // 20)]
+    tops = [k % 40 for k in range(len(lefts))]
+    seen = [ground[y : y + height, x : x + width] for x, y in zip(lefts, tops, strict=True)]
+    poses = shown_path(seen)
+    assert poses is not None
+    found = np.array([pose.shift for pose in poses])
+    assert np.abs(found - np.column_stack([lefts, tops])).max() < max(2, width / 150)
+    assert shown_path([*seen[:3], rng.integers(0, 256, (*size, 3), np.uint8)]) is None
+    assert shown_path([]) == []
 
 
 def _turned(places: np.ndarray, degrees: float) -> np.ndarray:

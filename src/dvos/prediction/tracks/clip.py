@@ -22,12 +22,14 @@ from dvos.errors import MediaError
 from dvos.files import file_digest, write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.formats.regions import read_regions
+from dvos.media.frames import FrameSource
 from dvos.media.mask import LARGEST_16, read_label_image, write_label_image
 from dvos.prediction.calibration import CountCalibration, DistinctCount, TrackCalibration
 from dvos.prediction.objects import FrameObjects, read_objects
 from dvos.prediction.predictor import FramePrediction
-from dvos.prediction.tracks.ground import CameraPath, Rings, swept_area
+from dvos.prediction.tracks.ground import CameraPath, Rings, shown_path, swept_area
 from dvos.prediction.tracks.linking import Linker
+from dvos.prediction.tracks.motion import Motion
 from dvos.prediction.tracks.state import LinkedFrame
 from dvos.prediction.tracks.table import (
     REGION_COLUMNS,
@@ -42,7 +44,7 @@ from dvos.tables import write_rows
 _log = logging.getLogger(__name__)
 
 #: Raised whenever the same objects and settings give other tracks than before.
-_VERSION = 4
+_VERSION = 5
 #: Frames that a warning names.
 _NAMED = 5
 
@@ -216,8 +218,11 @@ class ClipTracks:
         # Networks learn to tell the motion of one frame, not of many.
         return objects if self._options.every == 1 else replace(objects, motion=None)
 
-    def finish(self, rows: Sequence[Row], fingerprint: str) -> None:
-        """Write the tables, after :meth:`follow`, and note that all is done."""
+    def finish(self, rows: Sequence[Row], fingerprint: str, source: FrameSource) -> None:
+        """Write the tables, after :meth:`follow`, and note that all is done.
+
+        ``source`` gives the clip's frames anew, which are looked at where objects are too few.
+        """
         known = not self.followed or self._path.known
         if self._regions and self._tally.on_ground and not known:
             raise MediaError.at(
@@ -241,15 +246,24 @@ class ClipTracks:
             )
         if self.followed:
             write_rows(self._table, TRACK_COLUMNS, self._tracks.rows())
-        parts = self._parts() if self.followed else []
+        parts = self._parts(rows, source) if self.followed else []
         write_json(self._record, asdict(_Record(self._mark(fingerprint), len(rows), parts)))
 
-    def _parts(self) -> list[_Part]:
+    def _poses(self, rows: Sequence[Row], source: FrameSource) -> Sequence[Motion] | None:
+        """How the frames lie on the ground, by tracks, else pictures; None if neither tells."""
+        if self._path.sure:
+            return self._path.poses
+        names = {row["frame"] for row in rows}
+        shown = shown_path(one.image for one in source.frames() if one.name in names)
+        return shown if shown and len(shown) == len(rows) else None
+
+    def _parts(self, rows: Sequence[Row], source: FrameSource) -> list[_Part]:
         """The tracks and the ground of the whole clip, which is all of its regions, and of each."""
         tally, tracks = self._tally, self._tracks
         again = np.zeros(0, np.int64)
-        if self._path.sure and self._ids == "linked":
-            again = tracks.came_back(self._path.poses, self._size)
+        if self._ids == "linked" and tracks.entered.any():
+            poses = self._poses(rows, source)
+            again = again if poses is None else tracks.came_back(poses, self._size)
         if len(again):
             _log.warning(
                 "%s: the camera came back over ground that it had left: %d of %d tracks are of"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dvos.formats.raster import Ring, fill
-from dvos.prediction.tracks.motion import REST, Motion, similarity
+from dvos.media.image import resized
+from dvos.prediction.tracks.motion import REST, Motion, shifted, similarity
 
 Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -23,6 +26,10 @@ _UNKNOWN = 0.1
 _SHARED = 0.5
 #: Of a cell: a frame that has moved less than this is passed over.
 _MOVED = 0.5
+#: Longest side of pictures that are compared, and how high a peak of theirs must be, of 1.
+_SIDE, _PEAK = 512, 0.1
+#: Of a side, how far the camera goes until it is compared with a later picture.
+_LEFT = 0.25
 #: From the middle of the upper left pixel to the corner that outlines count from.
 CORNER = 0.5
 
@@ -75,6 +82,49 @@ class CameraPath:
     def sure(self) -> bool:
         """Whether areas of the ground and places on it can be told."""
         return self.known and not self.lost
+
+
+def shown_path(images: Iterable[NDArray[np.uint8]]) -> list[Motion] | None:
+    """How each frame lies on the first one's ground, by shifts of whole pictures, RGB (H, W, 3).
+
+    For where objects are too few to tell. A shift is the peak of the phase correlation (Kuglin and
+    Hines 1975) with an earlier frame, until little of that is seen. None where no peak stands out.
+    """
+    poses: list[Motion] = []
+    key: _Shown | None = None
+    last: _Shown | None = None
+    for image in images:
+        scale = min(1.0, _SIDE / max(image.shape[:2]))
+        small = cv2.cvtColor(resized(image, scale), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        # In x and y, as both sides are of whole pixels.
+        scales = np.array(image.shape[1::-1]) / small.shape[::-1]
+        pose: Motion | None = REST
+        if key is not None and last is not None:
+            pose = key.leads(small, scales)
+            if pose is None:
+                key, pose = last, last.leads(small, scales)
+        if pose is None:
+            return None
+        last = _Shown(small, pose)
+        poses.append(pose)
+        moved = np.inf if key is None else np.abs(pose.shift - key.pose.shift).max()
+        if key is None or moved > _LEFT * min(image.shape[:2]):
+            key = last
+    return poses
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """A picture, small and grey, and how its frame lies."""
+
+    small: NDArray[np.float32]
+    pose: Motion
+
+    def leads(self, later: NDArray[np.float32], scales: Doubles) -> Motion | None:
+        """How the frame of a later picture lies, None where they agree in nothing."""
+        window = cv2.createHanningWindow(later.shape[::-1], cv2.CV_32F)
+        shift, peak = cv2.phaseCorrelate(self.small, later, window)
+        return self.pose.after(shifted(-np.array(shift) * scales)) if peak >= _PEAK else None
 
 
 def swept_area(

@@ -109,16 +109,27 @@ class TrackTable:
         """Number of tracks."""
         return int(np.count_nonzero(self._tracks["seen"]))
 
+    @property
+    def entered(self) -> NDArray[np.bool_]:
+        """Of each track, by place, whether it enters from the edge after the first frame."""
+        seen, order, inside = (self._tracks[name] for name in ("seen", "order", "inside"))
+        return np.asarray((seen > 0) & (order > 0) & ~inside, np.bool_)
+
     def inside(self, ids: NDArray[np.int64] | None = None) -> int:
         """How many tracks begin inside the picture, after the first frame, by no division."""
         inside = self._tracks["inside"]
         return int(np.count_nonzero(inside if ids is None else inside[ids - 1]))
 
     def came_back(self, poses: Sequence[Motion], size: tuple[int, int]) -> NDArray[np.int64]:
-        """Ids of the tracks that enter from the edge on ground that was seen, and left, before."""
+        """Ids of the tracks that enter from the edge on ground that was seen, and left, before.
+
+        ``poses`` lead from each frame to the first, whose ``size`` is (height, width).
+        """
         # In the order of their beginning, those that are still to begin are the last ones.
         by_order = np.argsort(self._tracks["order"], kind="stable")
-        begins, places = (self._tracks[name][by_order] for name in ("order", "place"))
+        begins, begun = (self._tracks[name][by_order] for name in ("order", "begun"))
+        placed = (poses[k](at) for k, at in zip(begins.tolist(), begun, strict=True))
+        places = np.array([*placed]).reshape(-1, 2)
         seen, left = np.zeros((2, len(places)), np.bool_)
         for number, pose in enumerate(poses):
             later = slice(int(np.searchsorted(begins, number, "right")), None)
@@ -126,8 +137,7 @@ class TrackTable:
             within = ((at >= 0) & (at < size[::-1])).all(axis=1)
             left[later] |= seen[later] & ~within
             seen[later] |= within
-        entered = (self._tracks["seen"] > 0) & ~self._tracks["inside"]
-        return np.sort(by_order[left & entered[by_order]]) + 1
+        return np.sort(by_order[left & self.entered[by_order]]) + 1
 
     def rows(self) -> Iterator[Sequence[object]]:
         """A row for each track, in order of ids, as :data:`TRACK_COLUMNS` has it."""
