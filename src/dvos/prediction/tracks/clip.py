@@ -38,6 +38,7 @@ from dvos.prediction.tracks.table import (
     TotalRow,
     TrackTable,
 )
+from dvos.runner.display import waiting
 from dvos.runner.manifest import read_record
 from dvos.tables import write_rows
 
@@ -254,7 +255,8 @@ class ClipTracks:
         if self._path.sure:
             return self._path.poses
         names = {row["frame"] for row in rows}
-        shown = shown_path(one.image for one in source.frames() if one.name in names)
+        with waiting("looks in the pictures where the camera went"):
+            shown = shown_path(one.image for one in source.frames() if one.name in names)
         return shown if shown and len(shown) == len(rows) else None
 
     def _parts(self, rows: Sequence[Row], source: FrameSource) -> list[_Part]:
