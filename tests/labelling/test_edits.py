@@ -18,6 +18,7 @@ from dvos.labelling.edits import (
     Patch,
     add,
     add_new,
+    add_one,
     adopt,
     copy_objects,
     free_ids,
@@ -104,6 +105,18 @@ def test_new_objects_get_ids_of_their_own():
     ids = mask("7... ..?.")
     regions = [region((0, 1, 1, 2), "1"), region((1, 0, 2, 3), "111")]
     assert np.array_equal(result(ids, add_new(ids, regions, 1)), mask("78.. 99?."))
+
+
+def test_objects_have_ids_of_their_own_also_from_255_on():
+    """It is given only where objects are not told apart, and is then that of all."""
+    ids = np.zeros((4, 4), np.uint16)
+    two = [region((0, 0, 1, 1), "1"), region((0, 2, 1, 3), "1")]
+    assert result(ids, add_new(ids, two, 255))[0].tolist() == [256, 0, 257, 0]
+    ids[3] = 7
+    assert result(ids, add_one(ids, two[0], 7))[0].tolist() == [8, 0, 0, 0]
+    ids[ids > 0] = 255
+    assert result(ids, add_one(ids, two[0], 255))[0].tolist() == [255, 0, 0, 0]
+    assert np.array_equal(result(ids, add_one(ids, None, 255)), ids)
 
 
 def test_merge_delete_and_unknown_change_whole_objects():

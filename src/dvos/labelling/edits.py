@@ -80,13 +80,18 @@ def add(ids: Ids, objects: Iterable[tuple[Region, int]]) -> Edit:
 
 
 def add_new(ids: Ids, regions: Sequence[Region], first: int) -> Edit:
-    """New objects on background, with ids from ``first`` on that no object has.
-
-    A ``first`` of 255 is of a mask that does not tell objects apart: all are 255.
-    """
-    if first == SEMANTIC[2]:
-        return add(ids, ((region, first) for region in regions))
+    """New objects on background, with ids from ``first`` on that no object has."""
     return add(ids, zip(regions, free_ids(present(ids), first, len(regions)), strict=True))
+
+
+def add_one(ids: Ids, region: Region | None, value: int) -> Edit:
+    """A new object, or none, on background: with the first free id from ``value`` on.
+
+    255 stays: it is every object's in a mask that does not tell them apart, and else none's.
+    """
+    if region is None:
+        return add(ids, [])
+    return add(ids, [(region, value)]) if value == SEMANTIC[2] else add_new(ids, [region], value)
 
 
 def adopt(ids: Ids, predicted: Ids, first: int) -> Edit:

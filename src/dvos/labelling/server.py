@@ -222,7 +222,7 @@ class LabelServer:
             raise UsageError.at("click", f"{edit.x}, {edit.y}", "a pixel of the picture")
         found = self.helper.point(index, self._ids(index), edit.x, edit.y, edit.take)
         if edit.take or found is None:
-            return partial(edits.add_new, regions=[found] if found else [], first=edit.object)
+            return partial(edits.add_one, region=found, value=edit.object)
         return partial(edits.paint, region=found, value=0)
 
     def _first(self, index: int) -> int:

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 #: Masks kept in memory, in bytes; what is not yet saved stays in any case.
 _ROOM = 600_000_000
 #: The id of all objects in a mask that does not tell them apart.
-OBJECT = SEMANTIC[2]
+_OBJECT = SEMANTIC[2]
 
 
 #: Says what a part of a mask becomes.
@@ -76,7 +76,7 @@ class Sheet:
         """``count`` objects, told apart or not, and ``next``, a new one's id, from ``first`` on."""
         values = self.values
         semantic = self.semantic and _is_semantic(values)
-        next_id = OBJECT if semantic else free_ids(values, first, 1)[0]
+        next_id = _OBJECT if semantic else free_ids(values, first, 1)[0]
         count = sum(0 < value < IGNORE for value in values)
         return {"next": next_id, "count": count, "semantic": semantic}
 
@@ -285,12 +285,12 @@ def _read_ids(path: Path, size: tuple[int, int]) -> tuple[Ids, bool]:
 
 def _is_semantic(values: Collection[int]) -> bool:
     """Whether these values of a mask are of objects, none of which is told from the others."""
-    return OBJECT in values and {*values} <= {*SEMANTIC, IGNORE}
+    return _OBJECT in values and {*values} <= {*SEMANTIC, IGNORE}
 
 
 def _numbered(ids: Ids, path: Path) -> Ids:
     """The connected parts of a semantic mask as objects from 1."""
-    parts = label_components(ids == OBJECT)
+    parts = label_components(ids == _OBJECT)
     if parts.max(initial=0) >= IGNORE:
         found = f"{parts.max()} objects"
         raise MediaError.at(path, found, f"at most {IGNORE - 1}", "label a part of the picture")
