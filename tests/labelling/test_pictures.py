@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from dvos.errors import UsageError
+from dvos.errors import MediaError, UsageError
 from dvos.labelling.documents import Frame, Shown
 from dvos.labelling.pictures import Pictures
 from dvos.media.image import write_image
@@ -72,3 +72,19 @@ def test_a_large_picture_is_read_once_for_thumbnail_and_tiles(
     pictures.tile(0, 0, 0, 0)
     assert len(seen) == 1
     assert len(_shapes(pictures)) == 4
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_large_picture_is_read_ahead_of_the_page(
+    tmp_path: Path, ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its thumbnail is there, and what is damaged or gone is told only when it is asked for."""
+    monkeypatch.setattr("dvos.labelling.pictures._LARGE", 1)
+    pictures = _pictures(tmp_path / name, ramp)
+    pictures.begin(0).join()
+    assert pictures.thumbnail.cache_info().currsize == 1
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:500])
+    other = Pictures([Frame("a", Shown(tmp_path / name, "full"), tmp_path / "mask.png")])
+    other.begin(0).join()
+    with pytest.raises(MediaError):
+        other.thumbnail(0)

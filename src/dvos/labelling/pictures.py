@@ -4,6 +4,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from dvos.errors import UsageError
+from dvos.errors import DvosError, UsageError
 from dvos.formats.labels import Size
 from dvos.labelling.documents import Frame
 from dvos.media.image import resized
@@ -41,6 +42,19 @@ class Pictures:
         # Of each frame its levels from one on, each half of the one before.
         self._levels: OrderedDict[int, dict[int, Pixels]] = OrderedDict()
         self.thumbnail = lru_cache(_MOST_THUMBNAILS)(self._thumbnail)
+
+    def begin(self, index: int) -> threading.Thread:
+        """Read a frame's picture, if it is large, while the page that will show it comes up."""
+
+        def read() -> None:
+            # What cannot be read is told when the page asks for it.
+            with suppress(DvosError, OSError):
+                if math.prod(self._frames[index].picture.size()) >= _LARGE:
+                    self.thumbnail(index)
+
+        reading = threading.Thread(target=read, daemon=True)
+        reading.start()
+        return reading
 
     def whole(self, index: int) -> Pixels:
         """The picture of a frame."""

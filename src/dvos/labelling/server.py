@@ -66,6 +66,8 @@ class LabelServer:
         self.store = LabelStore(document)
         self.clips = ClipEdits(self.store)
         self.pictures = Pictures(document.frames)
+        # As the page has it: what is worth labelling is shown first.
+        self.pictures.begin(next(iter(workshop.suggested()), 0))
         self.helper = helper(self.pictures)
         # Part of the addresses of pictures: frames have other numbers when it is started again.
         self._run = secrets.token_hex(8)

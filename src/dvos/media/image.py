@@ -172,11 +172,12 @@ def decode(data: bytes, path: Path) -> Array:
     if kind == "PNG":
         header = png_header(data, path)
         check_room(path, header.height, header.width, header.room)
-        check_png(data, path)
         # A transparent colour would become alpha.
         is_rgb = header[2:4] == (8, 2) and b"tRNS" not in data[: data.find(b"IDAT")]
-        pixels = read_large_png(data, path, header) if is_rgb else None
-        return _decode_cv(data, path, kind, is_rgb=is_rgb) if pixels is None else pixels
+        if is_rgb and (pixels := read_large_png(data, path, header)) is not None:
+            return pixels
+        check_png(data, path)
+        return _decode_cv(data, path, kind, is_rgb=is_rgb)
     if kind == "JPEG":
         return _turned_by_exif(_decode_jpeg(data, path), data, path, b"Exif")
     if kind == "TIFF":

@@ -60,9 +60,8 @@ def check_png(data: bytes, path: Path) -> None:
 
     A MediaError at the first chunk that is not, or that begins an animation.
     """
-    for kind, content in _chunks(data, path):
-        if kind == b"acTL" and int.from_bytes(content[:4], "big") > 1:
-            raise animation(path)
+    for _ in _chunks(data, path):
+        pass
 
 
 def animation(path: Path) -> MediaError:
@@ -100,9 +99,10 @@ def read_png_window(
 
 
 def read_large_png(data: bytes, path: Path, header: PngHeader) -> Bytes | None:
-    """All pixels of a sound PNG of 8 bit RGB as uint8 (height, width, 3).
+    """All pixels of a PNG of 8 bit RGB as uint8 (height, width, 3), its chunks looked at as well.
 
-    None if it is interlaced, or so small that loading the compiler would take longer.
+    None if it is interlaced, or so small that loading the compiler would take longer. Raises as
+    :func:`check_png` does, and if the pixels are damaged.
     """
     if header.interlaced or header.height * header.width < _LARGE:
         return None
@@ -120,7 +120,11 @@ def _pixels(
     is_whole = top + height == header.height and header.height * header.width >= _LARGE
     inflated = _inflated(stored, (top + height) * row_bytes, is_whole, path)
     rows = np.frombuffer(inflated, np.uint8).reshape(-1, row_bytes)
-    pixels = np.empty((height, width * step), np.uint8)
+    if rows.flags.writeable and (top, left, width) == (0, 0, header.width):
+        # Fresh memory takes as long as the work: the pixels come to lie where the rows are read.
+        pixels = rows.ravel()[: height * width * step].reshape(height, -1)
+    else:
+        pixels = np.empty((height, width * step), np.uint8)
     if not _compiled()(rows, step, top, step * left, pixels):
         raise MediaError.damaged(path, "PNG", "a row has an unknown filter")
     return pixels.reshape(height, width, step)
@@ -133,9 +137,9 @@ def _inflated(stored: bytes, wanted: int, is_whole: bool, path: Path) -> bytes |
 
         # In a quarter of zlib's time; not for a stream that goes on, or is damaged.
         with suppress(imagecodecs.DeflateError):
-            whole = imagecodecs.deflate_decode(stored, out=wanted)
-            if len(whole) == wanted:
-                return whole
+            room = bytearray(wanted)
+            if len(imagecodecs.deflate_decode(stored, out=room)) == wanted:
+                return room
     try:
         inflated = zlib.decompressobj().decompress(stored, wanted)
     except zlib.error as error:
@@ -146,7 +150,7 @@ def _inflated(stored: bytes, wanted: int, is_whole: bool, path: Path) -> bytes |
 
 
 def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and content of each chunk up to IEND, its checksum compared."""
+    """Kind and content of each chunk up to IEND, its checksum compared; none of an animation."""
     view, at, size = memoryview(data), len(SIGNATURE), len(data)
     while at + 12 <= size:
         end = at + 12 + int.from_bytes(view[at : at + 4], "big")
@@ -158,6 +162,8 @@ def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:
             raise MediaError.damaged(path, "PNG", f"wrong checksum in chunk {name!a} at byte {at}")
         if kind == b"IEND":
             return
+        if kind == b"acTL" and int.from_bytes(view[at + 8 : at + 12], "big") > 1:
+            raise animation(path)
         yield kind, view[at + 8 : end - 4]
         at = end
     raise MediaError.damaged(path, "PNG", f"the file ends early, at byte {size}")
@@ -179,7 +185,8 @@ def _unfilter(  # noqa: C901 - a loop for each of the five filters, to be read s
     Filters 0 to 4 of the PNG specification (third edition, section 9): a byte is stored less a
     prediction from that of the same sample to the left (a), above (b) and above to the left (c).
     ``raw`` holds the inflated rows (rows, 1 + bytes of a row) down to the window's last, each
-    behind its filter; a pixel has ``step`` bytes, ``left`` is the window's first byte of a row.
+    behind its filter; a pixel has ``step`` bytes, ``left`` is the window's first byte of a row. A
+    whole picture may be filled into where ``raw`` begins: its rows come before those yet to read.
     """
     end = left + out.shape[1]
     # A row that is predicted from nothing above is where to begin.
