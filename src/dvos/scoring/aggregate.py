@@ -18,13 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 T = TypeVar("T")
 Sums = NDArray[np.float64]
 
-#: Names of the figures, in the order they are told.
-FIGURES = (
-    *("mean_dice", "mean_iou", "pooled_dice", "pooled_iou", "precision", "recall"),
-    *("region_j", "boundary_f", "j_and_f", "temporal_stability", "relative_stability"),
-    *("instance_f1", "count_mae"),
-)
-
 
 class Tally(NamedTuple):
     """What one mask adds to the sums."""
@@ -58,8 +51,7 @@ class Interval:
     units: int  # how many of them there were
 
 
-@dataclass(frozen=True)
-class Resampled:
+class Resampled(NamedTuple):
     """Figures of bootstrap draws, float64 (draws,), NaN where a draw has none."""
 
     samples: Mapping[str, Sums]
@@ -122,6 +114,10 @@ def _ratio(part: ArrayLike, whole: ArrayLike, undefined: ArrayLike = math.nan) -
     return np.where(full, part / np.where(full, whole, 1.0), undefined)
 
 
+#: Names of the figures, in the order they are told.
+FIGURES = tuple(figures(np.ones(len(Tally._fields))))
+
+
 def resampled(
     groups: Sequence[str], tallies: Sequence[Tally], *, rng: np.random.Generator, draws: int = 2000
 ) -> Resampled | None:
@@ -134,12 +130,10 @@ def resampled(
     unit, table = ("clip", np.stack(clips)) if len(clips) > 1 else ("image", np.array(tallies))
     if len(table) < 2:
         return None
-    sums = np.empty((draws, table.shape[1]), np.float64)
+    count = len(table)
     # One draw at a time keeps memory at the number of units, not units x draws.
-    for index in range(draws):
-        drawn = np.bincount(rng.integers(0, len(table), len(table)), minlength=len(table))
-        sums[index] = drawn @ table
-    return Resampled(figures(sums), unit, len(table))
+    drawn = (np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(draws))
+    return Resampled(figures(np.array([each @ table for each in drawn])), unit, count)
 
 
 def over_clips(

@@ -40,9 +40,7 @@ class HandCounts:
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``counts_by_hand.json``."""
-        values = asdict(self)
-        del values["out"]
-        return values
+        return {name: value for name, value in asdict(self).items() if name != "out"}
 
     def __str__(self) -> str:
         r2 = "" if self.r2 is None else f", r2 {self.r2:.3f}"
@@ -98,10 +96,8 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     out = make_folder(settings.out)
     hand = np.array([one.number for one in counted])
     found = agreement(hand, np.array(predicted), out)
-    rows = [
-        (*one, value, round(value - one.number, 4))
-        for one, value in zip(counted, predicted, strict=True)
-    ]
+    both = zip(counted, predicted, strict=True)
+    rows = [(*one, value, round(value - one.number, 4)) for one, value in both]
     # First, as it tells whose the others are.
     write_json(out / "counts_by_hand.json", found.as_json())
     write_rows(out / "counts_by_hand.csv", _COLUMNS, rows)

@@ -112,9 +112,8 @@ def match_objects(prediction: Mask, truth: Mask) -> ObjectMatches:
     threshold. Of objects that tie at exactly 0.5 the first is taken.
     """
     true, own, shared = shared_pixels(truth, prediction)
-    (ids, row, areas), (true_ids, column, true_areas) = (
-        unique_areas(of, shared) for of in (own, true)
-    )
+    ids, row, areas = unique_areas(own, shared)
+    true_ids, column, true_areas = unique_areas(true, shared)
     overlap = shared / (areas[row] + true_areas[column] - shared)
     likely = np.flatnonzero((own > 0) & (true > 0) & (overlap >= THRESHOLDS[0]))
     overlaps, taken = np.zeros(len(ids)), set[int]()
@@ -148,12 +147,9 @@ def match_whole(counts: PixelCounts) -> ObjectMatches:
     """Match masks of at most one object each, by their pixels."""
     count = int(counts.predicted > 0)
     overlap = iou(counts) if count and counts.truth else 0.0
-    return ObjectMatches(
-        true=int(counts.truth > 0),
-        ids=np.ones(count, np.int64),
-        areas=np.full(count, counts.predicted, np.int64),
-        overlaps=np.full(count, overlap if overlap >= THRESHOLDS[0] else 0.0),
-    )
+    ids, areas = np.ones(count, np.int64), np.full(count, counts.predicted, np.int64)
+    overlaps = np.full(count, overlap if overlap >= THRESHOLDS[0] else 0.0)
+    return ObjectMatches(int(counts.truth > 0), ids, areas, overlaps)
 
 
 def average_precision(ranks: Doubles, overlaps: Doubles, true: int, threshold: float) -> float:
@@ -204,12 +200,10 @@ def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
                 found = f"the count of {row.clip}/{row.frame} is empty"
                 raise TableError.at(path, found, "a number")
     except TableError as error:
-        raise TableError.at(
-            path,
-            f"is no table of counts ({error.faults[0]})",
-            "the columns clip, frame and count",
-            "predict again, or remove it to score the masks alone",
-        ) from error
+        found = f"is no table of counts ({error.faults[0]})"
+        expected = "the columns clip, frame and count"
+        remedy = "predict again, or remove it to score the masks alone"
+        raise TableError.at(path, found, expected, remedy) from error
     return {(row.clip, row.frame): row for row in rows}
 
 
@@ -241,10 +235,8 @@ def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:
             sure = float(row["mean_probability"])
             found.setdefault(composed(row["frame"]), {})[int(row["object"])] = sure
     except (KeyError, ValueError) as error:
-        raise TableError.at(
-            table,
-            f"is no table of objects ({type(error).__name__}: {error})",
-            "the columns frame, object and mean_probability",
-            "predict again, or remove it to rank objects by area",
-        ) from error
+        told = f"is no table of objects ({type(error).__name__}: {error})"
+        expected = "the columns frame, object and mean_probability"
+        remedy = "predict again, or remove it to rank objects by area"
+        raise TableError.at(table, told, expected, remedy) from error
     return found

@@ -72,9 +72,8 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
         raise UsageError.at(truth, "no such file or folder", remedy="check the path of --truth")
     if not found:
         kind = "row with Label 1 and a mask" if frames == "labelled" else "mask"
-        raise MediaError.at(
-            truth, "holds no true mask", f"at least one {kind}", "point --truth at the masks"
-        )
+        told = ("holds no true mask", f"at least one {kind}", "point --truth at the masks")
+        raise MediaError.at(truth, *told)
     if frames == "last":
         # Of a flat folder each mask counts as a clip of its own: nothing tells
         # stills from the frames of one video there.
@@ -115,8 +114,7 @@ def pair_up(truths: Sequence[Pair], predictions: Path) -> list[Pair]:
 def name_domains(pairs: Sequence[Pair], pattern: str | None) -> list[Pair]:
     """Give each pair its domain; none has one where there is neither pattern nor column.
 
-    It is the first group, or all, of what the pattern finds in ``<clip>/<frame>``, else as in the
-    table.
+    It is the first group, or all, of what the pattern finds in ``<clip>/<frame>``, or the table's.
     """
     if pattern is None and not any(pair.domain for pair in pairs):
         return list(pairs)
@@ -156,31 +154,25 @@ def _find_for_flat(
 ) -> tuple[str | None, Path | None]:
     """Clip and file of the prediction for a true mask whose clip is unknown."""
     for clip in (None, truth.name, composed(truth.truth.parent.name)):
-        path = index.exact(clip, truth.name)
-        if path is not None:
+        if path := index.exact(clip, truth.name):
             return clip, path
     fitting = index.named(truth.name)
     if len(fitting) > 1:
-        faults.add(
-            truth.truth,
-            f"fits {len(fitting)} predictions, {fitting[0][1]} and {fitting[1][1]} among them",
-            "one",
-            "put the true masks into a sub-folder named like their clip",
-        )
+        found = f"fits {len(fitting)} predictions, {fitting[0][1]} and {fitting[1][1]} among them"
+        remedy = "put the true masks into a sub-folder named like their clip"
+        faults.add(truth.truth, found, "one", remedy)
     return fitting[0] if len(fitting) == 1 else (None, None)
 
 
 def _from_folder(truth: Path, images: Path | None) -> list[Pair]:
     masks = FileIndex(truth, MASK_SUFFIXES, inner="masks")
     frames = None
-    before: dict[Path, Path] = {}
+    before: dict[Path, Path | None] = {}
     if images is not None and not images.is_file():
         frames = FileIndex(images, IMAGE_SUFFIXES, inner="frames")
         last: dict[str | None, Path] = {}
         for (clip, _), path in frames.files.items():
-            if clip in last:
-                before[path] = last[clip]
-            last[clip] = path
+            before[path], last[clip] = last.get(clip), path
     found = []
     for (clip, name), path in masks.files.items():
         image = None

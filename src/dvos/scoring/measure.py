@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,8 @@ _MANY = 4000
 
 #: Stands for the pair of a result, which whoever sent it knows.
 _SENT_BEFORE = Pair("", "", Path())
-#: Clip, name, truth and prediction of pairs that a worker measures one after the other, and whether
-#: the first is only there for the second to be compared with. Paths take ten times as long to send
-#: to another process as texts do.
+#: Clip, name, truth and prediction of pairs that a worker measures in turn, and whether the first
+#: is only there to compare the second with. To send a Path takes ten times as long as a text.
 _Run = tuple[Sequence[tuple[str, str, str, str | None]], bool]
 
 
@@ -55,8 +55,7 @@ class MaskScore:
     #: the truth before: where these are high, one is numbered one off.
     beside: tuple[float, float] | None = None
     followed: Followed | None = None  # as ``kept`` with motion taken out, where frames are at hand
-    #: The frame's row of the prediction's ``counts.csv``; where there is no such table, the number
-    #: of predicted objects.
+    #: The frame's row of the prediction's ``counts.csv``, or else the number of predicted objects.
     predicted_count: CountRow | None = None
 
     @cached_property
@@ -108,12 +107,8 @@ def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[Mask
     from_files = any((folder / "instances").is_dir() for folder in folders)
     masks: list[MaskScore] = []
     with FaultCollector(MediaError) as faults:
-        results = progress(
-            _results(list(_runs(pairs, settings.temporal)), settings, from_files),
-            description="score",
-            total=len(pairs),
-            unit="mask",
-        )
+        measured = _results(list(_runs(pairs, settings.temporal)), settings, from_files)
+        results = progress(measured, description="score", total=len(pairs), unit="mask")
         for pair, result in zip(pairs, results, strict=True):
             if isinstance(result, DvosError):
                 faults.extend(result.faults)
@@ -124,11 +119,9 @@ def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[Mask
     folders = {mask.pair.truth.parent for mask in masks if (mask.true_count or 0) > 1}
     apart = from_files or any((mask.predicted_ids or 0) > 1 for mask in masks)
     for place, mask in enumerate(masks):
-        if folders and mask.pair.truth.parent in folders:
-            if not apart and mask.objects is not None:
-                masks[place] = replace(mask, objects=None)
-        elif mask.objects is not None or mask.true_count is not None:
-            masks[place] = replace(mask, objects=None, true_count=None)
+        told = mask.pair.truth.parent in folders
+        objects, true_count = mask.objects if told and apart else None, mask.true_count
+        masks[place] = replace(mask, objects=objects, true_count=true_count if told else None)
     return masks
 
 
@@ -188,8 +181,7 @@ def _measure_run(
     return results[looked_back - len(sent) :], words
 
 
-@dataclass(frozen=True)
-class _Masks:
+class _Masks(NamedTuple):
     """A pair's masks as stored; where the truth is unknown, both are background."""
 
     pair: Pair
@@ -231,16 +223,9 @@ def _measure(
         earlier, true_earlier = before.packed
         kept = _iou(earlier, prediction), _iou(true_earlier, truth)
         beside = _iou(earlier, truth), _iou(prediction, true_earlier)
-    return MaskScore(
-        pair=_SENT_BEFORE,
-        counts=counts,
-        boundary_f=boundary_f(prediction, truth, share=settings.boundary_tolerance),
-        true_count=true_count,
-        predicted_ids=predicted_ids,
-        objects=objects,
-        kept=kept,
-        beside=beside,
-    )
+    boundary = boundary_f(prediction, truth, share=settings.boundary_tolerance)
+    told = (counts, boundary, true_count, predicted_ids, objects)
+    return MaskScore(_SENT_BEFORE, *told, kept=kept, beside=beside)
 
 
 def _iou(first: PackedMask, second: PackedMask) -> float:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 
@@ -95,16 +95,12 @@ def score(settings: ScoringSettings) -> Scores:
     others = [*overlays, *(["tracks.json"] if settings.tracks else [])]
     check_out(settings.out, truth, settings.frames, others)
     with taken_folder(settings.out):
-        scores = _scored(settings, pairs, overlays)
+        scores = _scored(settings, truth, pairs, overlays)
         _write_tables(scores)
         ranked = [mask.pair for mask in sorted(scores.masks, key=lambda mask: mask.dice)]
-        pictures = {
-            settings.out / "best.png": ranked[-1],
-            settings.out / "median.png": ranked[len(ranked) // 2],
-            settings.out / "worst.png": ranked[0],
-            **dict(zip(scores.overlays, shown, strict=True)),
-        }
-        _write_pictures(pictures, settings)
+        chosen = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+        pictures = {settings.out / f"{name}.png": pair for name, pair in chosen.items()}
+        _write_pictures(pictures | dict(zip(scores.overlays, shown, strict=True)), settings)
     return scores
 
 
@@ -165,18 +161,15 @@ def check_names(truth: Path, pairs: Sequence[Pair]) -> None:
     with FaultCollector(errors.TableError) as faults:
         for clip in dict.fromkeys(pair.clip for pair in pairs):
             if not files.is_plain_name(clip):
-                faults.add(
-                    truth,
-                    f"the clip name {clip!r} cannot begin that of a picture",
-                    "a name without slashes that does not begin with a dot",
-                    "rename the clip, or set overlay_interval=0",
-                )
+                found = f"the clip name {clip!r} cannot begin that of a picture"
+                expected = "a name without slashes that does not begin with a dot"
+                faults.add(truth, found, expected, "rename the clip, or set overlay_interval=0")
 
 
-def _scored(settings: ScoringSettings, pairs: Sequence[Pair], overlays: Sequence[str]) -> Scores:
+def _scored(
+    settings: ScoringSettings, truth: Path, pairs: Sequence[Pair], overlays: Sequence[str]
+) -> Scores:
     """Every figure; ``overlays`` are the names of the pictures that will be drawn."""
-    truth, out = settings.truth, settings.out
-    assert truth is not None
     tracks = score_tracks(settings, truth) if settings.tracks else None
     by_hand = compare_counts(settings) if settings.counts is not None else None
     masks, ranked_by = _ranked(_measure(settings, pairs))
@@ -188,11 +181,11 @@ def _scored(settings: ScoringSettings, pairs: Sequence[Pair], overlays: Sequence
         ranked_by=ranked_by,
         by_domain=score_domains(masks, seed=seed, level=level) if pairs[0].domain else None,
         missing=tuple(_missing(masks, settings.predictions)),
-        out=out,
-        overlays=tuple(out / name for name in overlays),
+        out=settings.out,
+        overlays=tuple(settings.out / name for name in overlays),
         tracks=tracks,
         by_hand=by_hand,
-        truth=truth_place(out, truth),
+        truth=truth_place(settings.out, truth),
         void=settings.void,
     )
 
@@ -213,26 +206,20 @@ def _measure(settings: ScoringSettings, pairs: Sequence[Pair]) -> list[MaskScore
 
 def _ranked(masks: Sequence[MaskScore]) -> tuple[list[MaskScore], str]:
     """How sure each predicted object is: by probability where all clips have it, else by area."""
-    tables: dict[Path, dict[str, dict[int, float]] | None] = {}
+    read = cache(lambda clip: read_probabilities(clip.parent / f"{clip.name}.objects.csv") or {})
     by_probability: list[MaskScore] = []
     for mask in masks:
-        some = mask.objects is not None and mask.objects.predicted
-        path = instance_file(mask.pair) if some else None
-        if mask.objects is None or path is None:
-            by_probability.append(mask)
-            continue
-        clip = path.parent.parent
-        if clip not in tables:
-            tables[clip] = read_probabilities(clip.parent / f"{clip.name}.objects.csv")
-        sure = (tables[clip] or {}).get(stem_of(path), {})
-        ids = mask.objects.ids.tolist()
-        if not all(one in sure for one in ids):
-            by_area = [
-                replace(one, ranks=one.objects.areas.astype(np.float64)) if one.objects else one
-                for one in masks
-            ]
-            return by_area, "area"
-        by_probability.append(replace(mask, ranks=np.array([sure[one] for one in ids])))
+        path = instance_file(mask.pair) if mask.objects and mask.objects.predicted else None
+        if mask.objects and path:
+            sure, ids = read(path.parent.parent).get(stem_of(path), {}), mask.objects.ids.tolist()
+            if not sure.keys() >= {*ids}:
+                by_area = [
+                    replace(one, ranks=one.objects.areas.astype(np.float64)) if one.objects else one
+                    for one in masks
+                ]
+                return by_area, "area"
+            mask = replace(mask, ranks=np.array([sure[one] for one in ids]))
+        by_probability.append(mask)
     return by_probability, "mean_probability"
 
 
@@ -250,14 +237,10 @@ def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
             remedy = hints[pair.clip] or _MISSING_REMEDY
             without.append(Fault(str(pair.truth), "has no prediction", expected, remedy))
         # Ids of the mask itself are not looked at where instance masks are used.
-        elif (
-            mask.objects is not None
-            and mask.predicted_ids is None
-            and (path := instance_file(pair))
-            and not path.is_file()
-        ):
-            found = "has no predicted instance mask"
-            objectless.append(Fault(str(pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
+        elif mask.objects is not None and mask.predicted_ids is None:
+            path, found = instance_file(pair), "has no predicted instance mask"
+            if path and not path.is_file():
+                objectless.append(Fault(str(pair.truth), found, str(path), _NO_OBJECTS_REMEDY))
     table, uncounted = predictions / "counts.csv", []
     counted = [one for one in masks if one.true_count is not None and one.pair.prediction]
     for clip, members in by_clip(counted).items():
@@ -274,12 +257,10 @@ def _numbering_hint(pairs: Sequence[Pair], predictions: Path) -> str:
     if all(pair.prediction for pair in pairs):
         return ""
     folder = next((p.prediction.parent for p in pairs if p.prediction), predictions / pairs[0].clip)
+    both = [pair.name for pair in pairs], map(stem_of, list_files(folder, MASK_SUFFIXES))
     true, found = (
         {int(number[0]) for name in names if (number := re.search(r"[0-9]+$", name))}
-        for names in (
-            [pair.name for pair in pairs],
-            [stem_of(path) for path in list_files(folder, MASK_SUFFIXES)],
-        )
+        for names in both
     )
     if len(true) < len(pairs) or not any(
         {number - shift for number in true} <= found

@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -37,19 +37,18 @@ _LONGEST = 1280
 #: Two patches of the search, below which OpenCV 5.0 refuses an image or reads beyond it.
 _SHORTEST = 16
 
+_Frame = NDArray[np.uint8] | Path  # its pixels, or its file
 _NUMBERED = re.compile(r"(.*_)(\d+)")
 
 
-@dataclass(frozen=True)
-class Followed:
+class Followed(NamedTuple):
     """How steady a mask is against the one before it, moved along: IoU in 0..1."""
 
     prediction: float
     truth: float | None  # None where the frame before has no true mask
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """A mask that has one before it, and where their frames are."""
 
     place: int  # of the pair among all
@@ -113,8 +112,7 @@ def measure_stability(pairs: Sequence[Pair], settings: ScoringSettings) -> dict[
         begun = ((one[0].place, pool.submit(_measure, *one, settings.void)) for one in shown)
         # Frames in memory stay few, however long the video.
         for place, future in behind(begun, 2 * workers):
-            result = faults.collect(future.result)
-            if result is not None:
+            if (result := faults.collect(future.result)) is not None:
                 found[place] = result
     return found
 
@@ -146,9 +144,7 @@ def _steps(pairs: Sequence[Pair], images: Path | None) -> list[_Step]:
     return steps
 
 
-def _frames(
-    steps: Sequence[_Step],
-) -> Iterator[tuple[_Step, NDArray[np.uint8] | Path, NDArray[np.uint8] | Path]]:
+def _frames(steps: Sequence[_Step]) -> Iterator[tuple[_Step, _Frame, _Frame]]:
     """Each step with its frame and the one before: files first, then each video read once."""
     of_videos: dict[Path, dict[str, _Step]] = {}
     for step in steps:
@@ -168,23 +164,17 @@ def _frames(
             last = frame
 
 
-def _measure(
-    step: _Step, image: NDArray[np.uint8] | Path, before: NDArray[np.uint8] | Path, void: str
-) -> Followed:
-    image, before = (
-        read_image_at(one) if isinstance(one, Path) else one for one in (image, before)
-    )
+def _measure(step: _Step, image: _Frame, before: _Frame, void: str) -> Followed:
+    image, before = (read_image_at(x) if isinstance(x, Path) else x for x in (image, before))
     voids = ("auto", "auto", void, void)
     masks = [object_pixels(read_mask_at(*one)) for one in zip(step.masks, voids, strict=False)]
     sizes = {one.shape[:2] for one in (image, before, *masks)}
     if len(sizes) > 1:
         found = ", ".join(f"{width} x {height}" for height, width in sorted(sizes))
-        raise MediaError.at(
-            step.video or step.pair.image or step.pair.truth,
-            f"frame {step.pair.name}, the one before it and their masks are {found} pixels",
-            "one size",
-            "give the frames that were predicted, or set temporal=false",
-        )
+        where = step.video or step.pair.image or step.pair.truth
+        told = f"frame {step.pair.name}, the one before it and their masks are {found} pixels"
+        remedy = "give the frames that were predicted, or set temporal=false"
+        raise MediaError.at(where, told, "one size", remedy)
     flow = backward_flow(image, before)
     truth = follow(masks[2], masks[3], flow) if len(masks) == 4 else None
     return Followed(follow(masks[0], masks[1], flow), truth)

@@ -205,12 +205,8 @@ def _figures_of(masks: Sequence[MaskScore]) -> dict[str, float | None]:
 
 def _group(masks: Sequence[MaskScore]) -> dict[str, Any]:
     """What is told of a clip and of a domain."""
-    return {
-        "masks": len(masks),
-        **_figures_of(masks),
-        **_average_precisions(_instances(masks)),
-        "davis": _davis(masks),
-    }
+    objects = _average_precisions(_instances(masks))
+    return {"masks": len(masks), **_figures_of(masks), **objects, "davis": _davis(masks)}
 
 
 def _davis(masks: Sequence[MaskScore]) -> dict[str, float | None]:
@@ -231,7 +227,5 @@ def _instances(masks: Sequence[MaskScore]) -> InstanceFigures | None:
 
 
 def _average_precisions(found: InstanceFigures | None) -> dict[str, float | None]:
-    return {
-        "average_precision": found.average_precision if found else None,
-        "average_precision_50": found.average_precision_50 if found else None,
-    }
+    names = ("average_precision", "average_precision_50")
+    return {name: getattr(found, name, None) for name in names}

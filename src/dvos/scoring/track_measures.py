@@ -5,12 +5,10 @@ with the product of their numbers. Each is a sum over groups of tracks that meet
 daughter, and over the objects in no such group; so each group is measured by itself.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +25,7 @@ MEASURES = ("SEG", "DET", "LNK", "TRA", "CHOTA", "HOTA", "IDF1")
 Part = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, eq=False)
-class FrameMatch:
+class FrameMatch(NamedTuple):
     """The objects of a frame by their labels, and which of them are found."""
 
     #: (N, 2): of each true object its label and that of what it is found by, or 0; then 0 and the
@@ -53,7 +50,7 @@ class Sequences:
     @classmethod
     def of(
         cls, matches: Matches, seg: Matches, true: Sequence[Part], predicted: Sequence[Part]
-    ) -> Sequences:
+    ) -> "Sequences":
         """One clip, with labels of its own replaced by those of the parts of tracks."""
         own, other = (
             {
@@ -76,7 +73,7 @@ class Sequences:
         objects = np.array(rows, np.int64).reshape(-1, 3)
         return cls(len(matches), objects, (tracks[0], tracks[1]), seg)
 
-    def __add__(self, other: Sequences) -> Sequences:
+    def __add__(self, other: "Sequences") -> "Sequences":
         """Another clip after these."""
         objects, tracks = np.add(other.objects, [self.frames, 0, 0]), []
         for side, (own, lines) in enumerate(zip(self.tracks, other.tracks, strict=True), 1):
@@ -84,14 +81,10 @@ class Sequences:
             moved = np.add(lines, [len(own), self.frames, self.frames, 0])
             moved[:, 3] += len(own) * (lines[:, 3] > 0)
             tracks.append(np.concatenate([own, moved]))
-        return Sequences(
-            self.frames + other.frames,
-            np.concatenate([self.objects, objects]),
-            (tracks[0], tracks[1]),
-            [*self.seg, *other.seg],
-        )
+        frames, objects = self.frames + other.frames, np.concatenate([self.objects, objects])
+        return Sequences(frames, objects, (tracks[0], tracks[1]), [*self.seg, *other.seg])
 
-    def of_group(self, rows: Ints) -> Sequences:
+    def of_group(self, rows: Ints) -> "Sequences":
         """The objects of a group of tracks alone, with frames and labels of its own."""
         frames, place = np.unique(rows[:, 0], return_inverse=True)
         columns, tracks = [place], []

@@ -37,26 +37,18 @@ _HALF = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class TrackFrame:
-    """A frame of a clip: its name and what reads its label image, int32 (H, W)."""
-
-    name: str
-    read: Callable[[], Labels]
-    where: Path
-
-
-@dataclass(frozen=True, eq=False)
 class TrackClip:
-    """True or predicted tracks of a clip, its frames in order."""
+    """True or predicted tracks of a clip."""
 
     name: str
-    frames: list[TrackFrame]
+    frames: Mapping[str, Path]  # label images by the frames' names, in order
     parents: Mapping[int, int]  # of ids the one they come from
     #: The tracks as the Cell Tracking Challenge's table tells them, by label, if there is one.
     table: dict[int, CtcTrack] | None = None
     table_path: Path | None = None
     #: By frame name, label images of the objects' own pixels, where the frames' own show markers.
     masks: Mapping[str, Path] | None = None
+    read: Callable[[Path], Labels] = read_label_image  # reads a frame's, int32 (H, W)
 
     def parts(self, seen: Mapping[int, Sequence[int]]) -> list[Part]:
         """The parts without a gap of all tracks, of which ``seen`` tells the frames."""
@@ -86,7 +78,7 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     except ImportError as error:
         missing, remedy = "py-ctcmetrics is not installed", "pip install 'dvos[tracks]'"
         raise UsageError.at("--tracks", missing, remedy=remedy) from error
-    clips = true_tracks(truth, "all", settings.void)
+    clips = true_tracks(truth, settings.void)
     totals = {
         clip: {"distinct": distinct, "distinct_interval": {"low": low, "high": high}}
         for clip, (distinct, low, high) in read_totals(settings.predictions / "totals.csv").items()
@@ -98,30 +90,27 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
         compared, counts = _compared(clip, predicted)
         everything.append(compared)
         found[clip.name] = {**measure(compared), **counts, **totals.get(clip.name, {})}
-    together = {
-        name: sum(one[name] for one in found.values()) for name in ("distinct", "distinct_truth")
-    }
+    names = ("distinct", "distinct_truth")
+    together = {name: sum(one[name] for one in found.values()) for name in names}
     return {**measure(reduce(add, everything)), **together, "clips": found}
 
 
 def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[str, int]]:
     """A clip's frames compared, labels parted where tracks have gaps, and numbers of tracks."""
-    files = {one.name: one for one in predicted.frames}
     if len(truth.frames) < 2:
         raise MediaError.at(truth.name, "has one frame with truth", "two, as tracks link frames")
     matches, seg = [], []
-    for frame in truth.frames:
-        true = frame.read()
-        other = files.get(frame.name)
-        labels = np.zeros_like(true) if other is None else other.read()
+    for name, path in truth.frames.items():
+        true, other = truth.read(path), predicted.frames.get(name)
+        labels = np.zeros_like(true) if other is None else predicted.read(other)
         if other is not None:
-            check_size(other.where, labels.shape, true.shape, frame.where)
+            check_size(other, labels.shape, true.shape, path)
         match = match_frame(true, labels)
         matches.append(match)
         if truth.masks is None:
             seg.append(match)
-        elif frame.name in truth.masks:
-            seg.append(match_frame(read_label_image(truth.masks[frame.name]), labels))
+        elif name in truth.masks:
+            seg.append(match_frame(read_label_image(truth.masks[name]), labels))
     tracks = []
     for side, clip in enumerate((truth, predicted)):
         seen: dict[int, list[int]] = {}
@@ -130,7 +119,7 @@ def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[s
                 seen.setdefault(label, []).append(place)
         seen.pop(0, None)
         # Where all frames there are were read, the table must tell what their labels show.
-        whole = clip is truth or len(files) == len(truth.frames)
+        whole = clip is truth or len(predicted.frames) == len(truth.frames)
         if clip.table is not None and clip.table_path is not None and whole:
             check_presence(clip.table_path, clip.table, seen)
         tracks.append(clip.parts(seen))
@@ -162,7 +151,7 @@ def _distinct(parts: Sequence[Part]) -> int:
     return sum(parent < 0 or children[parent] > 1 for *_, parent in parts)
 
 
-def true_tracks(truth: Path, frames: str, void: str = "auto") -> list[TrackClip]:
+def true_tracks(truth: Path, void: str) -> list[TrackClip]:
     """The true tracks of a folder or a table; see docs/reference/tracks.md."""
     found = []
     for one in ctc_sequences(truth) if truth.is_dir() else []:
@@ -176,14 +165,14 @@ def true_tracks(truth: Path, frames: str, void: str = "auto") -> list[TrackClip]
         table = read_track_table(one.table) if one.table else {}
         # Of a truth an empty table tells as little as none.
         tables = (_parents(table), table or None, one.table)
-        found.append(TrackClip(one.name, _frames(markers), *tables, masks or None))
+        found.append(TrackClip(one.name, markers, *tables, masks or None))
     if found:
         return found
-    clips: dict[str, dict[str, Path | None]] = {}
-    for pair in true_masks(truth, frames=frames, images=None):
+    clips: dict[str, dict[str, Path]] = {}
+    for pair in true_masks(truth, frames="all", images=None):
         clips.setdefault(pair.clip, {})[pair.name] = pair.truth
     read = partial(_read_ids, void=void)
-    return [TrackClip(name or stem_of(truth), _frames(x, read), {}) for name, x in clips.items()]
+    return [TrackClip(name or stem_of(truth), x, {}, read=read) for name, x in clips.items()]
 
 
 def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> TrackClip:
@@ -198,35 +187,25 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
         name = f"{truth.name}{ending}"
         return find_path(predictions, name) or predictions / name
 
-    names = [one.name for one in truth.frames]
-    folder = of_clip("") / "tracks"
+    names, folder = [*truth.frames], of_clip("") / "tracks"
     if folder.is_dir():
         files = {stem_of(path): path for path in list_files(folder, {".png", ".tif"})}
-        frames = _frames({name: files.get(name) for name in names})
+        frames = {name: files[name] for name in names if name in files}
         return TrackClip(truth.name, frames, read_parents(of_clip(".tracks.csv")))
     for folder in (of_clip("_RES"), predictions):
         if (folder / RESULT_TABLE).is_file():
             return _of_result(folder, truth.name, names)
     index = FileIndex(predictions, MASK_SUFFIXES, inner="masks", beside=NO_CLIPS)
-    exact = {
-        name: index.exact(truth.name, name) or (index.exact(None, name) if alone else None)
+    found = {
+        name: path
         for name in names
+        if (path := index.exact(truth.name, name) or (index.exact(None, name) if alone else None))
     }
-    found = _frames(exact, _read_ids)
-    if not found or all(is_binary(read_mask_at(one.where)) for one in found[:8]):
-        raise MediaError.at(
-            predictions,
-            f"holds no tracks of the clip {truth.name}",
-            f"{truth.name}/tracks, {truth.name}_RES or masks with permanent ids",
-            "predict with tracks=true",
-        )
-    return TrackClip(truth.name, found, {})
-
-
-def _frames(
-    files: Mapping[str, Path | None], read: Callable[[Path], Labels] = read_label_image
-) -> list[TrackFrame]:
-    return [TrackFrame(name, partial(read, path), path) for name, path in files.items() if path]
+    if all(is_binary(read_mask_at(path)) for path in [*found.values()][:8]):
+        told = f"holds no tracks of the clip {truth.name}"
+        expected = f"{truth.name}/tracks, {truth.name}_RES or masks with permanent ids"
+        raise MediaError.at(predictions, told, expected, "predict with tracks=true")
+    return TrackClip(truth.name, found, {}, read=_read_ids)
 
 
 def _read_ids(path: Path, void: str = "auto") -> Labels:
@@ -241,9 +220,10 @@ def _of_result(folder: Path, clip: str, names: list[str]) -> TrackClip:
     # Frames whose names do not tell their numbers are counted.
     known = len(numbers) == len(names) and all(number in files for number in numbers)
     places = numbers if known else range(len(names))
-    found = {name: files.get(place) for name, place in zip(names, places, strict=True)}
+    numbered = zip(names, places, strict=True)
+    found = {name: files[place] for name, place in numbered if place in files}
     table = read_track_table(folder / RESULT_TABLE)
-    return TrackClip(clip, _frames(found), _parents(table), table, folder / RESULT_TABLE)
+    return TrackClip(clip, found, _parents(table), table, folder / RESULT_TABLE)
 
 
 def _parents(table: Mapping[int, CtcTrack]) -> dict[int, int]:
