@@ -3,13 +3,11 @@
 Of these, and of nothing else, the tracks and regions of a clip are made.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -60,8 +58,7 @@ def follow(
 ) -> Iterator[tuple[T, FrameObjects, LinkedFrame]]:
     """Link the objects of frames, each with whatever belongs to it and its number, which rises.
 
-    Each comes out again once its links are settled, up to
-    :attr:`~dvos.prediction.tracks.linking.Linker.delay` frames later.
+    Each comes out again once its links are settled, up to :attr:`Linker.delay` frames later.
     """
     if ids != "linked":
         for what, objects, frame in frames:
@@ -88,11 +85,9 @@ def followed(
     """Follow each object over the predictions of a video, as they come.
 
     Objects of less than ``minimum_area`` pixels are left out; their usual ``width`` is what
-    ``predictor.calibration.width`` tells.
-
-    Yields:
-        Each prediction with ``objects``, whose ``tracks`` are permanent ids, from 1; 0 of objects
-        in no track. They come late by :attr:`dvos.prediction.tracks.linking.Linker.delay` frames.
+    ``predictor.calibration.width`` tells. Given is each prediction with ``objects``, whose
+    ``tracks`` are permanent ids, from 1; 0 of objects in no track. They come late by
+    :attr:`dvos.prediction.tracks.linking.Linker.delay` frames.
     """
 
     def placed(prediction: FramePrediction) -> tuple[FramePrediction, FrameObjects, int]:
@@ -226,13 +221,11 @@ class ClipTracks:
         """
         known = not self.followed or self._path.known
         if self._regions and self._tally.on_ground and not known:
-            raise MediaError.at(
-                self._name,
-                f"its frames show too few common objects to tell where {self._options.regions} lies"
-                " in them",
-                "six of the same in most frames and the next",
-                "if the camera stood still, give --regions-on picture",
-            )
+            file = self._options.regions
+            found = f"its frames show too few common objects to tell where {file} lies in them"
+            expected = "six of the same in most frames and the next"
+            remedy = "if the camera stood still, give --regions-on picture"
+            raise MediaError.at(self._name, found, expected, remedy)
         if self._regions:
             path = self._out / f"{self._name}.regions.csv"
             write_rows(path, REGION_COLUMNS, self._tally.rows)
@@ -273,18 +266,15 @@ class ClipTracks:
                 *(self._name, len(again), tracks.count),
             )
         if not tally.regions:
-            whole = self._swept(None)
-            return [_Part("", tracks.count, len(again), tracks.inside(), whole)]
+            return [_Part("", tracks.count, len(again), tracks.inside(), self._swept(None))]
         own = tally.tracks()
         named = [("", np.unique(np.concatenate(own)), tally.regions)]
         named += [(r.name, ids, [r]) for r, ids in zip(tally.regions, own, strict=True)]
-        return [
-            _Part(
-                *(name, len(ids), len(np.intersect1d(ids, again)), tracks.inside(ids)),
-                self._swept([one.rings for one in regions]),
-            )
-            for name, ids, regions in named
-        ]
+        parts = []
+        for name, ids, regions in named:
+            numbers = (len(ids), len(np.intersect1d(ids, again)), tracks.inside(ids))
+            parts.append(_Part(name, *numbers, self._swept([one.rings for one in regions])))
+        return parts
 
     def _swept(self, regions: Sequence[Rings] | None) -> float | None:
         if not self._path.sure:
@@ -327,11 +317,8 @@ class ClipTracks:
                 *(self._name, LARGEST_16 - 1),
             )
             self._suffix = ".tif"
-            for row in rows:
-                if row["frame"] == frame:
-                    break
-                earlier = self.folder / row["frame"]
-                png = Path(f"{earlier}.png")
-                write_label_image(Path(f"{earlier}.tif"), read_label_image(png))
+            earlier = takewhile(lambda name: name != frame, (row["frame"] for row in rows))
+            for png in (self.folder / f"{name}.png" for name in earlier):
+                write_label_image(png.with_suffix(".tif"), read_label_image(png))
                 png.unlink()
         write_label_image(self.folder / f"{frame}{self._suffix}", labels)

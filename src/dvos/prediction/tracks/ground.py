@@ -1,9 +1,7 @@
 """The ground that a camera has seen: its path by the tracks, and the union of its frames on it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -113,8 +111,7 @@ def shown_path(images: Iterable[NDArray[np.uint8]]) -> list[Motion] | None:
     return poses
 
 
-@dataclass(frozen=True, eq=False)
-class _Shown:
+class _Shown(NamedTuple):
     """A picture, small and grey, and how its frame lies."""
 
     small: NDArray[np.float32]

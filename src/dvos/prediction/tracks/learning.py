@@ -1,7 +1,5 @@
 """What clips whose objects are known say of the number of tracks that a network's objects make."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import chain, zip_longest
@@ -38,9 +36,8 @@ def learn_tracks(
     """Follow the objects of clips whose masks have permanent ids, and fit the calibration to them.
 
     Only clips count whose frames have masks with the same ids for the same objects, 12 frames or
-    more without a gap; longer ones stand for several. The network needs no first mask. Given are
-    fields of :class:`~dvos.prediction.calibration.TrackCalibration`, as checkpoints keep them;
-    None where no clip tells them.
+    more without a gap; longer ones stand for several. The network needs no first mask. Gives the
+    fields of a :class:`TrackCalibration`, as checkpoints keep them, or None if no clip tells them.
     """
     counts = (_counted(predictor, part, linking) for part in _parts(clips))
     found = [one for one in counts if one[2] > 0]
@@ -60,17 +57,9 @@ def _parts(clips: Sequence[FrameClip]) -> list[FrameClip]:
                 runs.append([])
             if frame in clip.masks:
                 runs[-1].append(frame)
-        of_clips.append(
-            [
-                replace(
-                    clip,
-                    frames={frame: clip.frames[frame] for frame in run},
-                    masks={frame: clip.masks[frame] for frame in run},
-                )
-                for run in runs
-                if len(run) >= _FEWEST and _is_permanent(clip, run)
-            ]
-        )
+        kept = [run for run in runs if len(run) >= _FEWEST and _is_permanent(clip, run)]
+        chosen = (({k: of[k] for k in run} for of in (clip.frames, clip.masks)) for run in kept)
+        of_clips.append([replace(clip, frames=frames, masks=masks) for frames, masks in chosen])
     by_turns = chain.from_iterable(zip_longest(*of_clips))
     return [part for part in by_turns if part is not None][: _MOST // _FRAMES]
 
@@ -127,9 +116,8 @@ def fit_track_calibration(
         missed = float(kept.sum() / (kept**2).sum()) - 1
         freedom = max(1, len(d) - 2)
     fitted = TrackCalibration(fragments, missed)
-    errors = [
-        fitted.estimate(int(a), int(b)).distinct / c - 1 for a, b, c in zip(n, i, d, strict=True)
-    ]
+    both = zip(n, i, d, strict=True)
+    errors = [fitted.estimate(int(a), int(b)).distinct / c - 1 for a, b, c in both]
     # Clips of the same kind never tell the error of others exactly.
     error = max(_LEAST_ERROR, float(np.sqrt(np.sum(np.square(errors)) / freedom)))
     return TrackCalibration(fragments, missed, widened(error, len(d)))

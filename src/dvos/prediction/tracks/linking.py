@@ -1,17 +1,13 @@
 """Linking: which object of a frame is which of the frames before, as frames come in.
 
 The motion that all objects share (camera, stage, wind) is taken out first; tracks and objects are
-linked by the least total cost of distance from where tracks are foreseen, overlap and size. Frame-
-to-frame assignment, with gaps bridged and merging and splitting told, goes back to Jaqaman et al.
-(Nature Methods 2008).
+linked by the least total cost of distance from where tracks are foreseen, overlap and size.
+Assignment with gaps, merging and splitting goes back to Jaqaman et al. (Nature Methods 2008).
 """
-
-from __future__ import annotations
 
 from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
@@ -22,17 +18,16 @@ from dvos.prediction.tracks.merging import find_merged, find_pieces, part_merged
 from dvos.prediction.tracks.motion import (
     REST,
     Centres,
+    Doubles,
+    Links,
     Motion,
     Overlaps,
+    Places,
     common_motion,
     find_overlaps,
     fitted,
 )
 from dvos.prediction.tracks.state import Divisions, LinkedFrame, Pending, TrackState
-
-Doubles = NDArray[np.float64]
-Ids = NDArray[np.int64]
-Places = NDArray[np.intp]
 
 #: Shares of distance, overlap and size in the cost of a link, 1 together; each is 0 to 1.
 _BY_DISTANCE, _BY_OVERLAP, _BY_SIZE = 0.6, 0.2, 0.2
@@ -69,17 +64,13 @@ _ABOVE = 1.0
 
 
 class Linker:
-    """Links frame after frame; ids count from 1 and are never given twice.
-
-    Attributes:
-        delay: Most frames between a frame's being pushed and its being settled, when it is known
-            which tracks are seen often enough to be no chance finds.
-    """
+    """Links frame after frame; ids count from 1 and are never given twice."""
 
     def __init__(self, settings: LinkingSettings | None = None) -> None:
         self._settings = settings or LinkingSettings()
         self._misses = min(self._settings.gap, _TENTATIVE_MISSES)
-        # A tentative track has been confirmed by then, or has ended.
+        #: Most frames between a frame's being pushed and its being settled, when a tentative track
+        #: has been seen often enough to be no chance find, or has ended.
         self.delay = max(1, (self._settings.sightings - 1) * (1 + self._misses))
         self._divisions = Divisions(self._settings.sightings) if self._settings.divisions else None
         if self._divisions:
@@ -99,8 +90,7 @@ class Linker:
     def push(self, objects: FrameObjects, frame: int | None = None) -> list[LinkedFrame]:
         """Link the next frame; gives the frames that are settled by now, in order.
 
-        Frames left out by its number (None is the next one) count as missed; a ValueError if that
-        does not rise.
+        Frames its number leaves out (None: the next) count as missed; a ValueError unless it rises.
         """
         frame = self._frame + 1 if frame is None else frame
         if frame <= self._frame:
@@ -117,14 +107,15 @@ class Linker:
         tracks, found = self._links(objects, centres, overlaps, frame)
         keys = np.zeros(objects.count, np.int64)
         keys[found] = state.keys[tracks]
-        merged = find_merged(state, objects, keys, (tracks, found), overlaps, self._keys_before)
+        links = (tracks, found)
+        merged = find_merged(state, (objects, keys), links, overlaps, self._keys_before)
         self._learn(objects, tracks[~merged], found[~merged], frame)
         new = np.flatnonzero(keys == 0)
         late = np.zeros(len(new), np.bool_)
         if overlaps is not None and self._before is not None and not self._divisions:
             before = (self._before, self._keys_before)
             late = find_pieces(before, (objects, keys), overlaps)[new]
-        objects, (tracks, found), merged = part_merged(state, objects, (tracks, found), merged)
+        objects, (tracks, found), merged = part_merged(state, objects, links, merged)
         state.see(tracks, objects, found, merged, frame)
         keys = np.zeros(objects.count, np.int64)
         keys[found] = state.keys[tracks]
@@ -181,7 +172,7 @@ class Linker:
 
     def _links(
         self, objects: FrameObjects, centres: Centres, overlaps: Overlaps | None, frame: int
-    ) -> tuple[Places, Places]:
+    ) -> Links:
         """Places of tracks and of the objects that they are linked to."""
         state = self._state
         if not len(state) or not objects.count:
@@ -189,10 +180,8 @@ class Linker:
         missed = frame - state.last - 1
         reach = self._reach(objects, centres.spacing) * np.minimum(np.sqrt(1.0 + missed), _GROWN)
         # Each track and those of the objects nearest to where it was foreseen that are in reach.
-        count = min(_NEIGHBOURS, len(centres))
-        near = centres.tree.query(
-            state.position, k=[*range(1, count + 1)], distance_upper_bound=reach.max()
-        )
+        nearest = [*range(1, min(_NEIGHBOURS, len(centres)) + 1)]
+        near = centres.tree.query(state.position, nearest, distance_upper_bound=reach.max())
         row, place_of = np.nonzero(near[0] <= reach[:, None])
         column = near[1][row, place_of]
         shared = np.zeros(len(row))
@@ -288,9 +277,7 @@ class Linker:
         return LinkedFrame(pending.frame, found, parents, pending.motion, pending.objects, lost)
 
 
-def assign(
-    rows: Places, columns: Places, costs: Doubles, unlinked: float = 1.0
-) -> tuple[Places, Places]:
+def assign(rows: Places, columns: Places, costs: Doubles, unlinked: float = 1.0) -> Links:
     """Choose links of the least total cost; a row without a link costs ``unlinked``.
 
     Links that no better choice could do without are taken first: row i and column j, each the
@@ -311,9 +298,7 @@ def assign(
     links = links[best_of_column[columns[links]] == links]
     alternative = second_of_row[rows[links]] + second_of_column[columns[links]]
     links = links[costs[links] + unlinked <= alternative]
-    taken_rows, taken_columns = (
-        np.zeros(len(one), np.bool_) for one in (best_of_row, best_of_column)
-    )
+    taken_rows, taken_columns = (np.zeros_like(x, np.bool_) for x in (best_of_row, best_of_column))
     taken_rows[rows[links]] = taken_columns[columns[links]] = True
     rest = ~(taken_rows[rows] | taken_columns[columns])
     rows_left, columns_left = _solved(rows[rest], columns[rest], costs[rest], unlinked)
@@ -336,9 +321,7 @@ def _two_best(groups: Places, costs: Doubles, unlinked: float) -> tuple[Places, 
     return best, second
 
 
-def _solved(
-    rows: Places, columns: Places, costs: Doubles, unlinked: float
-) -> tuple[Places, Places]:
+def _solved(rows: Places, columns: Places, costs: Doubles, unlinked: float) -> Links:
     if not len(costs):
         return rows, columns
     own_rows, row_of = np.unique(rows, return_inverse=True)

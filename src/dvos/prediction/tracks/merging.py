@@ -4,8 +4,6 @@ Objects that touch or pass one another are found as one, and as two again some f
 each was before tells which part of the one is whose.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -14,20 +12,14 @@ from numpy.typing import NDArray
 from dvos.compiling import jit
 from dvos.media.mask import cut_by_edge
 from dvos.prediction.objects import FrameObjects, measured
-from dvos.prediction.tracks.motion import Overlaps
-from dvos.prediction.tracks.state import TrackState
-
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Places = NDArray[np.intp]
-Flags = NDArray[np.bool_]
+from dvos.prediction.tracks.motion import Doubles, Links, Overlaps, Places
+from dvos.prediction.tracks.state import Flags, Ints, Keyed, TrackState
 
 #: Of a track's area, how much of it an object must hold to have taken it in.
 _TAKEN_IN = 0.45
 #: Least area of an object that stands for two tracks, in the larger one's and in both together.
 _MERGED_LARGER, _MERGED_BOTH = 1.1, 0.6
-#: Of a piece of an object: what of it the object held, its area, and with the rest of it, in that
-#: of the whole.
+#: Of a piece of an object: what of it the object held; its area, and with the rest, in the whole's.
 _WITHIN, _PIECE, _WHOLE = 0.6, 0.6, 1.4
 #: Least area of a part of an object, in that of its track.
 _LEAST_PART = 0.2
@@ -36,19 +28,13 @@ _LEAST_MOMENT = 0.25
 
 
 def find_merged(
-    state: TrackState,
-    objects: FrameObjects,
-    keys: Ints,
-    links: tuple[Places, Places],
-    overlaps: Overlaps | None,
-    keys_before: Ints,
+    state: TrackState, now: Keyed, links: Links, overlaps: Overlaps | None, keys_before: Ints
 ) -> Flags:
     """Which links are to an object that stands for other tracks, too; these are noted as within it.
 
-    ``keys`` (N,) are of the tracks of the frame's objects, 0 of those without, ``keys_before`` of
-    the frame before; ``links`` the places of tracks and of their objects.
+    ``keys_before`` are of the objects of the frame before.
     """
-    tracks, found = links
+    (objects, keys), (tracks, found) = now, links
     object_of = np.full(len(state), -1)
     object_of[tracks] = found
     state.within[tracks] = 0
@@ -72,8 +58,8 @@ def find_merged(
 
 
 def part_merged(
-    state: TrackState, objects: FrameObjects, links: tuple[Places, Places], merged: Flags
-) -> tuple[FrameObjects, tuple[Places, Places], Flags]:
+    state: TrackState, objects: FrameObjects, links: Links, merged: Flags
+) -> tuple[FrameObjects, Links, Flags]:
     """Part merged objects between their tracks, where these are no chance finds.
 
     Given are the objects, whose parts but one stand at the end, all links, by rising track, and
@@ -101,13 +87,8 @@ def part_merged(
     return objects, (tracks[order], found[order]), still[order]
 
 
-def find_pieces(
-    earlier: tuple[FrameObjects, Ints], now: tuple[FrameObjects, Ints], overlaps: Overlaps
-) -> Flags:
-    """Which objects without a track are pieces of an object whose track has another one.
-
-    Given are the objects of two frames and the keys of their tracks, 0 of those without.
-    """
+def find_pieces(earlier: Keyed, now: Keyed, overlaps: Overlaps) -> Flags:
+    """Which objects without a track are pieces of an object whose track has another one."""
     (before, keys_before), (objects, keys) = earlier, now
     pieces = np.zeros(objects.count, np.bool_)
     area_of = dict(zip(keys.tolist(), objects.area.tolist(), strict=True))

@@ -3,8 +3,6 @@
 And how far the objects of both overlap, once the motion that they share is taken out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +12,12 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.spatial import cKDTree
 
 from dvos.compiling import jit
+from dvos.formats.labels import Size
 from dvos.prediction.objects import FrameObjects
 
 Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]
+Links = tuple[Places, Places]  # rows and columns, or tracks and objects, that are linked, (E,) each
 
 #: Fewer objects than these do not tell a common motion from their own.
 _FEWEST = 6
@@ -63,32 +63,28 @@ class Motion:
         return points @ self.matrix.T + self.shift
 
     @property
-    def inverse(self) -> Motion:
+    def inverse(self) -> "Motion":
         """From the later frame to the earlier one."""
         matrix = np.asarray(np.linalg.inv(self.matrix), np.float64)
         return Motion(matrix, -matrix @ self.shift)
 
-    def after(self, other: Motion) -> Motion:
+    def after(self, other: "Motion") -> "Motion":
         """Both motions, the other one first."""
         return Motion(self.matrix @ other.matrix, self(other.shift))
 
 
 class Centres:
-    """Centres of a frame's objects, float64 (N, 2), sorted by place for all that is asked of them.
-
-    Attributes:
-        spacing: Three of four have another one nearer than this, pixels; infinite of one alone.
-        explained: What share of the objects before the common motion led near to these; infinite
-            where that was not asked.
-        lost: Whether no motion was found that explains where the objects before have gone.
-    """
+    """Centres of a frame's objects, float64 (N, 2), sorted by place for what is asked of them."""
 
     def __init__(self, points: Doubles) -> None:
         self.points = points
         # Built in half the time, and searched as fast: centres lie evenly.
         self.tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
-        self.spacing = self.explained = np.inf
-        self.lost = False
+        #: Three of four have another one nearer than this, pixels; infinite of one alone.
+        self.spacing = np.inf
+        #: Share of the objects before that the motion led near to these; infinite if not asked.
+        self.explained = np.inf
+        self.lost = False  # whether no motion explains where the objects before have gone
         if len(points) > 1:
             away, _ = self.tree.query(self.some, k=[2])
             self.spacing = float(np.quantile(away, 0.75))
@@ -96,7 +92,7 @@ class Centres:
     def __len__(self) -> int:
         return len(self.points)
 
-    def was_lost(self, later: Centres) -> bool:
+    def was_lost(self, later: "Centres") -> bool:
         """Whether what led to a later frame of the same clip shows that to these to be none."""
         return self.explained < _LOST * later.explained < np.inf
 
@@ -115,11 +111,7 @@ REST = shifted(np.zeros(2))
 
 
 def common_motion(
-    before: Centres,
-    now: Centres,
-    expected: Motion,
-    size: tuple[int, int],
-    told: Motion | None = None,
+    before: Centres, now: Centres, expected: Motion, size: Size, told: Motion | None = None
 ) -> Motion | None:
     """The motion that most objects share between two frames.
 
@@ -139,8 +131,7 @@ def common_motion(
         tried = [(_explained(now, motion(points), reach), motion) for motion in motions]
         return max(tried, key=lambda one: one[0])
 
-    # Of equals rest, the first, is taken.
-    share, best = nearest([told] if told else expect)
+    share, best = nearest([told] if told else expect)  # of equals rest, the first, is taken
     # Where objects move by themselves it is always little: a jump is told by a sudden loss.
     enough = 0.0 if told and np.isinf(before.explained) else _LOSS * before.explained
     for search in (_far_shifts, _turns):
@@ -206,7 +197,7 @@ def _refined(before: Centres, now: Centres, motion: Motion, reach: float) -> Mot
     return fitted(chosen[found][mutual], target[mutual])
 
 
-def _turns(before: Centres, now: Centres, size: tuple[int, int]) -> list[Motion]:
+def _turns(before: Centres, now: Centres, size: Size) -> list[Motion]:
     """Turns about the picture's middle, each with the best shift after it, refined."""
     middle, reach = np.array(size[::-1]) / 2, _NEAR * now.spacing
     # So near to one another that the corners come within reach.
@@ -221,7 +212,7 @@ def _turns(before: Centres, now: Centres, size: tuple[int, int]) -> list[Motion]
     return motions
 
 
-def _far_shifts(before: Centres, now: Centres, size: tuple[int, int]) -> list[Motion]:
+def _far_shifts(before: Centres, now: Centres, size: Size) -> list[Motion]:
     """The shifts at which the maps of both frames' centres agree best."""
     cell = max(now.spacing / _CELLS, max(size) / _LONGEST, 1.0)
     # Twice as large, so that what leaves on one side does not come in on the other.

@@ -1,9 +1,4 @@
-"""What is known of the tracks that are being followed, and which of them divide.
-
-A mother is seen in one frame, and two daughters that both last.
-"""
-
-from __future__ import annotations
+"""Tracks being followed, and which divide: a mother in one frame, two daughters that both last."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -15,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.motion import Centres, Motion
+from dvos.prediction.tracks.motion import Centres, Doubles, Motion, Places
 
-Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Keyed = tuple[FrameObjects, Ints]  # objects of a frame, and keys of their tracks, 0 without one
 
 #: Weight of the newest sighting in a track's area, and in how far it departs from foresight.
 _NEWEST = 0.3
@@ -59,7 +54,7 @@ class TrackState:
     @classmethod
     def begun(
         cls, keys: Ints, centre: Doubles, area: Ints, shape: Doubles, late: Flags, frame: int
-    ) -> TrackState:
+    ) -> "TrackState":
         """A track for each object, first seen in a frame."""
         ints, flags = np.zeros_like(keys), np.zeros(len(keys), np.bool_)
         places, frames = np.array(centre, np.float64).reshape(-1, 2), ints + frame
@@ -71,7 +66,7 @@ class TrackState:
         )
 
     @classmethod
-    def empty(cls) -> TrackState:
+    def empty(cls) -> "TrackState":
         """No track."""
         ints, none = np.zeros(0, np.int64), np.zeros(0)
         return cls.begun(ints, none, ints, none, none > 0, 0)
@@ -87,7 +82,7 @@ class TrackState:
         self._next += count
         return np.arange(self._next - count, self._next)
 
-    def place_of(self, keys: Ints) -> NDArray[np.intp]:
+    def place_of(self, keys: Ints) -> Places:
         """Places of tracks, all of which are there."""
         return np.searchsorted(self.keys, keys)
 
@@ -104,12 +99,7 @@ class TrackState:
         self.position = self.carried + self.velocity * steps
 
     def see(
-        self,
-        places: NDArray[np.intp],
-        objects: FrameObjects,
-        found: NDArray[np.intp],
-        merged: Flags,
-        frame: int,
+        self, places: Places, objects: FrameObjects, found: Places, merged: Flags, frame: int
     ) -> None:
         """Note the objects that tracks were found in; of a merged one only how far it moved."""
         centre, single = objects.centre[found], found[~merged]
@@ -128,7 +118,7 @@ class TrackState:
         self.merged[places] = merged
         self.sightings[places] += 1
 
-    def _follow(self, shared: NDArray[np.intp], centre: Doubles, frame: int) -> None:
+    def _follow(self, shared: Places, centre: Doubles, frame: int) -> None:
         """Move tracks that share an object, and those hidden in it, as the object moved."""
         moved = np.where(self.merged[shared, None], centre - self.seen_at[shared], 0.0)
         self.position[shared] = self.carried[shared] + moved
@@ -139,7 +129,7 @@ class TrackState:
         self.velocity[hidden] = 0.0
         self.kept[hidden] = frame
 
-    def add(self, objects: FrameObjects, new: NDArray[np.intp], late: Flags, frame: int) -> Ints:
+    def add(self, objects: FrameObjects, new: Places, late: Flags, frame: int) -> Ints:
         """Begin a track for each object at these places; gives their keys."""
         keys, own = self.new_keys(len(new)), objects.moments[new]
         more = TrackState.begun(keys, objects.centre[new], objects.area[new], own, late, frame)
@@ -192,30 +182,17 @@ class _Division(NamedTuple):
 
 
 class Divisions:
-    """Divisions that were noted and wait until both daughters have lasted.
-
-    Attributes:
-        needed: Frames that both daughters must be seen in.
-        parents: Key of the mother by the key of each daughter.
-    """
+    """Divisions that were noted and wait until both daughters have lasted."""
 
     def __init__(self, sightings: int) -> None:
-        self.needed = max(sightings, _LASTING)
-        self.parents: dict[int, int] = {}
+        self.needed = max(sightings, _LASTING)  # frames that both daughters must be seen in
+        self.parents: dict[int, int] = {}  # key of the mother by that of each daughter
         self._noted: list[_Division] = []
 
-    def note(
-        self,
-        before: tuple[FrameObjects, Ints],
-        now: tuple[FrameObjects, Ints],
-        new: NDArray[np.intp],
-        motion: Motion,
-        frame: int,
-    ) -> None:
-        """Note what may be divisions between two frames: objects and keys of their tracks.
+    def note(self, before: Keyed, now: Keyed, new: Places, motion: Motion, frame: int) -> None:
+        """Note what may be divisions between two frames.
 
-        Tracks of the later one's objects at the places ``new`` begin; ``motion`` is common to the
-        objects since.
+        Tracks of the later one's objects at the places ``new`` begin; ``motion`` is common to all.
         """
         if not len(new) or not before[0].count:
             return
@@ -283,11 +260,7 @@ class Divisions:
 
 
 def _apart(
-    mothers: FrameObjects,
-    mother: int,
-    where: NDArray[np.float64],
-    objects: FrameObjects,
-    pair: tuple[int, int],
+    mothers: FrameObjects, mother: int, where: Doubles, objects: FrameObjects, pair: tuple[int, int]
 ) -> float | None:
     """How far the middle of two objects is from the mother, in her length; None if not her own."""
     area, length = float(mothers.area[mother]), float(mothers.length[mother])

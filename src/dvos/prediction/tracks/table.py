@@ -1,7 +1,5 @@
 """The tables of a clip: of its tracks, when, where and how large they were seen; of its regions."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -161,9 +159,8 @@ class TrackTable:
 def _moved(means: NDArray[np.float64], seen: int, length: float) -> tuple[float, float | None]:
     """Sway and relative height, by the means of ways, of their squares and of their product.
 
-    What stands higher than the others is nearer to the camera: the distance from the camera being 1
-    and the height h, it moves through the picture 1 / (1 - h) times as far as they do (parallax).
-    What is left of its way is sway.
+    What stands higher is nearer to the camera: its distance being 1 and the height h, it moves
+    through the picture 1 / (1 - h) times as far as others (parallax). What is left is sway.
     """
     ground, own = means[:2], means[2:4]
     of_ground, of_own = means[4] - ground @ ground, means[5] - own @ own
