@@ -1,23 +1,16 @@
 """What training learnt about objects, by which counts of frames and of clips can be trusted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Float32 probabilities of 0 and 1 stand for logits beyond this, which it caps.
 _SMALLEST = 1e-6
-#: Of tracks that begin inside the picture, how many are the rest of another one, where that was
-#: not learnt: it fits rendered fields whose objects were joined, parted and left out at random.
-_FRAGMENTS = 0.75
-#: Relative error of the number, a standard deviation, where it was not learnt.
-_ERROR = 0.1
 #: Of the intervals about numbers of objects.
 CONFIDENCE = 0.95
 #: Median areas that differ by more than this factor are taken to be of another scale. Evidence is
@@ -46,9 +39,10 @@ class TrackCalibration:
     the number that follows, a relative standard deviation.
     """
 
-    fragments: float = _FRAGMENTS
+    #: Where not learnt, what fits rendered fields, objects joined, parted, left out at random.
+    fragments: float = 0.75
     missed: float = 0.0
-    error: float = _ERROR
+    error: float = 0.1
 
     def estimate(self, tracks: int, inside: int) -> DistinctCount:
         """Distinct objects of a clip and the interval of 95 % about their number.
@@ -102,7 +96,7 @@ class CountCalibration:
     #: Least and largest median area of a clip's objects that it has learnt to count, likewise.
     sizes: tuple[float, float] | None = None
 
-    def at_scale(self, scale: float) -> CountCalibration:
+    def at_scale(self, scale: float) -> Self:
         """The same in pixels of frames that are resized by ``scale`` for the network."""
         width = None if self.width is None else self.width / scale
         area = None if self.area is None else self.area / scale**2
@@ -115,8 +109,7 @@ def read_calibration(extra: Mapping[str, Any]) -> CountCalibration:
 
     It lies in ``objects`` (``width``, ``area``, ``error``, and ``smallest`` and ``largest`` where
     it was taught by objects of many sizes), ``calibration`` (``temperature`` and ``bias``),
-    ``counting`` (``dispersion``) and ``tracks``; what is absent, or no number that makes sense, is
-    None.
+    ``counting`` (``dispersion``) and ``tracks``; what is absent, or no sensible number, is None.
     """
     area = _number(extra, "objects", "area")
     smallest, largest = (_number(extra, "objects", name) for name in ("smallest", "largest"))

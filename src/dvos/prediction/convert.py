@@ -1,7 +1,5 @@
 """``dvos convert``: published weights as a file of ours, and any weights as ONNX."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +10,7 @@ from dvos.errors import CheckpointError, DvosError, UsageError
 from dvos.files import refuse_foreign
 from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network
 from dvos.networks.spec import NetworkSpec
-from dvos.networks.weights import (
-    holds_torch_save,
-    load_network,
-    read_network_info,
-    save_network,
-)
+from dvos.networks.weights import holds_torch_save, load_network, read_network_info, save_network
 
 
 @dataclass(frozen=True)
@@ -45,29 +38,22 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
     ``spec`` is of the network in the checkpoint; None of an ONNX file, which cannot be converted.
     """
     if spec is None:
-        raise CheckpointError.at(
-            settings.checkpoint,
-            "is an ONNX file, not a safetensors file or a published checkpoint",
-            "weights of torch",
-            "give the checkpoint that it was converted from",
-        )
+        found = "is an ONNX file, not a safetensors file or a published checkpoint"
+        remedy = "give the checkpoint that it was converted from"
+        raise CheckpointError.at(settings.checkpoint, found, "weights of torch", remedy)
     to_onnx = settings.out.suffix == ONNX_SUFFIX
     told = {"mean": settings.mean, "std": settings.std}
     interval = settings.reference_interval
     if not holds_torch_save(settings.checkpoint):
         if settings.sees_query:
-            raise UsageError.at(
-                "sees_query",
-                f"is set, but {settings.checkpoint} is no published checkpoint",
-                remedy="leave it out: a weights file of dvos says so itself",
-            )
+            found = f"is set, but {settings.checkpoint} is no published checkpoint"
+            remedy = "leave it out: a weights file of dvos says so itself"
+            raise UsageError.at("sees_query", found, remedy=remedy)
         if not to_onnx and not any((*told.values(), interval)):
-            raise UsageError.at(
-                settings.checkpoint,
-                "is no published checkpoint, so there is nothing to convert",
-                "a .tar or .pth file of the published training",
-                "use a weights file of dvos as it is, or give --out a name that ends in .onnx",
-            )
+            found = "is no published checkpoint, so there is nothing to convert"
+            expected = "a .tar or .pth file of the published training"
+            remedy = "use a weights file of dvos as it is, or give --out a name that ends in .onnx"
+            raise UsageError.at(settings.checkpoint, found, expected, remedy)
     if not to_onnx:
         _check_place(settings.out)
     network, info = load_network(settings.checkpoint, spec.network, sees_query=settings.sees_query)

@@ -1,7 +1,5 @@
 """How many objects a frame is expected to hold, how sure that is, and both evened out over time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -84,9 +82,8 @@ def count_frame(
     real = objects.peak_probability
     weight = np.where(objects.touches_border, _CUT[options.border_objects], 1.0)
     usual = usual or (float(np.median(objects.area)) if objects.count else 0.0)
-    missed = 0.0
-    if usual:
-        missed = _missed_pixels(objects, prediction.probability, known.scaling) / usual
+    found = (objects, prediction.probability, known.scaling)
+    missed = _missed_pixels(*found) / usual if usual else 0.0
     expected = float((weight * real).sum())
     variance = float((weight**2 * real * (1 - real)).sum()) + missed
     variance += (calibration.dispersion or 0.0) * (expected + 1)
@@ -122,38 +119,31 @@ def finish_rows(clip: str, rows: Sequence[Mapping[str, Any]], *, smoothing: int)
     factor = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     fits = [_fit_line(number, times, counts, own, smoothing) for number in range(len(rows))]
     # One window holds too few frames to tell the scatter; all of a clip do.
-    scatter = float(np.mean([fit.scatter for fit in fits])) if fits else 0.0
+    scatter = float(np.mean([scattered for _, _, scattered, _ in fits])) if fits else 0.0
     finished = []
-    for row, fit in zip(rows, fits, strict=True):
-        away = factor * float(np.sqrt(fit.own**2 + scatter * fit.averaging))
-        smooth, area = max(0.0, fit.count), row["ground_area"]
-        of_clip: dict[str, Any] = {
-            "count_smooth": round(smooth, 3),
-            "count_low": round(max(0.0, smooth - away), 3),
-            "count_high": round(smooth + away, 3),
-            "density": None if area is None else round(smooth / area, 4),
-        }
-        finished.append(CountRow(clip, **row, **of_clip))
+    for row, (count, deviation, _, averaging) in zip(rows, fits, strict=True):
+        away = factor * float(np.sqrt(deviation**2 + scatter * averaging))
+        smooth, area = max(0.0, count), row["ground_area"]
+        density = None if area is None else round(smooth / area, 4)
+        low, high = round(max(0.0, smooth - away), 3), round(smooth + away, 3)
+        of_clip = {"count_smooth": round(smooth, 3), "count_low": low, "count_high": high}
+        finished.append(CountRow(clip, **{**row, **of_clip, "density": density}))
     return finished
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """The line at one frame."""
+def _fit_line(
+    number: int, times: Doubles, counts: Doubles, own: Doubles, smoothing: int
+) -> tuple[float, float, float, float]:
+    """The count of the line at a frame, and the mean of the deviations in the window.
 
-    count: float
-    own: float  # mean of the frames' own standard deviations in the window
-    scatter: float  # variance of the frames about the line
-    averaging: float  # share of that variance that is left in the count
-
-
-def _fit_line(number: int, times: Doubles, counts: Doubles, own: Doubles, smoothing: int) -> _Fit:
+    Then the variance of the frames about the line, and the share of that left in the count.
+    """
     # At a clip's ends the window keeps its length, so that it is as even there.
     first = min(max(0, number - (smoothing - 1) // 2), max(0, len(counts) - smoothing))
     window = slice(first, first + smoothing)
     values, own, away = counts[window], own[window], times[window] - times[number]
     if values.size < _FEWEST:
-        return _Fit(float(counts[number]), float(own[number - first]), 0.0, 0.0)
+        return float(counts[number]), float(own[number - first]), 0.0, 0.0
     # Less for values far from the window's median, 0..1 (as bisquare, Cleveland 1979).
     apart = np.abs(values - np.median(values))
     # Counts that hardly scatter must not make an outlier of one object more.
@@ -168,12 +158,8 @@ def _fit_line(number: int, times: Doubles, counts: Doubles, own: Doubles, smooth
     hat = design @ np.linalg.pinv(weighted.T @ design, hermitian=True) @ weighted.T
     residuals = (values - hat @ values)[weights > 0]
     freedom = max(1.0, float(residuals.size - np.trace(hat)))
-    line = hat[number - first]
-    return _Fit(
-        count=float(line @ values),
-        # Neighbouring frames show the same objects, so that their own errors do
-        # not average out over the window; the scatter about the line does.
-        own=float(weights @ own / weights.sum()),
-        scatter=float((residuals**2).sum()) / freedom,
-        averaging=float((line**2).sum()),
-    )
+    line, scatter = hat[number - first], float((residuals**2).sum()) / freedom
+    # Neighbouring frames show the same objects, so that their own errors do not average out over
+    # the window; the scatter about the line does.
+    deviation = float(weights @ own / weights.sum())
+    return float(line @ values), deviation, scatter, float((line**2).sum())

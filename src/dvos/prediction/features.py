@@ -1,13 +1,7 @@
-"""What a network's encoder sees in a frame, for those who judge beside its masks.
-
-Tensor letters: C channels, h and w the grid of stride 4.
-"""
-
-from __future__ import annotations
+"""What an encoder sees in a frame, for those who judge beside its masks: C channels, stride 4."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,16 +10,13 @@ from numpy.typing import NDArray
 from dvos.prediction.tiles import tile_grid, tile_sides
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dvos.prediction.network import LoadedNetwork
 
 #: Pixels of a frame for each step of the grid of features.
 FEATURE_STRIDE = 4
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
+class Piece(NamedTuple):
     """Features (C, rows, columns) of a part of a frame's grid (ceil(H / 4), ceil(W / 4))."""
 
     rows: slice
@@ -41,11 +32,11 @@ class FeatureReader:
     the channels of both follow each other. ``tile`` is as in ``PredictorOptions``.
     """
 
-    def __init__(self, loaded: LoadedNetwork, tile: int = 0) -> None:
+    def __init__(self, loaded: "LoadedNetwork", tile: int = 0) -> None:
         self._loaded = loaded
         network = loaded.network
-        prepared = network.for_inference() if hasattr(network, "for_inference") else network
-        self._features = prepared.features
+        prepare = getattr(network, "for_inference", lambda: network)
+        self._features = prepare().features
         self._tile, self._overlap = tile_sides(tile)
 
     def pieces(self, image: NDArray[np.uint8]) -> Iterator[Piece]:
@@ -74,14 +65,13 @@ class FeatureReader:
         import torch
         import torch.nn.functional as F
 
-        def encoded(pixels: NDArray[np.uint8]) -> Tensor:
-            features: Tensor = self._features(self._loaded.normalised(pixels[None]))
-            return features
-
         half_size = (-(-image.shape[1] // 2), -(-image.shape[0] // 2))
         small = np.asarray(cv2.resize(image, half_size, interpolation=cv2.INTER_AREA), np.uint8)
         with torch.inference_mode():
-            whole, half = encoded(np.ascontiguousarray(image)), encoded(small)
+            whole, half = (
+                self._features(self._loaded.normalised(pixels[None]))
+                for pixels in (np.ascontiguousarray(image), small)
+            )
             # Twice its grid is at most a step larger than that of the whole.
             doubled = F.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
             joined = torch.cat([whole, doubled[..., : whole.shape[-2], : whole.shape[-1]]], 1)

@@ -6,8 +6,6 @@ the frame it is named after; a folder with ``field.png`` or ``field/<frame>.png`
 mask named ``..._mask-00000`` belongs to the frame ``..._frame-00000``.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -123,7 +121,7 @@ class MaskTree:
 
     def of_clip(
         self, clip: str, frame_names: Collection[str] | None = None, *, alone: bool = True
-    ) -> GivenMasks:
+    ) -> "GivenMasks":
         """Find the masks of a clip, which is ``alone`` or one of several.
 
         ``frame_names`` are in order; None of a video, whose frames are ``<clip>_<six digits>``.
@@ -143,24 +141,20 @@ class MaskTree:
             return GivenMasks(clip, None, in_order, self.rules)
         if len(found) == 1:
             return GivenMasks(clip, found[0], {}, self.rules)
-        raise MediaError.at(
-            found[0].parent,
-            f"holds {len(found)} masks, none of which has the name of a frame, as {found[0].name}",
-            "masks named like their frames, or a single one",
-            "rename them",
-        )
+        place, one = found[0].parent, found[0].name
+        told = f"holds {len(found)} masks, none of which has the name of a frame, as {one}"
+        expected = "masks named like their frames, or a single one"
+        raise MediaError.at(place, told, expected, "rename them")
 
     def _files(self, clip: str, *, alone: bool) -> list[Path]:
         """The files that may be a clip's, at least one."""
         if self.path.is_file():
             if alone:
                 return [self.path]
-            raise MediaError.at(
-                self.path,
-                "is one mask, and there are several clips",
-                "a folder with <clip>.png or <clip>/<frame>.png",
-                "give the folder of their first masks",
-            )
+            told = "is one mask, and there are several clips"
+            expected = "a folder with <clip>.png or <clip>/<frame>.png"
+            remedy = "give the folder of their first masks"
+            raise MediaError.at(self.path, told, expected, remedy)
         if not self.path.is_dir():
             raise UsageError.at(self.path, "no such file or folder", remedy="check --first-mask")
         bases = [self.path, inner_folder(self.path, "masks")]
@@ -178,12 +172,9 @@ class MaskTree:
         for base in folders if alone else ():
             if found := list_files(base, MASK_SUFFIXES):
                 return found
-        raise MediaError.at(
-            self.path,
-            f"holds no mask of the clip {clip!r}",
-            f"{clip}.png, or a folder {clip} with masks named like the frames",
-            "add its first mask, or take the clip out of the input",
-        )
+        expected = f"{clip}.png, or a folder {clip} with masks named like the frames"
+        remedy = "add its first mask, or take the clip out of the input"
+        raise MediaError.at(self.path, f"holds no mask of the clip {clip!r}", expected, remedy)
 
 
 class GivenMasks(FirstMasks):
@@ -228,11 +219,9 @@ def array_masks(masks: Mapping[int, NDArray[np.generic]], rules: MaskRules) -> F
         mask = np.asarray(given)
         sound = mask.ndim == 2 and mask.dtype.kind in "bui"
         if not sound or (mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 65535):
-            raise MediaError.at(
-                f"the first mask of frame {index}",
-                f"has shape {mask.shape} and type {mask.dtype}",
-                "(height, width) of bool or of ids in 0..65535",
-            )
+            found = f"has shape {mask.shape} and type {mask.dtype}"
+            expected = "(height, width) of bool or of ids in 0..65535"
+            raise MediaError.at(f"the first mask of frame {index}", found, expected)
         known[index] = mask.astype(np.uint16)
 
     def of_frame(frame: VideoFrame, _: bool) -> Ids | None:
@@ -267,10 +256,8 @@ def first_masks(
     if str(given) != "auto":
         return MaskTree(Path(given), rules)
     if finder is None:
-        raise UsageError.at(
-            "first_mask",
-            "is auto, and no network is named that finds it",
-            "first_mask_checkpoint, a checkpoint of the network 'dvos' or 'paper'",
-            "give it with --first-mask-checkpoint",
-        )
+        found = "is auto, and no network is named that finds it"
+        expected = "first_mask_checkpoint, a checkpoint of the network 'dvos' or 'paper'"
+        remedy = "give it with --first-mask-checkpoint"
+        raise UsageError.at("first_mask", found, expected, remedy)
     return found_masks(finder, rules)

@@ -1,7 +1,5 @@
 """What ``INPUT`` of a prediction may be, and the clips in it."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,10 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dvos.config.prediction import PredictionOptions
 from dvos.errors import FaultCollector, MediaError, UsageError
-from dvos.files import composed, is_plain_name, stem_of
+from dvos.files import composed, file_stamp, is_plain_name, stem_of
 from dvos.media import layout
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
 from dvos.media.image import ground_pixel
@@ -42,8 +41,7 @@ class ClipInput:
     def source(self) -> Path:
         """The file or folder that it is read from."""
         first = self.files[0]
-        address = split_address(first)
-        if address is not None:
+        if address := split_address(first):
             return address[0]
         is_frame = not self.still and first.suffix.lower() in IMAGE_SUFFIXES
         return first.parent if is_frame else first
@@ -53,20 +51,19 @@ class ClipInput:
         count = len(self.files) if len(self.files) > 1 else self.open().frame_count
         return None if count is None else -(-count // self.every)
 
-    def stamps(self) -> list[tuple[str, int, int]]:
+    def stamps(self) -> list[tuple[Any, ...]]:
         """Name of each file or frame, with size and time of change of its file; -1 if gone."""
         found = []
         for path in self.files:
-            size = changed = -1
+            stamp = [-1, -1]
             # A frame that is gone leaves a gap; whoever reads it tells.
             with suppress(OSError):
                 # A frame of a clip store changes with the file that holds it.
-                metadata = (split_address(path) or [path])[0].stat()
-                size, changed = metadata.st_size, metadata.st_mtime_ns
-            found.append((composed(path.name), size, changed))
+                stamp = file_stamp((split_address(path) or [path])[0])
+            found.append((composed(path.name), *stamp))
         return found
 
-    def fingerprint(self) -> list[tuple[str, int, int]]:
+    def fingerprint(self) -> list[tuple[Any, ...]]:
         """The stamps; where the samples are not divided by 257, their limits follow."""
         limits = [] if self.intensity == "full" else [(self.intensity, 0, 0)]
         return [*self.stamps(), *limits]
@@ -133,22 +130,18 @@ def with_ground_pixel(options: PredictionOptions, clip: ClipInput) -> Prediction
     elif distance == "metadata":
         photo = clip.files[0]
         if photo.suffix.lower() not in IMAGE_SUFFIXES:
-            raise MediaError.at(
-                photo,
-                "is no photo, whose EXIF and XMP would tell how much ground a pixel shows",
-                "photos, where ground_sampling_distance is metadata",
-                "give it in millimetres, or known_width",
-            )
+            found = "is no photo, whose EXIF and XMP would tell how much ground a pixel shows"
+            expected = "photos, where ground_sampling_distance is metadata"
+            raise MediaError.at(photo, found, expected, "give it in millimetres, or known_width")
         distance = ground_pixel(photo, options.camera_height)
     return options.model_copy(update={"ground_sampling_distance": distance})
 
 
 def _photos(source: Path, kind: str) -> list[Path]:
     if kind == "folder":
-        photos = list_images(source)
-        if not photos:
-            raise MediaError.at(source, "holds no image", "photos", "point INPUT at the photos")
-        return photos
+        if photos := list_images(source):
+            return photos
+        raise MediaError.at(source, "holds no image", "photos", "point INPUT at the photos")
     if kind == "table":
         return [row.image for row in read_images(source)]
     if kind == "image":
@@ -179,18 +172,16 @@ def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> li
     groups: dict[str, list[Path]] = {}
     header = [name.strip() for record in read_records(table, 1) for name in record]
     if "VID" in header or "Image" not in header:
-        for clip_row in sorted(
-            read_clips(table), key=lambda row: (layout.natural_key(row.vid), row.fid)
-        ):
-            groups.setdefault(clip_row.vid, []).append(clip_row.image)
+        rows = sorted(read_clips(table), key=lambda row: (layout.natural_key(row.vid), row.fid))
+        named = [(row.vid, row.image) for row in rows]
     else:
         # Frames of several videos in one table lie in a folder for each.
-        for row in read_images(table):
-            groups.setdefault(layout.clip_name(row.image.parent), []).append(row.image)
-    clips = []
-    for name, found in groups.items():
+        named = [(layout.clip_name(row.image.parent), row.image) for row in read_images(table)]
+    for name, image in named:
         # A table may name files from the current folder, where other machines do not work.
-        paths = [path.absolute() for path in found]
+        groups.setdefault(name, []).append(image.absolute())
+    clips = []
+    for name, paths in groups.items():
         chosen = settled(intensity, paths)
         make = partial(ImageList, name, paths, frame_rate=frame_rate, intensity=chosen)
         clips.append(ClipInput(name, tuple(paths), make, intensity=chosen))
@@ -214,9 +205,6 @@ def _check_names(clips: Sequence[ClipInput], source: Path) -> None:
             for path in clip.files:
                 other = first.setdefault(frame_stem(path), path)
                 if other is not path:
-                    faults.add(
-                        path,
-                        f"has the name of {other}",
-                        f"a name of its own for each frame of the clip {clip.name!r}",
-                        "rename one: its mask would replace the other's",
-                    )
+                    expected = f"a name of its own for each frame of the clip {clip.name!r}"
+                    remedy = "rename one: its mask would replace the other's"
+                    faults.add(path, f"has the name of {other}", expected, remedy)

@@ -1,7 +1,5 @@
 """One clip on its way from frames to files, and what of it is finished."""
 
-from __future__ import annotations
-
 import logging
 import os
 import threading
@@ -47,8 +45,7 @@ class ClipWork(Protocol):
     """What is to be done with the frames of a clip."""
 
     clip: ClipInput
-    #: Attributes that tell, after :meth:`run`, what was made.
-    outcome: ClassVar[tuple[str, ...]]
+    outcome: ClassVar[tuple[str, ...]]  # attributes that tell, after :meth:`run`, what was made
 
     def manifest(self) -> ClipManifest:
         """What of it is finished; raises a MediaError if a file of the clip is gone."""
@@ -69,12 +66,8 @@ def check_places(
             written = {files.real_path(place) for place in places(clip)}
             for path in clip.files:
                 if written & {files.real_path(path), files.real_path(path).parent}:
-                    faults.add(
-                        out,
-                        f"the results of clip {clip.name!r} would replace its frames, as {path}",
-                        "a folder apart from the input",
-                        "choose another --out",
-                    )
+                    found = f"the results of clip {clip.name!r} would replace its frames, as {path}"
+                    faults.add(out, found, "a folder apart from the input", "choose another --out")
                     break
 
 
@@ -94,14 +87,10 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
                 continue  # reported when the clip's turn comes
             if manifest.is_new:
                 foreign += filter(_holds_images, one.places())
-            if manifest.other is not None:
-                faults.add(
-                    one.clip.source,
-                    f"the output folder holds the results of a clip {one.clip.name!r} from "
-                    f"{manifest.other}",
-                    "a name of its own for each clip",
-                    "choose another --out, or rename it",
-                )
+            if (other := manifest.other) is not None:
+                clip, remedy = one.clip, "choose another --out, or rename it"
+                found = f"the output folder holds the results of a clip {clip.name!r} from {other}"
+                faults.add(clip.source, found, "a name of its own for each clip", remedy)
             if manifest.replaced:
                 replaced.append(str(one.clip.source))
     files.refuse_foreign(foreign, "this command")
@@ -377,11 +366,10 @@ class ClipJob:
         )
 
     def _fingerprint_of_clip(self) -> str:
-        mask_files: list[tuple[str, int, int]] = []
+        mask_files: list[tuple[Any, ...]] = []
         if isinstance(self._predictor, StartsFromMasks):
             for path in self._predictor.mask_files:
-                metadata = path.stat()
-                mask_files.append((path.name, metadata.st_size, metadata.st_mtime_ns))
+                mask_files.append((path.name, *files.file_stamp(path)))
                 void = declared_void(path.parent, self._writer.options.void)
                 mask_files += [("void", value, 0) for value in void or ()]
         return files.digest([self._fingerprint, mask_files, self.clip.fingerprint()])

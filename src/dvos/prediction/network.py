@@ -1,7 +1,5 @@
 """A network out of its file: where it runs, how precisely, and how frames are shown to it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,12 +41,10 @@ class LoadedNetwork:
         try:
             mean, std = [float(x) for x in stored["mean"]], [float(x) for x in stored["std"]]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError.at(
-                self.path,
-                "does not say how frames are normalised",
-                "normalisation with mean and std in its metadata",
-                "give the best.safetensors of a training run",
-            ) from error
+            found = "does not say how frames are normalised"
+            expected = "normalisation with mean and std in its metadata"
+            remedy = "give the best.safetensors of a training run"
+            raise CheckpointError.at(self.path, found, expected, remedy) from error
         finite = np.isfinite([*mean, *std]).all()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not finite:
             found = f"has the normalisation {stored}"
@@ -109,8 +105,7 @@ class LoadedNetwork:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            found = f"memory ran out on {self.device}"
-            raise RunError.at(where, found, remedy=remedy) from error
+            raise RunError.at(where, f"memory ran out on {self.device}", remedy=remedy) from error
 
 
 def choose_device(device: str) -> torch.device:
@@ -119,13 +114,9 @@ def choose_device(device: str) -> torch.device:
         return best_device()
     try:
         place = torch.device(device)
-        # Asking for a number is what shows whether the device works.
-        torch.zeros(1, device=place)
+        torch.zeros(1, device=place)  # asking for a number is what shows whether the device works
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError.at(
-            "device",
-            f"{device!r} is not available on this machine",
-            "auto, cpu, cuda, cuda:N or mps",
-            "leave it at auto",
-        ) from error
+        found = f"{device!r} is not available on this machine"
+        expected = "auto, cpu, cuda, cuda:N or mps"
+        raise UsageError.at("device", found, expected, "leave it at auto") from error
     return place

@@ -1,7 +1,5 @@
 """``dvos predict`` and ``dvos evaluate``: videos in; masks, counts, overlays and scores out."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -9,19 +7,13 @@ from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvos import files
 from dvos.config.base import placed, values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import (
-    CheckpointError,
-    DvosError,
-    FaultCollector,
-    UsageError,
-    shortened,
-)
+from dvos.errors import CheckpointError, DvosError, FaultCollector, UsageError, shortened
 from dvos.formats.regions import read_regions
 from dvos.media.intensity import told_together
 from dvos.media.layout import inner_folder, list_folders
@@ -158,8 +150,7 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
             **{name: getattr(settings, name) for name in shared},
             predictions=prediction.out,
             images=None if source.suffix.lower() == ".csv" else source,
-            # Photos follow each other in no order of time.
-            temporal=not settings.stills,
+            temporal=not settings.stills,  # photos follow each other in no order of time
         )
         return EvaluationResult(prediction, score(scoring))
 
@@ -307,8 +298,7 @@ def _fingerprint(options: PredictionOptions) -> str:
     return files.digest([_VERSION, files.file_digest(options.checkpoint), found_by, chosen])
 
 
-@dataclass(frozen=True)
-class _ClipTask:
+class _ClipTask(NamedTuple):
     """A clip to predict, wherever that is done: paths are absolute, ``load`` can be imported."""
 
     clip: ClipInput
@@ -335,6 +325,5 @@ def predict_clip(task: _ClipTask) -> dict[str, Any]:
     with held(key, partial(_predictor, task.options, task.load)) as predictor:
         if isinstance(predictor, StartsFromMasks):
             predictor = predictor.of_clip(task.clip, alone=task.alone)
-        return run_for_others(
-            ClipJob(task.clip, predictor, task.options, task.out, task.fingerprint)
-        )
+        job = ClipJob(task.clip, predictor, task.options, task.out, task.fingerprint)
+        return run_for_others(job)

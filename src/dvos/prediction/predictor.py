@@ -1,9 +1,4 @@
-"""What every predictor offers, whatever its network.
-
-Importing this module loads no torch.
-"""
-
-from __future__ import annotations
+"""What every predictor offers, whatever its network; importing this module loads no torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,8 +36,7 @@ class FramePrediction:
     image: NDArray[np.uint8]  # RGB (H, W, 3), as read
     probability: NDArray[np.float32]  # of object, in 0..1
     mask: NDArray[np.bool_]  # ``probability >= threshold``
-    #: Ids of the objects inside the mask, the same in all frames, 0 background; None of networks
-    #: that tell none apart.
+    #: Ids of the mask's objects, the same in all frames, 0 background; None where not told apart.
     instances: NDArray[np.uint16] | None = None
     maps: ObjectMaps | None = None  # where the network says that objects are, to tell them apart
     #: Standard deviation of the probability over views; only of :meth:`Predictor.segment_views`.
@@ -164,8 +158,7 @@ class Predictor(Protocol):
         """Segment frame after frame, in order; all must be of one size.
 
         From the frame ``start`` on, what was given in a run from the beginning is given again.
-        Raises a MediaError if frames cannot be read or change their size, a RunError if memory runs
-        out.
+        A MediaError if frames cannot be read or change their size, a RunError if memory runs out.
         """
 
     def segment_views(

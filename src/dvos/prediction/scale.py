@@ -1,7 +1,5 @@
 """Whether objects have the size in the picture at which the network learnt to count them."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -46,9 +44,8 @@ class ClipScale:
     @property
     def fits(self) -> bool:
         """Whether objects have about their usual size."""
-        if self.sizes is None or self.objects < FEWEST:
-            return False
-        return self.sizes[0] <= self.area <= self.sizes[1]
+        low, high = self.sizes or (np.inf, 0.0)
+        return self.objects >= FEWEST and low <= self.area <= high
 
 
 def fitting_scale(scale: float, ratio: float) -> float:
@@ -89,8 +86,7 @@ def tell_scales(scales: Mapping[str, ClipScale]) -> None:
         _log.warning(
             "%s: too few objects were found to tell a scale (%d are needed), or none at which they"
             " have their usual size: scale 1 is taken",
-            shortened(unclear),
-            FEWEST,
+            *(shortened(unclear), FEWEST),
         )
     for name, one in scales.items():
         if one.scale != 1:

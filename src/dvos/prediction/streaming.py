@@ -1,11 +1,8 @@
 """Segmenting a stream of frames with a network that looks back at references.
 
-Each frame is encoded once; its features wait until no later frame refers to them. Frames are read,
-made ready by a flow (:mod:`dvos.prediction.flows`), segmented in each view, and turned into
-predictions by the flow again.
+Each frame is encoded once; its features wait until no later frame refers to them. A flow
+(:mod:`dvos.prediction.flows`) makes frames ready for the views, and predictions of their finds.
 """
-
-from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -52,7 +49,7 @@ _BYTES_A_PIXEL = 1500
 _Finish = Callable[[list[VideoFrame], list[Found]], Predictions]
 
 
-def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> StreamingPredictor:
+def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> "StreamingPredictor":
     """Predict with a :class:`~dvos.networks.dvos.network.DvosNetwork`, whole frames or tiles."""
     network = loaded.network.for_inference()
 
@@ -85,7 +82,7 @@ def dvos_predictor(loaded: LoadedNetwork, options: PredictorOptions) -> Streamin
     return StreamingPredictor(replace(loaded, network=plain), options, smaller)
 
 
-def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
+def onnx_predictor(path: Path, options: PredictorOptions) -> "StreamingPredictor":
     """Predict with an ONNX file, on the CPU, in float32; a UsageError if others are asked for."""
     remedy = "leave it at auto, or give the checkpoint that the file was converted from"
     with FaultCollector(UsageError) as faults:
@@ -94,9 +91,8 @@ def onnx_predictor(path: Path, options: PredictorOptions) -> StreamingPredictor:
             if value not in ("auto", only):
                 faults.add(name, f"is {value!r}", f"auto or {only} for {path.name}", remedy)
     network, info = load_onnx_network(path)
-    return StreamingPredictor(
-        LoadedNetwork(path, network, info.extra, torch.device("cpu")), options
-    )
+    loaded = LoadedNetwork(path, network, info.extra, torch.device("cpu"))
+    return StreamingPredictor(loaded, options)
 
 
 class StreamingPredictor:
@@ -114,16 +110,13 @@ class StreamingPredictor:
         options: PredictorOptions,
         smaller: Mapping[int, Callable[[], StreamingNetwork]] = MappingProxyType({}),
     ) -> None:
-        network = loaded.network
+        network, kind = loaded.network, type(loaded.network).__name__
         if not all(hasattr(network, name) for name in ("encode", "decode", "references")):
-            raise CheckpointError.at(
-                loaded.path,
-                f"holds a network of the kind {type(network).__name__}",
-                "one that encodes frames one by one, as 'dvos' and 'paper' do",
-                "give a checkpoint written by dvos train, or of the published training",
-            )
+            expected = "one that encodes frames one by one, as 'dvos' and 'paper' do"
+            remedy = "give a checkpoint written by dvos train, or of the published training"
+            found = f"holds a network of the kind {kind}"
+            raise CheckpointError.at(loaded.path, found, expected, remedy)
         if options.compile == "on" and not isinstance(network, AcceleratedNetwork):
-            kind = type(network).__name__
             raise UsageError.at("compile", "is on", f"auto or off for a {kind}", "leave it out")
         if isinstance(network, nn.Module):
             # Convolutions are up to twice as fast with the channels of a pixel together.
@@ -156,7 +149,7 @@ class StreamingPredictor:
             return None
         return known.ratio(features, self._loaded.normalised, image, self._options.scale)
 
-    def at_scale(self, scale: float) -> StreamingPredictor:
+    def at_scale(self, scale: float) -> "StreamingPredictor":
         """See :class:`~dvos.prediction.predictor.KnowsItsData`."""
         own = copy.copy(self)
         factor = self._options.scale * scale

@@ -1,7 +1,5 @@
 """Cutting large frames into overlapping tiles, and joining them without seams."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -3,8 +3,6 @@
 Tensor letters: B frames of a batch, T frames of a window (references, then the query), C channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -12,17 +10,14 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from dvos.formats.labels import Size
 from dvos.networks.devices import AtOnce
 from dvos.networks.spec import Outputs
 from dvos.prediction.tiles import Tile, tile_grid, tile_weight
 
 #: Mirror images, as the dimensions of (B, C, H, W) that are turned round.
 Flips = tuple[tuple[int, ...], ...]
-FLIPS: dict[str, Flips] = {
-    "none": ((),),
-    "horizontal": ((), (3,)),
-    "all": ((), (3,), (2,), (2, 3)),
-}
+FLIPS: dict[str, Flips] = {"none": ((),), "horizontal": ((), (3,)), "all": ((), (3,), (2,), (2, 3))}
 
 
 class StreamingNetwork(Protocol):
@@ -34,11 +29,7 @@ class StreamingNetwork(Protocol):
         """(B, 3, H, W), normalised, to maps (B, C, h, w)."""
 
     def decode(
-        self,
-        features: Sequence[Sequence[Tensor]],
-        size: tuple[int, int],
-        *,
-        reconstruct: bool = True,
+        self, features: Sequence[Sequence[Tensor]], size: Size, *, reconstruct: bool = True
     ) -> Outputs:
         """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
 
@@ -47,18 +38,17 @@ class Found(NamedTuple):
     """What a network found in the frames of a batch."""
 
     probability: Tensor  # (B, h, w) at the size of the view
-    #: Of further heads by name, (B, C, h, w) at their own size: of the plain view, as what they
-    #: mean may turn with the picture.
+    #: Of further heads by name, (B, C, h, w), of the plain view: what they mean may turn with it.
     others: Mapping[str, Tensor]
 
-    def last(self, count: int) -> Found:
+    def last(self, count: int) -> "Found":
         """The same of the last ``count`` frames of the batch."""
         first = len(self.probability) - count
         others = {name: maps[first:] for name, maps in self.others.items()}
         return Found(self.probability[first:], others)
 
     @classmethod
-    def joined(cls, parts: Sequence[Found]) -> Found:
+    def joined(cls, parts: Sequence["Found"]) -> "Found":
         """The same of all frames of a batch, from what was found in parts of it."""
         if len(parts) == 1:
             return parts[0]
@@ -70,16 +60,16 @@ class Found(NamedTuple):
 class View:
     """One size of a video in some mirror images, with features for each tile and image."""
 
-    size: tuple[int, int]
+    size: Size
     flips: Flips
     tiles: list[Tile]
     weights: list[Tensor]
-    caches: list[FeatureCache]
+    caches: list["FeatureCache"]
 
     @classmethod
     def open(
-        cls, size: tuple[int, int], flips: Flips, tiling: tuple[int, int], device: torch.device
-    ) -> View:
+        cls, size: Size, flips: Flips, tiling: tuple[int, int], device: torch.device
+    ) -> "View":
         """A view without features yet; ``tiling`` is the tiles' side, 0 for none, and overlap."""
         tiles = tile_grid(size, *tiling)
         weights = [torch.from_numpy(tile_weight(t, size, tiling[1])).to(device) for t in tiles]
@@ -103,15 +93,13 @@ class WindowDecoder:
         def run(part: slice) -> None:
             own = indices[part]
             wanted = [index for index in queries if index in own]
-            found.append(self._together(view, frames[part], own, wanted))
+            found.append(self._fitting(view, frames[part], own, wanted))
 
         self.at_once.run(len(indices), run)
         # Of frames that only later ones refer to there is nothing to join.
         return Found.joined([each for each in found if len(each.probability)] or found[-1:])
 
-    def _together(
-        self, view: View, frames: Tensor, indices: list[int], queries: list[int]
-    ) -> Found:
+    def _fitting(self, view: View, frames: Tensor, indices: list[int], queries: list[int]) -> Found:
         """As :meth:`segment`, of frames that fit into memory."""
         total = torch.zeros((len(queries), *view.size), device=frames.device)
         weight = torch.zeros(view.size, device=frames.device)
@@ -135,12 +123,11 @@ class WindowDecoder:
         return Found(total / weight, others)
 
     def _part(
-        self, cache: FeatureCache, part: Tensor, indices: list[int], queries: list[int]
+        self, cache: "FeatureCache", part: Tensor, indices: list[int], queries: list[int]
     ) -> Outputs | None:
         """Outputs of the queries among a batch of tiles (B, 3, H, W); None if there are none."""
-        with torch.autocast(
-            part.device.type, dtype=self.autocast, enabled=self.autocast is not None
-        ):
+        is_mixed = self.autocast is not None
+        with torch.autocast(part.device.type, dtype=self.autocast, enabled=is_mixed):
             cache.add(indices, self.network.encode(part))
             if not queries:
                 return None

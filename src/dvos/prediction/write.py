@@ -1,7 +1,5 @@
 """The files of each frame, written beside the network; the table and the overlay of a clip."""
 
-from __future__ import annotations
-
 import csv
 import math
 import os
@@ -29,6 +27,7 @@ from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.counting import count_frame
 from dvos.prediction.objects import read_object_table
 from dvos.prediction.predictor import FramePrediction, thinned
+from dvos.runner.manifest import Row
 
 #: Columns of ``<clip>.objects.csv``; the first three are of the frame.
 OBJECT_COLUMNS = (
@@ -50,8 +49,6 @@ _FRAME_RATE = 25.0
 
 
 class _Files(NamedTuple):
-    """A frame's files."""
-
     mask: Path
     probability: Path
     instances: Path
@@ -78,7 +75,7 @@ class FrameWriter:
         """Where its files go, that of the masks first."""
         return [path.parent for path in _files(self.folder, "")[:3]]
 
-    def __call__(self, prediction: FramePrediction) -> dict[str, Any]:
+    def __call__(self, prediction: FramePrediction) -> Row:
         """Write the files; give the frame's row, without what needs the whole clip."""
         mask, probability = prediction.mask, prediction.probability
         files = _files(self.folder, prediction.name)
@@ -96,8 +93,7 @@ class FrameWriter:
             # 16 bits hold 65,535 objects; of a frame with more the last are left out.
             numbers = np.where(objects.numbers <= _MOST_NUMBERS, objects.numbers, 0)
             write_mask(files.instances, np.append(0, numbers)[objects.labels].astype(np.uint16))
-        # Last, as the mask is what shows that the frame is complete.
-        write_mask(files.mask, mask)
+        write_mask(files.mask, mask)  # last, as the mask is what shows that the frame is complete
         distance = self.options.ground_sampling_distance
         assert distance != "metadata"  # whoever makes the writer has looked into them
         return {
@@ -135,9 +131,7 @@ def _mean(values: NDArray[Any]) -> float:
     return float(values.mean()) if values.size else 0.0
 
 
-def write_all(
-    predictions: Iterable[FramePrediction], write: FrameWriter
-) -> Iterator[dict[str, Any]]:
+def write_all(predictions: Iterable[FramePrediction], write: FrameWriter) -> Iterator[Row]:
     """Write predictions in threads while the next, a few at most, are made; give the rows in order.
 
     Where the predictions fail, the frames before the fault are written and given first.

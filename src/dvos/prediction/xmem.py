@@ -3,8 +3,6 @@
 Tensor letters: N objects, H and W of a frame, h and w of what the network sees.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import sys
@@ -30,7 +28,7 @@ from dvos.networks.xmem.engine import XMemEngine
 from dvos.networks.xmem.memory import MemorySettings
 from dvos.networks.xmem.network import XMem
 from dvos.prediction.calibration import CountCalibration, read_calibration
-from dvos.prediction.first_masks import FirstMasks, MaskRules, MaskTree, first_masks
+from dvos.prediction.first_masks import FirstMasks, Ids, MaskRules, MaskTree, first_masks
 from dvos.prediction.flows import enlarged
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.network import LoadedNetwork
@@ -54,7 +52,7 @@ class _Prepared(NamedTuple):
 
     frame: VideoFrame
     pixels: NDArray[np.uint8]
-    given: NDArray[np.uint16] | None
+    given: Ids | None
 
 
 class XMemPredictor:
@@ -67,8 +65,7 @@ class XMemPredictor:
 
     #: All frames before a frame: its mask depends on everything since the first mask.
     context = sys.maxsize
-    #: A first mask may hold all objects as one.
-    tells_apart = False
+    tells_apart = False  # a first mask may hold all objects as one
 
     def __init__(
         self,
@@ -85,12 +82,10 @@ class XMemPredictor:
             if is_asked:
                 raise UsageError.at(name, f"is {getattr(options, name)!r}", expected, remedy)
         if first_mask is None:
-            raise UsageError.at(
-                loaded.path,
-                "is XMem, which follows the objects of a first mask, and none is given",
-                "--first-mask with a mask, a folder of masks, or auto",
-                "give it, or predict with a checkpoint of the network 'dvos' or 'paper'",
-            )
+            found = "is XMem, which follows the objects of a first mask, and none is given"
+            expected = "--first-mask with a mask, a folder of masks, or auto"
+            remedy = "give it, or predict with a checkpoint of the network 'dvos' or 'paper'"
+            raise UsageError.at(loaded.path, found, expected, remedy)
         rules = MaskRules(options.xmem, loaded.network.single_object, options.void)
         self._first_masks = first_masks(first_mask, finder, rules)
         # Of the size of objects nothing is known: frames come at many scales.
@@ -107,8 +102,7 @@ class XMemPredictor:
     def segment(self, video_or_frames: Frames, *, start: int = 0) -> Iterator[FramePrediction]:
         """Segment frame after frame; see :class:`~dvos.prediction.predictor.Predictor`.
 
-        Frames before ``start`` are followed again, as later ones hang on what is remembered of
-        them.
+        Frames before ``start`` are followed again: later ones hang on what is remembered of them.
         """
         source = open_frames(video_or_frames, self.intensity)
         masks = self._first_masks
@@ -119,11 +113,9 @@ class XMemPredictor:
                 name = source.name
                 names = None if paths is None else [frame_stem(path) for path in paths]
             masks = masks.of_clip(name, names)
-        settings = self._options.xmem
-        engine = XMemEngine(
-            self._network, settings=self._memory, objects_at_once=settings.objects_at_once
-        )
-        stream = _Stream(engine, round(settings.memory_limit * 1e9))
+        limit, at_once = self._options.xmem.memory_limit, self._options.xmem.objects_at_once
+        engine = XMemEngine(self._network, settings=self._memory, objects_at_once=at_once)
+        stream = _Stream(engine, round(limit * 1e9))
         wanted = thinned(checked_frames(source), self._options.every)
         with closing(read_ahead(self._prepare(wanted, masks), depth=3)) as frames:
             for one in frames:
@@ -143,15 +135,12 @@ class XMemPredictor:
         """The mask files that the clip is started from, once it is known."""
         return () if isinstance(self._first_masks, MaskTree) else self._first_masks.files
 
-    def of_clip(self, clip: ClipInput, *, alone: bool) -> XMemPredictor:
+    def of_clip(self, clip: ClipInput, *, alone: bool) -> "XMemPredictor":
         """The predictor of one clip; see :class:`~dvos.prediction.predictor.StartsFromMasks`."""
         if clip.still:
-            raise UsageError.at(
-                "stills",
-                "is true, and XMem follows objects through frames",
-                "false",
-                "predict photos with a checkpoint of the network 'dvos' or 'paper'",
-            )
+            found = "is true, and XMem follows objects through frames"
+            remedy = "predict photos with a checkpoint of the network 'dvos' or 'paper'"
+            raise UsageError.at("stills", found, "false", remedy)
         own = copy.copy(self)
         if isinstance(self._first_masks, MaskTree):
             are_images = all(path.suffix.lower() in IMAGE_SUFFIXES for path in clip.files)
@@ -171,7 +160,7 @@ class XMemPredictor:
             pixels = resized(frame.image, factor)
             yield _Prepared(frame, pixels, None if ids is None else _at_size(ids, pixels, frame))
 
-    def _step(self, stream: _Stream, one: _Prepared) -> Tensor:
+    def _step(self, stream: "_Stream", one: _Prepared) -> Tensor:
         """Probabilities (N + 1, h, w) of a frame, background first."""
         mask, ids = self._planes(stream.engine, one)
         height, width = one.pixels.shape[:2]
@@ -208,22 +197,16 @@ class XMemPredictor:
     ) -> FramePrediction:
         size = (frame.image.shape[0], frame.image.shape[1])
         probability = 1 - enlarged(small[:1], size)[0]
-        mask = probability >= self._options.threshold
-        best = _likeliest(small[1:], size)
+        mask, best = probability >= self._options.threshold, _likeliest(small[1:], size)
         places = torch.where(mask, best + 1, 0).int().cpu().numpy()
         found = probability.cpu().numpy()
         if np.isnan(found.sum()):
-            raise RunError.at(
-                f"frame {frame.name}",
-                f"the network's values leave the range of {self._precision or torch.float32}",
-                remedy="set precision=bfloat16 or float32",
-            )
-        return FramePrediction(
-            **vars(frame),
-            probability=found,
-            mask=found >= self._options.threshold,
-            instances=np.array([0, *object_ids], np.uint16)[places],
-        )
+            told = f"the network's values leave the range of {self._precision or torch.float32}"
+            remedy = "set precision=bfloat16 or float32"
+            raise RunError.at(f"frame {frame.name}", told, remedy=remedy)
+        instances = np.array([0, *object_ids], np.uint16)[places]
+        sure = found >= self._options.threshold
+        return FramePrediction(**vars(frame), probability=found, mask=sure, instances=instances)
 
 
 @dataclass(eq=False)
@@ -233,7 +216,7 @@ class _Stream:
     engine: XMemEngine
     left: int
 
-    def make_room(self, settings: MemorySettings, needed: ObjectMemory) -> None:
+    def make_room(self, settings: MemorySettings, needed: "ObjectMemory") -> None:
         """Let the memories of objects that come now fit into what is left, or raise a RunError."""
         if not needed.objects:
             return
@@ -253,10 +236,7 @@ class _Stream:
         self.engine.settings = fitted
 
 
-def _at_size(
-    ids: NDArray[np.uint16], pixels: NDArray[np.uint8], frame: VideoFrame
-) -> NDArray[np.uint16]:
-    """Ids at the size of the network's frame."""
+def _at_size(ids: Ids, pixels: NDArray[np.uint8], frame: VideoFrame) -> Ids:
     height, width = pixels.shape[:2]
     if ids.shape == (height, width):
         return ids
@@ -320,12 +300,9 @@ class ObjectMemory(NamedTuple):
         if left < settings.prototypes:
             least = _LEAST_WORKING * self.area + settings.prototypes
             needed, there = least * each / 1e9, limit / 1e9
-            raise RunError.at(
-                f"{self.objects} objects",
-                f"need {needed:.1f} GB of memory at least, and {there:.1f} GB are left",
-                remedy="raise xmem.memory_limit, lower xmem.size or --scale, or set"
-                " xmem.objects=union",
-            )
+            found = f"need {needed:.1f} GB of memory at least, and {there:.1f} GB are left"
+            ways = "raise xmem.memory_limit, lower xmem.size or --scale, or set xmem.objects=union"
+            raise RunError.at(f"{self.objects} objects", found, remedy=ways)
         return replace(
             settings,
             max_mid_term_frames=working,
