@@ -67,13 +67,12 @@ class Run(NamedTuple):
         """How long its stages took."""
         run, noted = self.contents, self.contents.metadata
         seconds = contents.as_mapping(noted.get("seconds")) or {"training": noted.get("seconds")}
+        speed = contents.as_number(noted.get("clips_per_second"))
         return {
             **{stage.name: duration(stage.seconds) for stage in run.history.stages},
             "Training alone": duration(contents.as_number(seconds.get("training"))),
             "Validation": duration(contents.as_number(seconds.get("validation"))),
-            "Training clips a second": significant(
-                contents.as_number(noted.get("clips_per_second"))
-            ),
+            "Training clips a second": significant(speed),
         }
 
 
@@ -149,11 +148,8 @@ def match_frames(runs: Sequence[Run]) -> list[Matched]:
     tables = [{real_path(mask.mask).parts: mask for mask in run.contents.scored} for run in runs]
     if not all(tables):
         return []
-    deepest = min(len(path) for table in tables for path in table)
-    depth = 2
-    while depth < deepest and any(
-        len({p[-depth:] for p in table}) < len(table) for table in tables
-    ):
+    depth, most = 2, min(len(path) for table in tables for path in table)
+    while depth < most and any(len({p[-depth:] for p in table}) < len(table) for table in tables):
         depth += 1
     rows = [{path[-depth:]: mask for path, mask in table.items()} for table in tables]
     return [
@@ -186,8 +182,7 @@ def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
 
 def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str, Shown]:
     """The content of each section; None where the runs, at least two, have nothing for it."""
-    matched = match_frames(runs)
-    scored = [one for one in matched if all(map(math.isfinite, one.dice))]
+    scored = [one for one in match_frames(runs) if all(map(math.isfinite, one.dice))]
     times = _rows([run.times for run in runs])
     with FaultCollector(TableError) as faults:
         return {
@@ -361,16 +356,10 @@ def _environment(runs: Sequence[Run]) -> Shown:
         ("data", "Data with another fingerprint"),
     ):
         noted = [contents.as_mapping(run.contents.metadata.get(key)) for run in runs]
-        # Data are known by their file's name: each run has them in a folder of its own.
-        rows = _rows(
-            [
-                {
-                    Path(name).name if key == "data" else name: "none" if v is None else _text(v)
-                    for name, v in one.items()
-                }
-                for one in noted
-            ]
-        )
+        if key == "data":  # known by their file's name: each run has them in a folder of its own
+            noted = [{Path(name).name: value for name, value in one.items()} for one in noted]
+        texts = [{n: "none" if v is None else _text(v) for n, v in one.items()} for one in noted]
+        rows = _rows(texts)
         unlike, alike = (rows, []) if key == "hardware" else _split(rows)
         if rows:
             tables.append((key, caption, unlike, [row[:2] for row in alike]))

@@ -108,13 +108,10 @@ class Figures:
 class Scores(Figures):
     """``scores.json``; all empty where there is none."""
 
-    # Figures of each clip by name, the lowest first.
-    clips: dict[str, dict[str, float]] = field(default_factory=dict)
-    # Figures of object counts against the truth, by name.
-    counts: dict[str, float] = field(default_factory=dict)
+    clips: dict[str, dict[str, float]] = field(default_factory=dict)  # Of each, the lowest first.
+    counts: dict[str, float] = field(default_factory=dict)  # Of object counts against the truth.
     instances: dict[str, float] = field(default_factory=dict)  # Figures of single objects, by name.
-    # Figures of each domain, the lowest first.
-    domains: dict[str, Figures] = field(default_factory=dict)
+    domains: dict[str, Figures] = field(default_factory=dict)  # Of each, the lowest first.
     domain_mean: Figures | None = None  # Their mean over domains; None without domains.
     void: str = "auto"  # The setting by which true masks were read.
 

@@ -116,13 +116,11 @@ def line_plot(
             _draw(axes, one, style)
         if len(drawn) > 1:
             _name_lines(axes, drawn, styles)
-    told = ((one.name, _finite(one.y)) for one in series)
-    texts = [
-        f"{name}: from {span(y, significant)}, last {significant(y[-1])}"
-        if y
-        else f"{name}: no values"
-        for name, y in told
-    ]
+    texts = []
+    for one in series:
+        y = _finite(one.y)
+        told = f"from {span(y, significant)}, last {significant(y[-1])}" if y else "no values"
+        texts.append(f"{one.name}: {told}")
     return Plot(title, f"{title}. {'; '.join(texts)}.", _inline(result.getvalue()))
 
 
@@ -156,8 +154,7 @@ def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 
 def _axes(
     x_label: str, *, right: int = _RIGHT, whole_x: bool = False, whole_y: bool = False
 ) -> Iterator[tuple[Any, io.StringIO]]:
-    # Without pyplot: it keeps global state and chooses a window system.
-    import matplotlib
+    import matplotlib  # without pyplot: it keeps global state and chooses a window system
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

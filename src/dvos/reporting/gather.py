@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -213,8 +214,8 @@ def _figures(where: str, value: object, faults: FaultCollector) -> contents.Figu
         if not key.endswith("_interval") or entry is None:
             continue
         parts = as_mapping(entry)
-        numbers = (as_number(parts.get(name)) for name in ("low", "high", "level", "units"))
-        low, high, level, units = numbers
+        names = ("low", "high", "level", "units")
+        low, high, level, units = (as_number(parts.get(name)) for name in names)
         if low is None or high is None:
             faults.add(f"{where}: {key}", f"{entry!r}", "numbers low and high", REMEDY)
             continue
@@ -291,12 +292,10 @@ def _settings(folder: Path, faults: FaultCollector) -> dict[str, str]:
 
 
 def _files(folder: Path, videos: dict[str, Path]) -> list[contents.OutputFile]:
-    """The results and what they are."""
     found: dict[Path, str] = {}
     for name, purpose in _PURPOSES:
-        inner = sorted(folder.glob(f"*/{name}"))
         # Subfolders of the sample's or of a clip tree bear the same names.
-        inner = [path for path in inner if not path.is_dir()]
+        inner = [path for path in sorted(folder.glob(f"*/{name}")) if not path.is_dir()]
         found.update((path, purpose) for path in (folder / name, *inner) if path.exists())
     found |= {path: f"overlay video of {clip}" for clip, path in videos.items()}
     ordered = sorted(found, key=lambda path: (len(path.parts), path.relative_to(folder).as_posix()))
@@ -308,11 +307,8 @@ def _files(folder: Path, videos: dict[str, Path]) -> list[contents.OutputFile]:
 
 def rows_of(path: Path, columns: Sequence[str], faults: FaultCollector) -> list[Cells]:
     """Rows of a table with at least ``columns``; none where it does not exist or is faulty."""
-
-    def read() -> list[Cells]:
-        return list(read_cells(path, columns, faults, allow_empty=True, whole=True))
-
-    return (faults.collect(read) if path.is_file() else None) or []
+    cells = read_cells(path, columns, faults, allow_empty=True, whole=True)
+    return (faults.collect(lambda: [*cells]) if path.is_file() else None) or []
 
 
 def _place(table: Path, cells: Cells, column: str) -> Path | None:
@@ -357,12 +353,8 @@ def _object(path: Path, faults: FaultCollector) -> dict[str, Any]:
         faults.add(path, f"a JSON {type(value).__name__}", "a JSON object", REMEDY)
     level: list[Any] = [value]
     for _ in range(_DEEPEST):
-        level = [
-            part
-            for one in level
-            if isinstance(one, dict | list)
-            for part in (one.values() if isinstance(one, dict) else one)
-        ]
+        inside = [x.values() for x in level if isinstance(x, dict)]
+        level = [*chain(*inside, *(x for x in level if isinstance(x, list)))]
     if level:
         faults.add(path, f"nested more than {_DEEPEST} deep", "a run's own file", REMEDY)
         return {}

@@ -120,14 +120,13 @@ def environment() -> Environment:
 
 def run_sections(run: RunContents, settings: ReportSettings, page: Path) -> dict[str, Shown]:
     """The content of each section of the page; None where the run has nothing for it."""
-    history = run.history.stages or run.settings
     command = run.history.command or str(run.metadata.get("command") or "")
     seed = None if run.seed is None else _value("seed", run.seed)
     # Links hold as long as page and run are moved together.
     linked = real_path(page).parent == real_path(run.folder)
     return {
         "results": _opening(run),
-        "run": {"run": run} if history else None,
+        "run": {"run": run} if run.history.stages or run.settings else None,
         "stills": shown.stills(run, settings),
         "cutouts": shown.cutouts(run, settings),
         "clips": shown.clips(run, settings),
@@ -222,11 +221,8 @@ def _curves(records: Columns) -> Shown:
         return None
 
     def draw(title: str, names: dict[str, str], high: float | None = None) -> Plot | None:
-        lines = [
-            Series(label, records["epoch"], records[name])
-            for name, label in names.items()
-            if known(records, name)
-        ]
+        there = {name: label for name, label in names.items() if known(records, name)}
+        lines = [Series(label, records["epoch"], records[name]) for name, label in there.items()]
         low = None if high or any(value < 0 for line in lines for value in line.y) else 0.0
         return line_plot(lines, title=title, x_label="epoch", y_limits=(low, high), whole_x=True)
 
@@ -265,11 +261,8 @@ def _counts(run: RunContents) -> Shown:
     plots = [(clip, _count_plots(clip, rows)) for clip, rows in courses[: shown.PLOTTED]]
     # Columns that a table of an earlier version, or of a run without a known scale, lacks.
     later = {"count_smooth": "Smoothed, mean (interval)", "density": "per m²"}
-    optional = {
-        name: title
-        for name, title in later.items()
-        if any(known(rows, name) for rows in run.counts.values())
-    }
+    clips = run.counts.values()
+    optional = {x: later[x] for x in later if any(known(rows, x) for rows in clips)}
     content = {"plots": plots, "courses": len(courses), "clips": run.counts, "optional": optional}
     content["means"] = list(_mean_figures(run))
     return content if run.counts else None
