@@ -1,12 +1,9 @@
-"""The classifier of labelling: what a labelled frame teaches, and logistic regression on that.
-
-Arrays only; N samples, D features.
-"""
+"""What a labelled frame teaches, and logistic regression on that: N samples, D features."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Self
+from typing import NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -24,8 +21,7 @@ _ITERATIONS = 40
 _LEAST_GAIN = 1e-5
 #: Cells of objects, and of background, that a frame gives at most.
 _CELLS = 600
-#: Weights of what is labelled object, of what is surely none, of what nobody has looked at, and of
-#: one click.
+#: Weights of what is labelled object, is surely none, was looked at by nobody, and of one click.
 _OBJECT, _BACKGROUND, _UNLABELLED, _CLICK = 0.4, 0.2, 0.3, 0.1
 #: Share of a cell that must be object for it to be one, and less than which it is none.
 _MOST, _LEAST = 0.7, 0.2
@@ -35,8 +31,7 @@ _RIM = 5
 _REACH = 1
 
 
-@dataclass(frozen=True)
-class Click:
+class Click(NamedTuple):
     """A pixel that somebody pointed at, as (part of) an object or, without ``take``, as none."""
 
     x: int
@@ -113,9 +108,7 @@ def frame_samples(
     ``known``, bool (H, W), is where somebody has looked, so that 0 is background; None: nowhere.
     """
     rng = np.random.default_rng(1)
-    parts = [
-        sample for part in features.parts(kept=True) for sample in _of_part(part, ids, known, rng)
-    ]
+    parts = [one for part in features.parts(kept=True) for one in _of_part(part, ids, known, rng)]
     parts += [sample for click in clicks for sample in click_samples(features, click)]
     if known is None or not known.all():
         # What a checkpoint takes for an object is none only if somebody says so; nor is an object

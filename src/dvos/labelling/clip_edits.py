@@ -14,10 +14,9 @@ from dvos.media.mask import IGNORE
 
 
 class ClipEdits:
-    """Objects joined, split and deleted through a whole clip, and that undone.
+    """Changes of objects through a whole clip, each noted before it begins.
 
-    Each change is noted before it begins. One that a kill or a full disk broke off is finished when
-    this is made, or before the next change.
+    One that a kill or a full disk broke off is finished when this is made, or before the next.
     """
 
     def __init__(self, store: LabelStore) -> None:
@@ -52,10 +51,7 @@ class ClipEdits:
         return self._noted(line)
 
     def undo(self, clip: str, token: str) -> list[int]:
-        """Undo the latest change of a clip, or finish what was broken off.
-
-        A UsageError if a frame of it was edited since.
-        """
+        """Undo a clip's latest change, or finish a broken one; a UsageError if edited since."""
         if finished := self._finish():
             return finished
         lines = [line for line in read_lines(self._path) if line.get("clip") == clip]

@@ -7,6 +7,7 @@ import signal
 import socket
 import webbrowser
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,9 @@ def label(settings: LabelSettings) -> Path:
     document = open_document(settings.input, settings.out, settings.intensity)
     make_folder(document.root)
     workshop = Workshop(document, settings.checkpoint)
-    server = LabelServer(
-        document,
-        lambda pictures: Helper(lambda: Proposer(settings.checkpoint, settings.device), pictures),
-        workshop,
-        tuple(name for name, known in FORMATS.items() if known.write is not None),
-    )
+    formats = tuple(name for name, known in FORMATS.items() if known.write is not None)
+    helper = partial(Helper, partial(Proposer, settings.checkpoint, settings.device))
+    server = LabelServer(document, helper, workshop, formats)
     listening = _listen(settings.host, settings.port)
     port = listening.getsockname()[1]
     token = kept_token(document.root / ".labelling" / "token")

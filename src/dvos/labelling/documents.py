@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,8 +79,7 @@ class Document:
         return [index for index, frame in enumerate(self.frames) if frame.clip == clip]
 
 
-@dataclass(frozen=True)
-class PredictedClip:
+class PredictedClip(NamedTuple):
     """A clip that was predicted."""
 
     name: str

@@ -5,9 +5,8 @@ Each gives a window of the mask and its new content; a :class:`Patch` of that do
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Self
+from typing import NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -28,8 +27,7 @@ Edit = tuple[tuple[slice, slice], Ids]
 _AMBIGUOUS = (255, 10000)
 
 
-@dataclass(frozen=True)
-class Patch:
+class Patch(NamedTuple):
     """The difference that an edit made: exclusive or of the ids in a box, zlib-compressed.
 
     Done twice it is undone, so that undo and redo are the same.

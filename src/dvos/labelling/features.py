@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -45,8 +45,7 @@ _LEAST_STD = 1e-3
 _SURE = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class LinearModel:
+class LinearModel(NamedTuple):
     """The logit of object is ``features @ weights + bias``, and what a checkpoint tells."""
 
     weights: Singles

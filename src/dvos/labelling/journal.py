@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from dvos.errors import OutputError
 from dvos.files import append_text, parse_json, write_text
@@ -20,8 +20,7 @@ _SETTLED = re.compile(rb'"file": "[0-9a-f]+"}\n{"at": [0-9]+, "saved": true}\n\Z
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One edit."""
 
     token: str  # names it, so that an edit sent twice is made once
@@ -56,8 +55,7 @@ class Journal:
     def open(cls, path: Path, ids: Ids, is_saved: bool) -> Self:
         """Read a journal, and make again, in the mask's ``ids``, what its file does not have.
 
-        Where another program changed the mask, that holds: the old journal is set aside for an
-        empty one.
+        Where another program changed the mask, that holds: the old journal is set aside.
         """
         journal, lines = cls(path), read_lines(path)
         if not lines:

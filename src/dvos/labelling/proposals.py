@@ -48,8 +48,6 @@ _SCRAP = 0.1
 #: Until some objects are labelled, one ends at this part of the way from the surroundings' logit to
 #: the click's; the former is a percentile of what is near.
 _LEVEL, _GROUND = 0.4, 20
-
-
 #: A row and a column.
 Place = tuple[int, int]
 
@@ -231,9 +229,7 @@ class Helper:
 
     def __init__(self, make: Callable[[], Proposer], pictures: Pictures) -> None:
         self._proposer = cache(make)
-        self._features = lru_cache(_FRAMES)(
-            lambda index: self._proposer().prepare(pictures.whole(index))
-        )
+        self._features = lru_cache(_FRAMES)(lambda at: self._proposer().prepare(pictures.whole(at)))
         self._guard = threading.Lock()
         self._clicks: dict[int, list[Click]] = {}
         self._found: dict[int, list[Proposal]] = {}

@@ -34,33 +34,24 @@ class Runs(_Message):
     runs: list[_Place] = Field(max_length=4_000_000)
 
 
+_ONLY: Any = (_Objects | None, None)  # perhaps these ids alone
 #: The kinds of edits of a frame, and what tells of each: a type, and of what may be left out None.
 _EDITS: dict[str, dict[str, Any]] = {
-    # Brush, eraser, polygon and unknown, perhaps only over some ids; a fresh value is one that no
-    # object has.
-    "paint": {
-        "region": Runs,
-        "value": _Value,
-        "only": (_Objects | None, None),
-        "fresh": (bool, False),
-    },
-    # Merge and delete: pairs of an id and what it becomes.
-    "recolour": {"pairs": _Pairs},
+    # Brush, eraser, polygon, unknown, perhaps over some ids only; a fresh value is no object's yet.
+    "paint": {"region": Runs, "value": _Value, "only": _ONLY, "fresh": (bool, False)},
+    "recolour": {"pairs": _Pairs},  # merge and delete: pairs of an id and what it becomes
     # An object parted along a line, or without one into its connected parts.
     "split": {"object": _Object, "line": (Runs | None, None), "first": _Object},
     # Objects of another frame, and those of a prediction, put where this one has background.
-    "copy": {"source": _Place, "objects": (_Objects | None, None)},
+    "copy": {"source": _Place, "objects": _ONLY},
     "adopt": {"layer": _Place},
-    # The object at a click is proposed and added, with a free id from ``object`` on, or what is
-    # none is cut.
+    # The object at a click is added, with a free id from ``object`` on, or what is none is cut.
     "click": {"x": _Corner, "y": _Corner, "take": bool, "object": _Object},
-    # All proposals with at least this score are added.
-    "accept": {"least": _Share},
+    "accept": {"least": _Share},  # all proposals with at least this score are added
     "undo": {},
     "redo": {},
 }
-#: Of each kind: the frame by its name, at the revision that was seen if the edit rests on what was
-#: seen there; a token names the edit.
+#: Of each kind: the frame by name, its revision if the edit rests on what was seen there, a token.
 _EVERY: dict[str, Any] = {"frame": _Name, "base": (int | None, None), "token": _Token}
 _models = [
     create_model(kind, __base__=_Message, **{"kind": Literal[kind], **_EVERY, **of})

@@ -1,7 +1,4 @@
-"""The server of the page: it answers from the store, the pictures and the helper.
-
-It talks to whoever has the token, from the page itself.
-"""
+"""The server of the page: it answers from the store, the pictures and the helper."""
 
 import ipaddress
 import json
@@ -72,9 +69,7 @@ class LabelServer:
         # Part of the addresses of pictures: frames have other numbers when it is started again.
         self._run = secrets.token_hex(8)
         page = (files("dvos.labelling") / "page").iterdir()
-        self._page = {
-            one.name: (one.read_bytes(), _KINDS[one.name.rpartition(".")[2]]) for one in page
-        }
+        self._page = {x.name: (x.read_bytes(), _KINDS[x.name.rpartition(".")[2]]) for x in page}
 
     def app(self) -> Starlette:
         """The application, without its guard."""

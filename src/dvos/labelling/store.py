@@ -38,8 +38,6 @@ _log = logging.getLogger(__name__)
 _ROOM = 600_000_000
 #: The id of all objects in a mask that does not tell them apart.
 _OBJECT = SEMANTIC[2]
-
-
 #: Says what a part of a mask becomes.
 Make = Callable[[Ids], Edit]
 Way = Literal["undo", "redo"]
@@ -130,9 +128,8 @@ class LabelStore:
     ) -> Box | None:
         """Change a mask by what ``make`` says that a part of it becomes, in a ``group`` or alone.
 
-        An edit whose token was noted already is not made again. A ConflictError if the mask has
-        another revision than ``base``, which the sender last saw, or an object of the id ``fresh``.
-        Given is the box that changed.
+        Gives the box that changed; an edit whose token was noted is not made again. A ConflictError
+        if the mask is not at revision ``base``, as last seen, or has an object of the id ``fresh``.
         """
 
         def note(sheet: Sheet) -> Patch | None:

@@ -17,7 +17,7 @@ from dvos.config.labelling import SuggestSettings
 from dvos.errors import UsageError
 from dvos.files import refuse_foreign
 from dvos.labelling.documents import Frame, open_document
-from dvos.labelling.features import FeatureExtractor
+from dvos.labelling.features import FeatureExtractor, Singles
 from dvos.media.image import resized
 from dvos.prediction.features import FeatureReader
 from dvos.runner.display import progress
@@ -72,11 +72,8 @@ def suggest(settings: SuggestSettings) -> SuggestResult:
         refuse_foreign([out], "dvos suggest")
     document = open_document(settings.input, None, settings.intensity)
     frames = document.frames[:: settings.every]
-    # A prediction that nobody corrected is no label.
-    given = document.root == document.path
-    labelled = np.array(
-        [(one.label or one.mask).is_file() or bool(given and one.given) for one in frames]
-    )
+    given = document.root == document.path  # a prediction that nobody corrected is no label
+    labelled = np.array([(x.label or x.mask).is_file() or bool(given and x.given) for x in frames])
     if labelled.all():
         found, remedy = f"all {len(frames)} frames are labelled", "add photos or videos"
         raise UsageError.at(settings.input, found, "frames without labels", remedy)
@@ -89,16 +86,12 @@ def suggest(settings: SuggestSettings) -> SuggestResult:
     for frame, (index, distance) in ((frames[one[0]], one) for one in chosen):
         uncertainty = None if unsure is None else round(float(unsure[index]), 5)
         suggestions.append(Suggestion(frame.clip, frame.name, round(distance, 4), uncertainty))
-    rows = ((rank, *astuple(one)) for rank, one in enumerate(suggestions, 1))
-    write_rows(out, COLUMNS, rows)
+    write_rows(out, COLUMNS, ((rank, *astuple(one)) for rank, one in enumerate(suggestions, 1)))
     return SuggestResult(tuple(suggestions), len(frames), int(labelled.sum()), out)
 
 
 def farthest(
-    features: NDArray[np.float32],
-    labelled: NDArray[np.bool_],
-    uncertainty: Doubles | None,
-    count: int,
+    features: Singles, labelled: NDArray[np.bool_], uncertainty: Doubles | None, count: int
 ) -> list[tuple[int, float]]:
     """Choose frames far from those that are labelled, and from each other: index and distance.
 
@@ -108,7 +101,7 @@ def farthest(
     spread = features.std(0) + np.float32(_LEAST_STD)
     points = (features - features.mean(0)) / spread
 
-    def away(place: NDArray[np.float32]) -> Doubles:
+    def away(place: Singles) -> Doubles:
         return np.sqrt(np.mean(np.square(points - place), 1, dtype=np.float64))
 
     weight = np.ones(len(points))
@@ -131,9 +124,7 @@ def farthest(
     return chosen
 
 
-def _look(
-    frames: Sequence[Frame], extractor: FeatureExtractor
-) -> Iterator[tuple[NDArray[np.float32], float]]:
+def _look(frames: Sequence[Frame], extractor: FeatureExtractor) -> Iterator[tuple[Singles, float]]:
     """What each frame looks like, float32 (D,), and how uncertain it is, bits a pixel."""
     for _, clip in itertools.groupby(frames, lambda frame: frame.clip or frame.name):
         pictures = (frame.picture.read() for frame in clip)
@@ -146,7 +137,7 @@ def _look(
                 yield _pooled(told.image, extractor.reader), float(entropy)
 
 
-def _pooled(image: NDArray[np.uint8], reader: FeatureReader) -> NDArray[np.float32]:
+def _pooled(image: NDArray[np.uint8], reader: FeatureReader) -> Singles:
     """Mean and deviation over a frame of each channel that an encoder sees, float32 (2 * C,)."""
     small = resized(image, min(1.0, _SIDE / max(image.shape[:2])))
     pieces = [piece.values for piece in reader.pieces(small)]

@@ -7,9 +7,8 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvos.errors import DvosError, MediaError, RunError, UsageError
 from dvos.files import make_folder
@@ -38,8 +37,7 @@ _PREDICTIONS = "page"
 _WEIGHTS = "best.safetensors"
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """Predictions to be seen beside the labels, by the name that the page calls them."""
 
     name: str
