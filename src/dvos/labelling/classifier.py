@@ -17,18 +17,15 @@ from dvos.media.mask import IGNORE
 Mask = NDArray[np.bool_]
 
 _ITERATIONS = 40
-#: Least gain of a step, of the loss.
-_LEAST_GAIN = 1e-5
-#: Cells of objects, and of background, that a frame gives at most.
-_CELLS = 600
+_LEAST_GAIN = 1e-5  # least gain of a step, of the loss
+_CELLS = 600  # cells of objects, and of background, that a frame gives at most
 #: Weights of what is labelled object, is surely none, was looked at by nobody, and of one click.
 _OBJECT, _BACKGROUND, _UNLABELLED, _CLICK = 0.4, 0.2, 0.3, 0.1
 #: Share of a cell that must be object for it to be one, and less than which it is none.
 _MOST, _LEAST = 0.7, 0.2
 #: Cells about an object's edge, in the unlabelled surroundings, that are taken for background.
 _RIM = 5
-#: Cells about a click that belong to what was pointed at.
-_REACH = 1
+_REACH = 1  # cells about a click that belong to what was pointed at
 
 
 class Click(NamedTuple):

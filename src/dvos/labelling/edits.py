@@ -18,10 +18,8 @@ from dvos.media.mask import IGNORE, label_components
 from dvos.media.mask_values import SEMANTIC
 
 Ids = NDArray[np.uint16]
-#: top, left, bottom, right; the last two are past the end.
-Box = tuple[int, int, int, int]
-#: Rows and columns of a mask, and the ids they are to hold.
-Edit = tuple[tuple[slice, slice], Ids]
+Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are past the end
+Edit = tuple[tuple[slice, slice], Ids]  # rows and columns of a mask, and the ids they are to hold
 
 #: Ids that readers of masks may take for another program's "unknown", and so are not given out.
 _AMBIGUOUS = (255, 10000)

@@ -32,8 +32,7 @@ Pixels = NDArray[np.uint8]
 
 #: Side of the parts that a large frame is looked at in, and what is seen beside them.
 _PART_SIDE, _MARGIN = 1024, 64
-#: Parts of a frame that are kept, some 120 MB each.
-_KEPT_PARTS = 4
+_KEPT_PARTS = 4  # parts of a frame that are kept, some 120 MB each
 #: Cells that tell what a frame looks like, and from how many parts of it they are at most.
 _GROUND_CELLS, _GROUND_PARTS = 1000, 3
 #: A frame of at most so many pixels is enlarged: an encoder sees little of small objects.

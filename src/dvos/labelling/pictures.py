@@ -19,15 +19,12 @@ from dvos.media.image import resized
 
 Pixels = NDArray[np.uint8]
 
-#: Side of a tile, in pixels.
-TILE = 512
+TILE = 512  # side of a tile, in pixels
 _THUMBNAIL = 160
 _QUALITY = 92
-#: Bytes of decoded pictures that are kept; the latest one in any case.
-_ROOM = 800_000_000
+_ROOM = 800_000_000  # bytes of decoded pictures that are kept; the latest one in any case
 _MOST_THUMBNAILS = 2000
-#: Pixels of a picture that is large.
-_LARGE = 16_000_000
+_LARGE = 16_000_000  # pixels of a picture that is large
 
 
 class Pictures:

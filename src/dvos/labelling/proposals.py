@@ -27,46 +27,30 @@ from dvos.labelling.pictures import Pictures
 from dvos.media.mask import IGNORE
 from dvos.media.splitting import split_mask
 
-#: Frames whose features are kept.
-_FRAMES = 4
+_FRAMES = 4  # frames whose features are kept
 #: Penalties of the classifier of all other frames, and of what this frame adds to it.
 _PENALTY, _OWN_PENALTY = 0.02, 0.05
-#: Side of an object, as the root of its area, while none is labelled, pixels.
-_SIDE = 40.0
-#: Sides of an object, to each side of a click, that are looked at.
-_REACH = 1.8
-#: How far what a click says reaches, a standard deviation, of an object's side.
-_SPREAD = 0.3
-#: Of an object's side, how far about its outline colours are looked at.
-_WIDE = 0.4
-#: Of an object that nobody pointed at: a cut of that share means all of it.
-_MOST = 0.5
-#: Objects that tell their usual area.
-_FEW = 3
-#: Of the usual area of an object; a piece below that is a scrap.
-_SCRAP = 0.1
+_SIDE = 40.0  # side of an object, as the root of its area, while none is labelled, pixels
+_REACH = 1.8  # sides of an object, to each side of a click, that are looked at
+_SPREAD = 0.3  # how far what a click says reaches, a standard deviation, of an object's side
+_WIDE = 0.4  # of an object's side, how far about its outline colours are looked at
+_MOST = 0.5  # of an object that nobody pointed at: a cut of that share means all of it
+_FEW = 3  # objects that tell their usual area
+_SCRAP = 0.1  # of the usual area of an object; a piece below that is a scrap
 #: Until some objects are labelled, one ends at this part of the way from the surroundings' logit to
 #: the click's; the former is a percentile of what is near.
 _LEVEL, _GROUND = 0.4, 20
-#: A row and a column.
-Place = tuple[int, int]
+Place = tuple[int, int]  # a row and a column
 
 #: Logit that a click has in the end, at least, and beyond which it does not take more to get there.
 _TOLD, _SURE = 6.0, 4.0
-#: Variance of the noise of a click, of what it says.
-_NOISE = 0.05
-#: Pixels about a click that belong to its region in any case.
-_NEAR = 2
-#: Deviation of the blur of logits, pixels.
-_BLUR = 1.0
-#: How often an outline is drawn anew by the colours on its two sides.
-_ROUNDS = 3
-#: Pixels to each side of an outline that tell no colours, as it may be wrong by them.
-_RIM = 1
-#: Pixels that tell colours, at least.
-_FEW_PIXELS = 12
-#: Least variance of a colour, and the most that colours say, a logit.
-_NARROW, _MOST_TOLD = 0.5, 8.0
+_NOISE = 0.05  # variance of the noise of a click, of what it says
+_NEAR = 2  # pixels about a click that belong to its region in any case
+_BLUR = 1.0  # deviation of the blur of logits, pixels
+_ROUNDS = 3  # how often an outline is drawn anew by the colours on its two sides
+_RIM = 1  # pixels to each side of an outline that tell no colours, as it may be wrong by them
+_FEW_PIXELS = 12  # pixels that tell colours, at least
+_NARROW, _MOST_TOLD = 0.5, 8.0  # least variance of a colour, and the most that colours say, a logit
 #: Squared distance (Mahalanobis 1936) of two groups of colours below which they tell no outline:
 #: one pixel in nine would be on the wrong side of it.
 _APART = 6.0

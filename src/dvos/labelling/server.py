@@ -35,8 +35,7 @@ from dvos.labelling.work import Workshop
 _log = logging.getLogger(__name__)
 T = TypeVar("T", bound=BaseModel)
 
-#: Bytes of the largest request.
-_LARGEST = 32_000_000
+_LARGEST = 32_000_000  # bytes of the largest request
 _KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 #: The page asks nobody else for anything, and is in nobody else's frame.
 _HEADERS = {

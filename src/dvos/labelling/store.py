@@ -34,12 +34,9 @@ from dvos.media.mask_values import DECLARATION, SEMANTIC, declared_void
 
 _log = logging.getLogger(__name__)
 
-#: Masks kept in memory, in bytes; what is not yet saved stays in any case.
-_ROOM = 600_000_000
-#: The id of all objects in a mask that does not tell them apart.
-_OBJECT = SEMANTIC[2]
-#: Says what a part of a mask becomes.
-Make = Callable[[Ids], Edit]
+_ROOM = 600_000_000  # masks kept in memory, in bytes; what is not yet saved stays in any case
+_OBJECT = SEMANTIC[2]  # the id of all objects in a mask that does not tell them apart
+Make = Callable[[Ids], Edit]  # says what a part of a mask becomes
 Way = Literal["undo", "redo"]
 
 

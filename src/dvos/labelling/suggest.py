@@ -26,13 +26,11 @@ from dvos.tables import write_rows
 Doubles = NDArray[np.float64]
 
 COLUMNS = ("rank", "clip", "frame", "distance", "uncertainty")
-#: Longer side that a frame is looked at, pixels.
-_SIDE = 320
+_SIDE = 320  # longer side that a frame is looked at, pixels
 #: Weight of a frame's distance where it is the least uncertain of all; of the most, 1.
 _CERTAIN = 0.5
 _LEAST_STD = 1e-6
-# A probability nearer to 0 or 1 has no entropy to speak of.
-_SURE = 1e-7
+_SURE = 1e-7  # a probability nearer to 0 or 1 has no entropy to speak of
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,10 @@ threading.Thread(target=follow, daemon=True).start()
 runpy.run_module("dvos", run_name="__main__", alter_sys=True)
 """,
 )
-#: Characters of what a command says that the page is shown.
-_TAIL = 4000
+_TAIL = 4000  # characters of what a command says that the page is shown
 _MOST_SUGGESTED = 200
-#: Predictions in the folder of a training, of all that the page shows.
-_PREDICTIONS = "page"
-#: What a training ends with, in its folder.
-_WEIGHTS = "best.safetensors"
+_PREDICTIONS = "page"  # predictions in the folder of a training, of all that the page shows
+_WEIGHTS = "best.safetensors"  # what a training ends with, in its folder
 
 
 class Layer(NamedTuple):

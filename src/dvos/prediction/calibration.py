@@ -9,15 +9,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-# Float32 probabilities of 0 and 1 stand for logits beyond this, which it caps.
-_SMALLEST = 1e-6
-#: Of the intervals about numbers of objects.
-CONFIDENCE = 0.95
+_SMALLEST = 1e-6  # float32 probabilities of 0 and 1 stand for logits beyond this, which it caps
+CONFIDENCE = 0.95  # of the intervals about numbers of objects
 #: Median areas that differ by more than this factor are taken to be of another scale. Evidence is
 #: thin: of eight wheat photos enlarged twice five were beyond it, at their own scale one of three.
 _OTHER_SCALE = 2.5
-#: Of the objects with a track: more that have none are no sensible number.
-_MOST = 10.0
+_MOST = 10.0  # of the objects with a track: more that have none are no sensible number
 
 
 class DistinctCount(NamedTuple):

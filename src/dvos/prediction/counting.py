@@ -24,8 +24,7 @@ _LEAST = 0.1
 #: What an object counts that the frame's edge cuts.
 _CUT = {"count": 1.0, "half": 0.5, "exclude": 0.0}
 
-#: Fewer frames than these are not smoothed.
-_FEWEST = 3
+_FEWEST = 3  # fewer frames than these are not smoothed
 # Up to so many median deviations away values count in full, as cutting short a
 # lopsided scatter would shift the mean, and beyond the second for nothing.
 _NEAR, _FAR = 6.0, 12.0
@@ -35,8 +34,7 @@ _MAD_TO_SD = 1.4826
 
 #: Columns of ``counts.csv`` that :func:`finish_rows` adds to the rows of frames.
 _OF_CLIP = {"clip", "count_smooth", "count_low", "count_high", "density"}
-#: Those that a frame may not tell.
-_UNTOLD = {"time_s", "ground_area"}
+_UNTOLD = {"time_s", "ground_area"}  # those that a frame may not tell
 _FIELDS: dict[str, Any] = {
     name: (kind if name in _UNTOLD or kind in (int, str) else float, ...)
     for name, kind in get_type_hints(CountRow).items()

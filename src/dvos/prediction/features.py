@@ -12,8 +12,7 @@ from dvos.prediction.tiles import tile_grid, tile_sides
 if TYPE_CHECKING:
     from dvos.prediction.network import LoadedNetwork
 
-#: Pixels of a frame for each step of the grid of features.
-FEATURE_STRIDE = 4
+FEATURE_STRIDE = 4  # pixels of a frame for each step of the grid of features
 
 
 class Piece(NamedTuple):

@@ -28,8 +28,7 @@ from dvos.prediction.predictor import FirstMask, Predictor
 
 _log = logging.getLogger(__name__)
 
-#: (H, W), 0 elsewhere.
-Ids = NDArray[np.uint16]
+Ids = NDArray[np.uint16]  # (H, W), 0 elsewhere
 
 
 @dataclass(frozen=True)

@@ -167,8 +167,7 @@ def run_by_others(
                 faults.extend(outcome["error"].faults)
 
 
-# Of this process: what it held last.
-_latest: dict[Hashable, Any] = {}
+_latest: dict[Hashable, Any] = {}  # of this process: what it held last
 _at_work = threading.Lock()
 
 

@@ -47,10 +47,8 @@ LoadPredictor = Callable[[PredictionOptions], Predictor]
 COUNTS, TOTALS = "counts.csv", "totals.csv"
 _TABLES = {COUNTS: COUNT_COLUMNS, TOTALS: TOTAL_COLUMNS}
 RUN = "run.json"
-#: Clips of which the first frame is looked at, evenly spread.
-_LOOKED_AT = 8
-#: Raised whenever the same input and settings give other masks or rows than before.
-_VERSION = 3
+_LOOKED_AT = 8  # clips of which the first frame is looked at, evenly spread
+_VERSION = 3  # raised whenever the same input and settings give other masks or rows than before
 
 
 @dataclass(frozen=True)

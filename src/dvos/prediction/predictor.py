@@ -22,8 +22,7 @@ from dvos.prediction.objects import FrameObjects, find_objects
 FirstMask = str | Path | NDArray[np.generic] | Mapping[int, NDArray[np.generic]]
 #: Of probabilities that are kept in 16 bits, the highest level.
 _HIGHEST_LEVEL = np.float32(2**16 - 1)
-#: Smaller objects, in pixels, are not counted, as by default of ``dvos predict``.
-_LEAST_AREA = 30
+_LEAST_AREA = 30  # smaller objects, in pixels, are not counted, as by default of ``dvos predict``
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,7 @@ from dvos.errors import shortened
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import KnowsItsData, Predictor
 
-#: Fewer objects than these tell no usual size.
-FEWEST = 20
+FEWEST = 20  # fewer objects than these tell no usual size
 #: Frames that a scale is measured on, evenly spread over the first of a clip.
 _FRAMES, _FIRST = 4, 500
 #: Scales tried one after another, and the ratio of areas at which there is nothing left to gain.

@@ -34,16 +34,13 @@ from dvos.prediction.tiles import tile_sides
 from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, WindowDecoder
 from dvos.training.calibration import Novelty
 
-#: Neighbours on either side of a frame that a network sees alone.
-_FLOW_FRAMES = 4
+_FLOW_FRAMES = 4  # neighbours on either side of a frame that a network sees alone
 #: Frames of a batch on a GPU, whose sizes are not known beforehand; and at most.
 _GPU_BATCH, _LARGEST_GPU_BATCH = 4, 16
-#: Pixels of a batch that keep a GPU busy: four frames of 1920 x 1080.
-_GPU_PIXELS = 2**23
+_GPU_PIXELS = 2**23  # pixels of a batch that keep a GPU busy: four frames of 1920 x 1080
 #: Sides of the tiles that are tried where a single frame does not fit into memory.
 _SMALLER_TILES = (1024, 512, 256)
-#: Bytes of its memory that a pixel takes, four times over: others use it too.
-_BYTES_A_PIXEL = 1500
+_BYTES_A_PIXEL = 1500  # bytes of its memory that a pixel takes, four times over: others use it too
 
 #: Turns what was found in a batch's frames, in each view, into predictions.
 _Finish = Callable[[list[VideoFrame], list[Found]], Predictions]

@@ -8,8 +8,7 @@ from dvos.training.augment.spatial import Box
 #: Tiles begin at multiples of the coarsest stride of the networks: then the
 #: network's own grid lies the same in a tile as in the whole frame.
 _ALIGNMENT = 32
-#: A part of a frame, in pixels.
-Tile = Box
+Tile = Box  # a part of a frame, in pixels
 
 
 def tile_sides(tile: int) -> tuple[int, int]:

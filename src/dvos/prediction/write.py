@@ -36,16 +36,13 @@ OBJECT_COLUMNS = (
     *("mean_probability", "touches_border"),
 )
 _OF_FRAME = 3
-#: Columns that follow where the network tells motion.
-_MOTION = ("motion_x", "motion_y")
+_MOTION = ("motion_x", "motion_y")  # columns that follow where the network tells motion
 
 #: Writing and counting take a core 30 ms a frame of 1920 x 1080: all of 16 keep up with a GPU.
 _THREADS = min(16, os.cpu_count() or 1)
-#: Frames that wait for them at most.
-_WAITING = max(2 * min(4, _THREADS), _THREADS + 2)
+_WAITING = max(2 * min(4, _THREADS), _THREADS + 2)  # frames that wait for them at most
 _MOST_NUMBERS = 2**16 - 1
-#: Frames a second of an overlay video where the frames tell no rate.
-_FRAME_RATE = 25.0
+_FRAME_RATE = 25.0  # frames a second of an overlay video where the frames tell no rate
 
 
 class _Files(NamedTuple):

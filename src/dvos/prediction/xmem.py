@@ -40,10 +40,8 @@ _log = logging.getLogger(__name__)
 _STRIDE = 16
 #: Planes brought to the size of the frame at once; on a device as many as take 256 MB.
 _PLANES_AT_ONCE, _PIXELS_AT_ONCE = 8, 1 << 26
-#: Buffers grow by a quarter at a time, so that up to this much lies idle.
-_SLACK = 1.25
-#: Of what fits, the share left to working memory where both must shrink.
-_WORKING_SHARE = 0.75
+_SLACK = 1.25  # buffers grow by a quarter at a time, so that up to this much lies idle
+_WORKING_SHARE = 0.75  # of what fits, the share left to working memory where both must shrink
 _LEAST_WORKING = 2
 
 

@@ -22,8 +22,7 @@ from dvos.reporting.gather import REMEDY, RunContents, check_run
 from dvos.reporting.numbers import NOTHING, count_text, duration, moment, score, significant
 from dvos.reporting.pictures import Gallery, Photo, compared, scored_frame, shrink
 
-#: A row of a table: its name and a text for each run.
-Cells = tuple[str, ...]
+Cells = tuple[str, ...]  # a row of a table: its name and a text for each run
 #: Clips with a plot of their own, and pictures of full size for which the page has room.
 _PLOTTED, _LARGE = 4, 20
 _DRAWS, _LEVEL, _SEED = 2000, 0.95, 123

@@ -24,12 +24,10 @@ WIDTH = 460
 HEIGHT = 250
 _LEFT, _TOP, _BOTTOM, _RIGHT = 48, 14, 40, 14
 
-#: More points than this are drawn as mean and range of equal runs.
-MAX_POINTS = 400
+MAX_POINTS = 400  # more points than this are drawn as mean and range of equal runs
 
 _NAME_LETTERS = 16
-# Ticks are round; rounding them to fewer digits would only make two of them alike.
-_TICK_DIGITS = 7
+_TICK_DIGITS = 7  # ticks are round; rounding them to fewer digits would only make two of them alike
 
 #: Stand-ins for the page's colours while matplotlib draws, by their names in report.css.
 _COLOURS = {

@@ -25,8 +25,7 @@ from dvos.tables.cells import Cells, read_cells
 #: Ends every fault of a run's own files.
 REMEDY = "restore the file or run the stage that writes it again"
 
-#: Levels of lists and objects in a JSON file.
-_DEEPEST = 50
+_DEEPEST = 50  # levels of lists and objects in a JSON file
 
 _TOTALS = ("distinct", "low", "high", "area_m2", "per_m2")
 _COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("clip", "frame"))

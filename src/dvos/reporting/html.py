@@ -26,10 +26,8 @@ from dvos.reporting.gather import RunContents
 from dvos.reporting.numbers import count_text, duration, plural, significant, span
 from dvos.reporting.pictures import FALSE_ALARM, HIT, MISS, data_uri, moving
 
-#: Stands in the heading of every report.
-_SUBJECT = "Dense-pattern video object segmentation"
-#: Bytes in which that is, style included.
-_HEAD = 2**16
+_SUBJECT = "Dense-pattern video object segmentation"  # stands in the heading of every report
+_HEAD = 2**16  # bytes in which that is, style included
 #: Parts of ``run.json`` with a table of their own; in the later two keys are names.
 _GROUPS = {
     "hardware": "Hardware",
@@ -37,8 +35,7 @@ _GROUPS = {
     "data": "Fingerprints of the data",
 }
 _NAMES = ("versions", "data")
-#: Longer tables are folded away.
-_FOLDED = 24
+_FOLDED = 24  # longer tables are folded away
 #: Entries of ``run.json`` that have a section of their own.
 _SHOWN_ELSEWHERE = ("clips_by_source", "command")
 #: Figures that the page opens with, and plots whose totals are told beside that of all.
@@ -49,8 +46,7 @@ _JUDGED = {
     "count_mae": "so many objects a frame the count is off, on average",
     "instance_f1": "single objects found, none invented: 1 is perfect",
 }
-#: Of a figure its name, its value and what it means.
-Figure = tuple[str, str, str]
+Figure = tuple[str, str, str]  # of a figure its name, its value and what it means
 
 
 def write_report(settings: ReportSettings) -> Path:

@@ -9,8 +9,7 @@ from typing import Concatenate, ParamSpec
 
 P = ParamSpec("P")
 
-#: Shown where there is no number.
-NOTHING = "–"
+NOTHING = "–"  # shown where there is no number
 
 
 def _known(

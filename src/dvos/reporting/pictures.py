@@ -34,18 +34,15 @@ HIT = (86, 190, 245)
 MISS = (255, 112, 30)
 FALSE_ALARM = (205, 35, 170)
 
-#: Behind cutouts: neither a dark nor a light object is lost on it.
-_GREY = 138
+_GREY = 138  # behind cutouts: neither a dark nor a light object is lost on it
 #: Outline of labelled objects, RGB: bright and of a hue that plants, soil and skin lack.
 _OUTLINE = (40, 225, 255)
-#: Stands for a frame that was not given.
-_GROUND = 60
+_GROUND = 60  # stands for a frame that was not given
 #: Greatest height and width of a cutout on its sheet, and pixels between cutouts.
 _CELL, _GAP = 64, 4
 #: Of the moving picture: frames, longer side, WebP quality; some 300 kB together.
 _MOVING_FRAMES, _MOVING_SIDE, _MOVING_QUALITY = 20, 320, 40
-#: Pixels across at which pictures are looked at before they are enlarged.
-LOOKED_AT = 480
+LOOKED_AT = 480  # pixels across at which pictures are looked at before they are enlarged
 #: Bytes a pixel that a picture may take, and WebP qualities, of which the first is taken that does:
 #: two dozen large pictures stay under 6 MB, grain and all.
 _RATE, _QUALITIES = 0.15, (75, 60, 45, 30)

@@ -21,12 +21,9 @@ from dvos.reporting.numbers import count_text, plural, score, significant
 from dvos.reporting.pictures import Gallery, Photo, spread
 from dvos.tables.cells import Cells
 
-#: Clips with plots and pictures of their own.
-PLOTTED = 4
-#: Frames of a synthetic clip that are shown, as many as the network takes at once.
-_CLIP_FRAMES = 5
-#: Frames that a trail leads back over.
-_TRAIL = 30
+PLOTTED = 4  # clips with plots and pictures of their own
+_CLIP_FRAMES = 5  # frames of a synthetic clip that are shown, as many as the network takes at once
+_TRAIL = 30  # frames that a trail leads back over
 
 
 def _shown(total: int, shown: int, noun: str) -> str:

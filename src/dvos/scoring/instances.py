@@ -22,10 +22,8 @@ Doubles = NDArray[np.float64]
 #: IoU from which an object counts as found: 0.5 to 0.95, as COCO averages over.
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 
-# Recalls at which COCO reads precision off.
-_RECALLS = np.linspace(0.0, 1.0, 101)
-# What a semantic mask holds where there is object.
-_SEMANTIC = 255
+_RECALLS = np.linspace(0.0, 1.0, 101)  # recalls at which COCO reads precision off
+_SEMANTIC = 255  # what a semantic mask holds where there is object
 
 
 @dataclass(frozen=True)

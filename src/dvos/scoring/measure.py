@@ -25,13 +25,11 @@ from dvos.scoring.overlap import PackedMask, PixelCounts, boundary_f, count_pixe
 from dvos.scoring.stability import Followed
 from dvos.tables import CountRow
 
-#: Masks that a worker takes at once; it reads the one before them again.
-_RUN = 16
+_RUN = 16  # masks that a worker takes at once; it reads the one before them again
 #: Of so many masks the interpreter's lock costs threads more than processes take to start.
 _MANY = 4000
 
-#: Stands for the pair of a result, which whoever sent it knows.
-_SENT_BEFORE = Pair("", "", Path())
+_SENT_BEFORE = Pair("", "", Path())  # stands for the pair of a result, which whoever sent it knows
 #: Clip, name, truth and prediction of pairs that a worker measures in turn, and whether the first
 #: is only there to compare the second with. To send a Path takes ten times as long as a text.
 _Run = tuple[Sequence[tuple[str, str, str, str | None]], bool]

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: The tolerance of DAVIS as a share of the image's diagonal.
-DAVIS_TOLERANCE = 0.008
+DAVIS_TOLERANCE = 0.008  # the tolerance of DAVIS as a share of the image's diagonal
 
 _ONE, _LAST = np.uint64(1), np.uint64(63)
 

@@ -32,8 +32,7 @@ from dvos.scoring.match import Pair, video_of, videos_by_clip
 from dvos.scoring.overlap import PackedMask, count_pixels, iou
 from dvos.tables import frame_stem
 
-#: Flow is looked for in frames of at most this many pixels a side.
-_LONGEST = 1280
+_LONGEST = 1280  # flow is looked for in frames of at most this many pixels a side
 #: Two patches of the search, below which OpenCV 5.0 refuses an image or reads beyond it.
 _SHORTEST = 16
 

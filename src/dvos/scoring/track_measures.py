@@ -17,8 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 Ints = NDArray[np.int64]
 
-#: Frames by which a predicted division may be early or late, at most.
-_TOLERANCES = range(4)
+_TOLERANCES = range(4)  # frames by which a predicted division may be early or late, at most
 MEASURES = ("SEG", "DET", "LNK", "TRA", "CHOTA", "HOTA", "IDF1")
 
 #: A part of a track: label, first and last frame, place of the part that it comes from or -1.

@@ -29,8 +29,7 @@ from dvos.scoring.match import NO_CLIPS, true_masks
 from dvos.scoring.track_measures import FrameMatch, Part, Sequences, measure
 
 Labels = NDArray[np.int32]
-#: What a frame's pixels are where nothing is known of them.
-UNKNOWN = -1
+UNKNOWN = -1  # what a frame's pixels are where nothing is known of them
 #: Of a true object, how much a predicted one must cover; and of a predicted one, how much may lie
 #: where nothing is known.
 _HALF = 0.5

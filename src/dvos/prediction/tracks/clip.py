@@ -42,10 +42,8 @@ from dvos.tables import write_rows
 
 _log = logging.getLogger(__name__)
 
-#: Raised whenever the same objects and settings give other tracks than before.
-_VERSION = 5
-#: Frames that a warning names.
-_NAMED = 5
+_VERSION = 5  # raised whenever the same objects and settings give other tracks than before
+_NAMED = 5  # frames that a warning names
 
 T = TypeVar("T")
 Row = Mapping[str, Any]

@@ -13,23 +13,18 @@ from dvos.prediction.tracks.motion import REST, Motion, shifted, similarity
 
 Doubles = NDArray[np.float64]
 Ids = NDArray[np.int64]
-#: The outlines of an area; one within another is a hole.
-Rings = Sequence[Ring]
+Rings = Sequence[Ring]  # the outlines of an area; one within another is a hole
 
 #: Cells of the map across the shorter side of what is measured, and most cells of the map.
 _ACROSS, _MOST = 200, 4e7
-#: Of the frames, how many may follow one another by an unknown motion.
-_UNKNOWN = 0.1
+_UNKNOWN = 0.1  # of the frames, how many may follow one another by an unknown motion
 #: Of the tracks of a frame, how many must still be seen for others to be compared with it.
 _SHARED = 0.5
-#: Of a cell: a frame that has moved less than this is passed over.
-_MOVED = 0.5
+_MOVED = 0.5  # of a cell: a frame that has moved less than this is passed over
 #: Longest side of pictures that are compared, and how high a peak of theirs must be, of 1.
 _SIDE, _PEAK = 512, 0.1
-#: Of a side, how far the camera goes until it is compared with a later picture.
-_LEFT = 0.25
-#: From the middle of the upper left pixel to the corner that outlines count from.
-CORNER = 0.5
+_LEFT = 0.25  # of a side, how far the camera goes until it is compared with a later picture
+CORNER = 0.5  # from the middle of the upper left pixel to the corner that outlines count from
 
 
 class CameraPath:

@@ -33,34 +33,24 @@ from dvos.prediction.tracks.state import Divisions, LinkedFrame, Pending, TrackS
 _BY_DISTANCE, _BY_OVERLAP, _BY_SIZE = 0.6, 0.2, 0.2
 #: Of an object's side, how far it must move by itself for its overlap to tell nothing.
 _LEAVING = 0.3
-#: Areas that differ by this factor cost all of the size's share.
-_OTHER_SIZE = 3.0
-#: Added for each frame missed: of equals the track that was just seen is taken.
-_PER_MISS = 0.02
-#: Neighbours of a track that are looked at.
-_NEIGHBOURS = 8
+_OTHER_SIZE = 3.0  # areas that differ by this factor cost all of the size's share
+_PER_MISS = 0.02  # added for each frame missed: of equals the track that was just seen is taken
+_NEIGHBOURS = 8  # neighbours of a track that are looked at
 #: Of an object's side (square root of the area): the least reach, and the greatest.
 _LEAST_REACH, _MOST_REACH = 0.6, 4.0
-#: Of the spacing of objects: the greatest reach.
-_SPACINGS = 0.75
-#: Reach in standard deviations of the distance from where tracks were foreseen.
-_DEVIATIONS = 4.5
-#: The greatest reach after a gap, in that of one frame.
-_GROWN = 2.5
+_SPACINGS = 0.75  # of the spacing of objects: the greatest reach
+_DEVIATIONS = 4.5  # reach in standard deviations of the distance from where tracks were foreseen
+_GROWN = 2.5  # the greatest reach after a gap, in that of one frame
 #: Overlap of the smaller of two, from which they are looked at however far their centres lie.
 _OVERLAPPING = 0.5
-#: A tentative track ends when it misses more frames than this.
-_TENTATIVE_MISSES = 2
+_TENTATIVE_MISSES = 2  # a tentative track ends when it misses more frames than this
 #: Nearest objects must be nearer by this factor for tracks to be taken to keep their motion.
 _FAR_NEARER = 0.5
-#: A frame's weight in what is learnt about motion.
-_LEARNT = 0.2
+_LEARNT = 0.2  # a frame's weight in what is learnt about motion
 #: A track inside another's object is carried on for so many times the frames of a gap.
 _MERGED_GAP = 4
-#: Frames after which keys of tracks that have ended are forgotten.
-_FORGET = 64
-#: Costs stand above zero in a sparse matrix, where zero is "no link".
-_ABOVE = 1.0
+_FORGET = 64  # frames after which keys of tracks that have ended are forgotten
+_ABOVE = 1.0  # costs stand above zero in a sparse matrix, where zero is "no link"
 
 
 class Linker:

@@ -15,16 +15,13 @@ from dvos.prediction.objects import FrameObjects, measured
 from dvos.prediction.tracks.motion import Doubles, Links, Overlaps, Places
 from dvos.prediction.tracks.state import Flags, Ints, Keyed, TrackState
 
-#: Of a track's area, how much of it an object must hold to have taken it in.
-_TAKEN_IN = 0.45
+_TAKEN_IN = 0.45  # of a track's area, how much of it an object must hold to have taken it in
 #: Least area of an object that stands for two tracks, in the larger one's and in both together.
 _MERGED_LARGER, _MERGED_BOTH = 1.1, 0.6
 #: Of a piece of an object: what of it the object held; its area, and with the rest, in the whole's.
 _WITHIN, _PIECE, _WHOLE = 0.6, 0.6, 1.4
-#: Least area of a part of an object, in that of its track.
-_LEAST_PART = 0.2
-#: Added to second moments, pixels squared, so that lines have a width.
-_LEAST_MOMENT = 0.25
+_LEAST_PART = 0.2  # least area of a part of an object, in that of its track
+_LEAST_MOMENT = 0.25  # added to second moments, pixels squared, so that lines have a width
 
 
 def find_merged(

@@ -19,36 +19,27 @@ Doubles = NDArray[np.float64]
 Places = NDArray[np.intp]
 Links = tuple[Places, Places]  # rows and columns, or tracks and objects, that are linked, (E,) each
 
-#: Fewer objects than these do not tell a common motion from their own.
-_FEWEST = 6
-#: Pairs from which turn and scale are told beside the shift.
-_FEWEST_TURNED = 16
-#: Of the spacing, how near a moved object must come to one of the other frame.
-_NEAR = 0.4
+_FEWEST = 6  # fewer objects than these do not tell a common motion from their own
+_FEWEST_TURNED = 16  # pairs from which turn and scale are told beside the shift
+_NEAR = 0.4  # of the spacing, how near a moved object must come to one of the other frame
 #: Of the objects, how many a shift must explain, and how many more than the one expected.
 _ENOUGH, _MORE = 0.65, 0.15
-#: A share below this one of the frame before's is a loss.
-_LOSS = 0.8
-#: A far shift must explain this much: by chance some always do.
-_FAR = 0.5
+_LOSS = 0.8  # a share below this one of the frame before's is a loss
+_FAR = 0.5  # a far shift must explain this much: by chance some always do
 #: Cells of the map of centres across the usual spacing, its longest side, and peaks looked at.
 _CELLS, _LONGEST, _PEAKS = 3.0, 768, 4
-#: Highest cells of the agreement that peaks are chosen from.
-_LOOKED_AT = 256
+_LOOKED_AT = 256  # highest cells of the agreement that peaks are chosen from
 #: Radians that a picture may turn at once, and the least step in which turns are tried.
 _MOST_TURN, _LEAST_TURN = np.pi / 20, np.pi / 360
 #: A share below this one of what was usual is explained by no motion; how fast that is forgotten.
 _LOST, _FADING = 0.5, 0.9
-#: Turn and scale are taken where they leave at most this share of the residuals.
-_BETTER = 0.8
+_BETTER = 0.8  # turn and scale are taken where they leave at most this share of the residuals
 _ROUNDS = 3
-#: Objects that tell what is common to all; more add time and nothing else.
-_TELLING = 400
+_TELLING = 400  # objects that tell what is common to all; more add time and nothing else
 #: Places looked at across an object of the usual size, which tell its overlap well enough.
 _ACROSS = 6
 _WIDEST = 8
-#: Earlier objects that a later one may share places with; further ones are left out.
-_PARTNERS = 8
+_PARTNERS = 8  # earlier objects that a later one may share places with; further ones are left out
 
 
 @dataclass(frozen=True, eq=False)

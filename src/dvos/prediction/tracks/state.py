@@ -18,16 +18,13 @@ Keyed = tuple[FrameObjects, Ints]  # objects of a frame, and keys of their track
 
 #: Weight of the newest sighting in a track's area, and in how far it departs from foresight.
 _NEWEST = 0.3
-#: Frames that both daughters must be seen in, at least.
-_LASTING = 3
+_LASTING = 3  # frames that both daughters must be seen in, at least
 #: Of a daughter: its area in the mother's, and that of both together.
 _DAUGHTER, _DAUGHTERS = (0.15, 0.9), (0.4, 1.8)
-#: Least area of the smaller in that of the larger.
-_SISTERS = 0.4
+_SISTERS = 0.4  # least area of the smaller in that of the larger
 #: Of the mother's length: how far from her a daughter may lie, and the middle of both.
 _BESIDE, _BETWEEN = 1.3, 0.6
-#: Mothers near a new object that are looked at.
-_NEAR = 4
+_NEAR = 4  # mothers near a new object that are looked at
 
 
 @dataclass(eq=False)

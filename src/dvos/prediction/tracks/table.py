@@ -59,8 +59,7 @@ class TotalRow:
     frames: int
 
 
-#: The header of ``totals.csv``.
-TOTAL_COLUMNS = tuple(field.name for field in fields(TotalRow))
+TOTAL_COLUMNS = tuple(field.name for field in fields(TotalRow))  # the header of ``totals.csv``
 
 
 class TrackTable:
