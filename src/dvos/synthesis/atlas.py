@@ -76,19 +76,14 @@ def build_atlas(paths: Sequence[Path]) -> Atlas:
 
     A MediaError with all images that cannot be read or hold no object.
     """
-    if len(paths) < CACHED_FROM:
-        return _in_memory(paths)
-    try:
-        stamps = [[str(real_path(path)), *file_stamp(path)] for path in paths]
-    except OSError as error:
-        raise MediaError.at(error.filename, f"cannot be read ({error.strerror})") from error
-    folder = cache_folder() / f"atlas-{digest([_FORMAT, *stamps])}"
-    if not folder.is_dir() and not _keep(paths, folder):
-        return _in_memory(paths)
-    return _load(folder)
-
-
-def _in_memory(paths: Sequence[Path]) -> Atlas:
+    if len(paths) >= CACHED_FROM:
+        try:
+            stamps = [[str(real_path(path)), *file_stamp(path)] for path in paths]
+        except OSError as error:
+            raise MediaError.at(error.filename, f"cannot be read ({error.strerror})") from error
+        folder = cache_folder() / f"atlas-{digest([_FORMAT, *stamps])}"
+        if folder.is_dir() or _keep(paths, folder):
+            return _load(folder)
     parts = [np.zeros((0, 4), np.uint8)]
     arrays = _decode(paths, parts.append)
     return Atlas(texels=np.concatenate(parts), **arrays)
@@ -149,9 +144,7 @@ def _keep(paths: Sequence[Path], folder: Path) -> bool:
 
 
 def _load(folder: Path) -> Atlas:
-    arrays = {
-        f.name: np.load(folder / f"{f.name}.npy") for f in fields(Atlas) if f.name != "texels"
-    }
+    arrays = {f.name: np.load(folder / f"{f.name}.npy") for f in fields(Atlas)[1:]}
     # Copied on write, as compiled kernels tell arrays that may be written from those
     # that may not, and would be compiled for both; nothing is written.
     texels = np.memmap(folder / _TEXELS, np.uint8, "c").reshape(-1, 4)

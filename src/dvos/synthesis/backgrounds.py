@@ -54,8 +54,7 @@ def group_backgrounds(
     one, or from 0 on by any step, are a video. ``video``: any digits, with gaps. ``stills``: none.
     """
     pattern = {"numbered": r"(.+)_(\d{6})", "video": r"(.+?)_?(\d+)", "stills": r"(?!)"}[frames]
-    backgrounds: list[list[BackgroundRow]] = []
-    names: list[tuple[str, int]] = []
+    found: list[tuple[str, int, list[BackgroundRow]]] = []
     # Background, last number and step; those from 0 on rise by the interval of an extraction.
     runs: dict[tuple[int, Path, str], tuple[int, int, int | None]] = {}
     for table, rows in enumerate(tables):
@@ -67,16 +66,15 @@ def group_backgrounds(
             rises = number - last
             broken = rises <= 0 if step is None else rises != step
             if place < 0 or (frames == "numbered" and broken):
-                backgrounds.append([])
-                names.append((stem, table))
-                place, rises = len(backgrounds) - 1, 1 if number else 0
-            backgrounds[place].append(row)
+                found.append((stem, table, []))
+                place, rises = len(found) - 1, 1 if number else 0
+            found[place][2].append(row)
             runs[key] = (place, number, rises or None)
-    found = []
-    for (name, table), rows in zip(names, backgrounds, strict=True):
+    backgrounds = []
+    for name, table, rows in found:
         images, masks = zip(*((row.image, row.mask) for row in rows), strict=True)
-        found.append(Background(name, table, images, image_size(images[0]), masks))
-    return found
+        backgrounds.append(Background(name, table, images, image_size(images[0]), masks))
+    return backgrounds
 
 
 class BackgroundStore:
@@ -202,16 +200,15 @@ def _decode(
     """A frame as RGBX words with its mean colour, or its labels with the highest of them."""
     path, model = background.frames[frame], background.frames[0]
     remedy = "extract the frames of one video with one setting"
-    mask = background.masks[frame]
-    labelled = level == _LABELS
-    if labelled and mask is not None:
+    mask = background.masks[frame] if level == _LABELS else None
+    if mask:
         path, model, remedy = mask, path, "give each photo the mask that was drawn on it"
-    array = without_unknown(read_mask(path, void)) if labelled else read_image(path, intensity)
+    array = without_unknown(read_mask(path, void)) if mask else read_image(path, intensity)
     if array.shape[:2] != background.size:
         found = f"is {array.shape[0]} x {array.shape[1]} px"
         expected = f"{background.size[0]} x {background.size[1]} px as {model}"
         raise MediaError.at(path, found, expected, remedy)
-    if labelled:
+    if mask:
         numbers = label_components(array) if is_binary(array) else array
         if numbers.dtype not in (np.uint8, np.uint16):
             raise MediaError.at(path, "has more than 65535 parts", "a mask of objects")

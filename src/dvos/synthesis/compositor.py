@@ -64,18 +64,14 @@ class SyntheticClip:
     def table(self) -> list[InstanceRow]:
         """Rows by frame, then by instance."""
         present = (self.full > 0) & (self.identity > 0)
-        rows = []
         by_id = np.argsort(self.identity, kind="stable")
+        t, rank = np.nonzero(present[:, by_id])
+        n = by_id[rank]
         # Nobody enters in the first frame, or leaves after the last.
         near = np.concatenate([present[:1], present, present[-1:]])
-        for t in range(len(present)):
-            for n in by_id[present[t][by_id]].tolist():
-                areas = int(self.visible[t, n]), int(self.full[t, n])
-                moves = not near[t, n], not near[t + 2, n]
-                y0, y1, x0, x1 = self.box[t, n].tolist()
-                number = int(self.identity[n])
-                rows.append(InstanceRow(t, number, y0, y1, x0, x1, *areas, *moves))
-        return rows
+        areas, moves = (self.visible[t, n], self.full[t, n]), (~near[t, n], ~near[t + 2, n])
+        columns = (t, self.identity[n], *self.box[t, n].T, *areas, *moves)
+        return [*map(InstanceRow, *(column.tolist() for column in columns))]
 
 
 def render(
@@ -91,31 +87,28 @@ def render(
     The pixels are those that rendering the whole frame gives there, byte for byte: what reaches in
     from outside is drawn as well, and then cut off.
     """
-    drawn = _expanded(scene, window)
-    cut = tuple(
-        slice(start - edge, start - edge + size)
-        for start, edge, size in zip(window, drawn, window[2:], strict=False)
-    )
+    (y, x, height, width), drawn = window, _expanded(scene, window)
+    top, left = y - drawn[0], x - drawn[1]
+    cut = np.s_[top : top + height, left : left + width]
     poses = sprite_poses(scene, atlas, frames)
-    near = _touching(poses.box, drawn)
-    if scene.shade is not None:
-        near |= _touching(poses.shadow_box, drawn)
+    near = _touching(poses.box, drawn) | _touching(poses.shadow_box, drawn)
     textures = _bake(scene, atlas, np.flatnonzero(near.any(0)))
     count, owners, sprites = len(frames), len(scene.instance), len(scene.sprites)
     result = SyntheticClip(
         plate=backgrounds.backgrounds[scene.background.number].name,
         identity=scene.instance,
-        frames=np.empty((count, *window[2:], 3), np.uint8),
-        instances=np.empty((count, *window[2:]), np.uint16),
+        frames=np.empty((count, height, width, 3), np.uint8),
+        instances=np.empty((count, height, width), np.uint16),
         full=np.zeros((count, owners), np.int64),
         visible=np.zeros((count, owners), np.int64),
         box=np.zeros((count, owners, 4), np.int32),
-        flow=np.empty((count, *window[2:], 2), np.float32) if flow else None,
+        flow=np.full((count, height, width, 2), np.nan, np.float32) if flow else None,
     )
     before = sprite_poses(scene, atlas, np.maximum(frames - 1, 0)) if flow else None
     pixels, owner = np.empty(drawn[2:], np.uint32), np.empty(drawn[2:], np.int32)
+    image = np.empty((*drawn[2:], 3), np.uint8)
     canvas = _Canvas(scene, backgrounds, pixels, owner, drawn[:2])
-    inner_box = np.array([window[0], window[0] + window[2], window[1], window[1] + window[3]])
+    inner_box = np.array([y, y + height, x, x + width])
     darkness = 0 if scene.shade is None else round(256 * scene.shade.strength)
     for k, frame in enumerate(frames.tolist()):
         canvas.draw_background(frame)
@@ -128,18 +121,14 @@ def render(
             *(pixels, owner, result.full[k], canvas.corner, inner_box),
             *(order, textures, poses, k, darkness),
         )
-        whole = result.frames[k] if drawn == window else np.empty((*drawn[2:], 3), np.uint8)
-        canvas.finish(frame, whole)
-        if drawn != window:
-            result.frames[k] = whole[cut]
+        canvas.finish(frame, image)
+        result.frames[k] = image[cut]
         inner = np.ascontiguousarray(canvas.owner[cut])
         packed.measure_owners(
             inner, scene.instance, result.instances[k], result.visible[k], result.box[k]
         )
-        if before is None or result.flow is None:
-            continue
-        result.flow[k] = np.nan  # the first frame has none before it
-        if frame > 0:
+        # The first frame has none before it.
+        if before is not None and result.flow is not None and frame > 0:
             # What the background shows moves as the background does.
             inner = np.where(inner > sprites, 0, inner)
             maps, alive = background_step(scene, frame), scene.alive[frame - 1]
@@ -186,9 +175,7 @@ def _bake(scene: Scene, atlas: Atlas, which: Ints) -> packed.Textures:
     sprites, levels = scene.sprites, texture_levels(scene)
     source = atlas.place[sprites.cutout, levels]
     place, texels = _laid_out(source[:, 1:], which)
-    cells, shadows = np.zeros_like(place), 0
-    if scene.shade is not None:
-        cells, shadows = _laid_out((source[:, 1:] + 3) // 4 + 2 * shadow_pad(scene), which)
+    cells, shadows = _laid_out((source[:, 1:] + 3) // 4 + 2 * shadow_pad(scene), which)
     textures = packed.Textures(
         np.empty(texels, np.uint32), place, np.empty(shadows, np.uint8), cells
     )
@@ -221,10 +208,8 @@ class _Canvas:
         matrix = shot.maps[frame]
         blur = np.zeros(2)
         if self.scene.lens.shutter > 0 and len(shot.maps) > 1:
-            end = max(frame, 1)
-            change = shot.maps[end - 1] - shot.maps[end]
-            middle = np.array([*self.scene.camera.centre, 1.0])
-            blur = self.scene.lens.shutter * change @ middle
+            end, middle = max(frame, 1), np.array([*self.scene.camera.centre, 1.0])
+            blur = self.scene.lens.shutter * (shot.maps[end - 1] - shot.maps[end]) @ middle
         shift = matrix[:, 2]
         if np.array_equal(matrix[:, :2], np.eye(2)) and not blur.any() and (shift % 1 == 0).all():
             y, x = int(shift[0]) + self.corner[0], int(shift[1]) + self.corner[1]
@@ -250,21 +235,19 @@ class _Canvas:
 
     def finish(self, frame: int, image: Bytes) -> None:
         """Defocus, light, noise, compression: to RGB, written to ``image``."""
-        lens = self.scene.lens
+        lens, lit = self.scene.lens, self.scene.lighting
         channels = self.pixels.view(np.uint8).reshape(*self.pixels.shape, 4)
         if lens.defocus > 0:
             size = (_kernel_size(lens.defocus),) * 2
             border = cv2.BORDER_REFLECT_101
             channels = cv2.GaussianBlur(channels, size, lens.defocus, borderType=border)
         noisy = lens.read_noise > 0 or lens.shot_noise > 0
-        if self.scene.lighting is None and not noisy:
+        if lit is None and not noisy:
             cv2.cvtColor(channels, cv2.COLOR_RGBA2RGB, dst=image)
         else:
-            lit = self.scene.lighting
-            dark = np.zeros((0, 0, 3), np.int64)
             sigma = np.sqrt(lens.read_noise**2 + lens.shot_noise**2 * np.arange(256) / 255)
             words = np.ascontiguousarray(channels).view(np.uint32)[..., 0]
-            gains = dark if lit is None else light_grid(lit, self.scene.size, frame)
+            gains = light_grid(lit, self.scene.size, frame) if lit else np.zeros((0, 0, 3), int)
             deviation = np.rint(1024 * sigma).astype(np.int32)
             key = np.uint64((lens.noise_key + frame * _NOISE_STRIDE) % 2**64)
             packed.finish_frame(

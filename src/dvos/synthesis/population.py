@@ -55,10 +55,16 @@ class Casting:
         factor *= scale
         amounts = [uniform(rng, r) for r in (wanted.objects, wanted.distractors, wanted.foreground)]
         harmonise = uniform(rng, looks.harmonise)
-        mean = self._mean_areas(objects, distractors, factor)
+        low, high = looks.scale
+        areas = [self.atlas.area[which] * factor[which] ** 2 for which in (objects, distractors)]
+        # Mean px of an object and a distractor, and of a leaf.
+        spread = (low * low + high * high) / 2
+        mean = [(max(float(a.mean()), 4.0) if len(a) else 1.0) * spread for a in areas]
+        leaf = np.mean(wanted.foreground_scale) ** 2 * np.mean(wanted.foreground_stretch)
+        mean.append(mean[1] * float(leaf))
         frame = size[0] * size[1]
         unit = {"frame": (1.0,) * 3, "megapixel": (frame / scale**2 / 1e6,) * 3}
-        factors = unit.get(self.settings.population.per, tuple(frame / area for area in mean))
+        factors = unit.get(wanted.per, tuple(frame / area for area in mean))
         counts = [a * f for a, f in zip(amounts, factors, strict=True)]
         if not len(distractors):
             counts[1] = counts[2] = 0.0
@@ -66,11 +72,9 @@ class Casting:
 
     def _stills(self, rng: Generator) -> tuple[Ints, Ints]:
         """Atlas numbers of the objects and distractors of a few stills."""
-        number = int(whole(rng, self.settings.population.sources, 1)[0])
-        source = self.atlas.source
-        objects = np.arange(self.cutouts)
-        distractors = np.arange(self.cutouts, len(self.atlas))
-        stills = np.unique(source[: self.cutouts])
+        number, source = whole(rng, self.settings.population.sources, 1)[0], self.atlas.source
+        objects, distractors = np.split(np.arange(len(source)), [self.cutouts])
+        stills = np.unique(source[objects])
         chosen = stills[np.argsort(rng.random(len(stills)), kind="stable")[:number]]
         if not number:
             return objects, distractors
@@ -79,31 +83,16 @@ class Casting:
         # Distractors of other stills serve where these stills have none.
         return objects, near if len(near) else distractors
 
-    def _mean_areas(self, objects: Ints, distractors: Ints, factor: Floats) -> list[float]:
-        """Mean px of an object, a distractor and a leaf."""
-        low, high = self.settings.appearance.scale
-        spread = (low * low + high * high) / 2
-        wanted = self.settings.population
-        leaf = np.mean(wanted.foreground_scale) ** 2 * np.mean(wanted.foreground_stretch)
-        means = []
-        for which in (objects, distractors):
-            areas = self.atlas.area[which] * factor[which] ** 2
-            means.append((max(float(areas.mean()), 4.0) if len(which) else 1.0) * spread)
-        return [*means, means[1] * float(leaf)]
-
     def draw_sprites(self, rng: Generator, cast: Cast, counts: Sequence[int] | Ints) -> Sprites:
         """Draw ``counts`` objects, distractors and leaves; all take the same draws."""
         atlas, looks, wanted = self.atlas, self.settings.appearance, self.settings.population
         count = int(sum(counts))
         pick = rng.random(count)
         role = np.repeat([0, 1, 2], [counts[1], counts[0], counts[2]])  # distractors first
-        cutout = np.zeros(count, np.int64)
-        for k, pool in enumerate((cast.distractors, cast.objects, cast.distractors)):
-            mine = role == k
-            if mine.any():
-                cutout[mine] = pool[(pick[mine] * len(pool)).astype(np.int64)]
+        leaf, cutout = role == 2, np.zeros(count, np.int64)
+        for mine, pool in ((role == 1, cast.objects), (role != 1, cast.distractors)):
+            cutout[mine] = pool[(pick[mine] * len(pool)).astype(np.int64)]
         scale = cast.factor[cutout] * log_uniform(rng, looks.scale, count)
-        leaf = role == 2
         scale = scale * np.where(leaf, log_uniform(rng, wanted.foreground_scale, count), 1.0)
         stretch = np.where(leaf, log_uniform(rng, wanted.foreground_stretch, count), 1.0)
         shape = atlas.place[cutout, 0, 1:]
@@ -129,8 +118,7 @@ class Casting:
 
     def _colours(self, rng: Generator, cast: Cast, cutout: Ints) -> Floats:
         """Colour matrices (N, 3, 4): hue, saturation, gain, towards the background."""
-        looks = self.settings.appearance
-        count = len(cutout)
+        looks, count = self.settings.appearance, len(cutout)
         hue = np.radians(uniform(rng, looks.hue, count))[:, None, None]
         saturation = uniform(rng, looks.saturation, count)[:, None, None]
         gain = uniform(rng, looks.gain, count)[:, None, None]
@@ -172,8 +160,7 @@ def draw_tracks(
     counts = np.floor(np.array(cast.counts) * share + rng.random(3)).astype(np.int64)
     sprites = casting.draw_sprites(rng, cast, counts)
     area = np.tile(box, (len(sprites), 1))
-    if not walk.may_leave:
-        # Held inside: a sprite starts where it may stand.
+    if not walk.may_leave:  # held inside: a sprite starts where it may stand
         half = np.minimum(sprites.length / 2 + 1, min(box[1] - box[0], box[3] - box[2]) / 2)
         area += half[:, None] * (1, -1, 1, -1)
     start = _find_places(rng, casting, sprites, area, box)
@@ -195,9 +182,9 @@ def _footprints(atlas: Atlas, sprites: Sprites) -> tuple[NDArray[np.int16], Ints
     turn = rotations(sprites.angle) * (sprites.scale * sprites.flip)[:, None, :]
     inverse = np.linalg.inv(turn) * CELL / (2.0**level)[:, None, None]
     radius = np.ceil(0.71 * 1.05 * sprites.length / CELL + 1).astype(np.int64)
-    ends = np.cumsum((2 * radius + 1) ** 2)
-    first = ends - (2 * radius + 1) ** 2
-    cells = np.empty((int(ends[-1]) if len(ends) else 0, 2), np.int16)
+    squares = (2 * radius + 1) ** 2
+    first = np.cumsum(squares) - squares
+    cells = np.empty((int(squares.sum()), 2), np.int16)
     return cells, first, footprints(atlas.texels, source, inverse, radius, first, cells)
 
 
@@ -218,10 +205,9 @@ def _find_places(
         return np.asarray(ground if wanted.avoid == "all" else ground & who.is_object)
 
     clump = uniform(rng, wanted.clump)
-    low, high = wanted.clump_radius
-    radius = sprites.length * (low + (high - low) * rng.random(len(sprites)))
+    radius = sprites.length * uniform(rng, wanted.clump_radius, len(sprites))
     draws = rng.random((len(sprites), wanted.tries, 3))
-    margin = float(sprites.length.max()) if len(sprites) else 0.0
+    margin = sprites.length.max(initial=0.0)
     origin = box[::2] - margin
     cells_across = ((box[1::2] - box[::2] + 2 * margin) // CELL).astype(np.int64) + 1
     covered = np.zeros(cells_across, np.uint8)
@@ -232,11 +218,8 @@ def _find_places(
         for n in np.flatnonzero(marks(there)):
             mine = cells[first[n] : first[n] + counts[n]]
             stamp(covered, mine, int(corner[n, 0]), int(corner[n, 1]), True)
-    cells, first, counts = _footprints(casting.atlas, sprites)
-    avoided, overlap = marks(sprites), wanted.overlap
-    return place(
-        covered, origin, area, cells, first, counts, avoided, draws, clump, radius, overlap
-    )
+    footprint, avoided = _footprints(casting.atlas, sprites), marks(sprites)
+    return place(covered, origin, area, *footprint, avoided, draws, clump, radius, wanted.overlap)
 
 
 @dataclass(frozen=True)
@@ -264,8 +247,7 @@ class _Replacing:
             room = 1.5 * everyone.length[:, None] + 2 * expansion
             gone = alive[t] & ((seen < -room) | (seen > self.size + room)).any(1)
             alive[t:, gone] = False
-            new = self._enter(t, everyone, gone, seen, alive[t]) if gone.any() else None
-            if new is None:
+            if not gone.any() or (new := self._enter(t, everyone, gone, seen, alive[t])) is None:
                 continue
             more, where = new
             added, angle = draw_steps(self.casting.settings.walk, self.rng, frames, len(more))
@@ -289,10 +271,9 @@ class _Replacing:
         after: Floats = now + moves * sense
         if self.casting.settings.walk.may_leave:
             return after
-        half = np.minimum(length[:, None] / 2 + 1, self.size / 2)
-        low, high = half, self.size - half
-        over_low = (after < low) & (after < now)
-        over_high = (after > high) & (after > now)
+        low = np.minimum(length[:, None] / 2 + 1, self.size / 2)
+        high = self.size - low
+        over_low, over_high = (after < low) & (after < now), (after > high) & (after > now)
         after = np.where(over_low, np.minimum(now, low), after)
         after = np.where(over_high, np.maximum(now, high), after)
         sense[over_low | over_high] *= -1
@@ -302,12 +283,10 @@ class _Replacing:
         self, t: int, everyone: Sprites, gone: Bools, seen: Floats, alive: Bools
     ) -> tuple[Sprites, Floats] | None:
         """New sprites for those gone, beyond the side that the camera uncovers."""
-        leaf = everyone.layer > 0
-        counts = []
-        for lost in (everyone.is_object, ~everyone.is_object & ~leaf, leaf):
-            number = int(np.count_nonzero(gone & lost))
-            least = max(number - self.casting.settings.population.recovery_variance, 0)
-            counts.append(int(whole(self.rng, (least, number), 1)[0]))
+        leaf, fewer = everyone.layer > 0, self.casting.settings.population.recovery_variance
+        kinds = (everyone.is_object, ~everyone.is_object & ~leaf, leaf)
+        lost = [int(np.count_nonzero(gone & kind)) for kind in kinds]
+        counts = [int(whole(self.rng, (max(n - fewer, 0), n), 1)[0]) for n in lost]
         if not sum(counts):
             return None
         more = self.casting.draw_sprites(self.rng, self.cast, counts)

@@ -80,8 +80,7 @@ def draw_lighting(settings: LightSettings, rng: Generator, size: Size) -> Lighti
     wave = np.stack([np.sin(heading), np.cos(heading)], 1) * (2 * math.pi / length)[:, None]
     speed = 2 * math.pi / period * (0.5 + rng.random(3))
     phases = 2 * math.pi * rng.random(3)
-    strength = uniform(rng, settings.tint)
-    tint = 1 + strength * (2 * rng.random(3) - 1)
+    tint = 1 + uniform(rng, settings.tint) * (2 * rng.random(3) - 1)
     return Lighting(drift, phase, 2 * math.pi / period, clouds, wave, speed, phases, tint)
 
 
@@ -140,20 +139,20 @@ class Sprites:
 
     def joined(self, more: Self) -> Self:
         """These sprites and then ``more``."""
-        return _mapped(type(self), lambda one, two: np.concatenate([one, two]), self, more)
+        return _mapped(lambda one, two: np.concatenate([one, two]), self, more)
 
     def subset(self, which: Bools) -> Self:
         """The sprites for which ``which`` (N,) is true."""
-        return _mapped(type(self), lambda values: values[which], self)
+        return _mapped(lambda values: values[which], self)
 
 
-def _mapped(kind: type[S], function: Callable[..., Any], *parts: S) -> S:
+def _mapped(function: Callable[..., Any], *parts: S) -> S:
     """A data class, nested ones too, whose arrays are ``function`` of those of ``parts``."""
-    values: list[Any] = []
-    for mine in zip(*(vars(part).values() for part in parts), strict=True):
-        nested = is_dataclass(mine[0])
-        values.append(_mapped(type(mine[0]), function, *mine) if nested else function(*mine))
-    return kind(*values)
+
+    def value(*mine: Any) -> Any:
+        return _mapped(function, *mine) if is_dataclass(mine[0]) else function(*mine)
+
+    return type(parts[0])(*map(value, *(vars(part).values() for part in parts)))
 
 
 @dataclass(frozen=True)
@@ -278,11 +277,9 @@ def sprite_poses(scene: Scene, atlas: Atlas, frames: Ints) -> Poses:
     box = _boxes(forward, inside - room, (shape - 1.0 - inside) + room)
     shadow_inverse, shadow_box = _shadows(scene, forward, inverse, shape)
     alive = scene.alive[frames][..., None]
-    poses = (
-        *(forward, inverse, grid.astype(np.float32), reach, blur),
-        *(np.where(alive, box, np.int32(0)), shadow_inverse),
-        np.where(alive, shadow_box, np.int32(0)),
-    )
+    box, shadow_box = (np.where(alive, one, np.int32(0)) for one in (box, shadow_box))
+    grids = grid.astype(np.float32)
+    poses = (forward, inverse, grids, reach, blur, box, shadow_inverse, shadow_box)
     return Poses(*map(np.ascontiguousarray, poses))
 
 

@@ -101,12 +101,21 @@ def span(
     return max(first, int(np.ceil(max(near, -1e6)))), min(last, int(np.floor(min(far, 1e6))) + 1)
 
 
+Exposure = tuple[int, int, int, int, int, np.uint64, np.uint64]
+
+
 @jit
-def exposure(blur: Floats) -> tuple[int, int, int]:
-    """Samples of a path in texels: log2 of their number, fixed-point steps."""
+def exposure(blur: Floats) -> Exposure:
+    """Samples of a path in texels: their number, and fixed-point steps and lead of the first.
+
+    Then what is added to the sum of all, and by how many bits it is shifted.
+    """
     length = max(abs(blur[0]), abs(blur[1]))
     shift = 0 if length < 1 else (1 if length < 2.5 else (2 if length < 6 else 3))
-    return shift, int(np.floor(blur[0] * ONE)) >> shift, int(np.floor(blur[1] * ONE)) >> shift
+    more = (1 << shift) - 1
+    row, column = int(np.floor(blur[0] * ONE)) >> shift, int(np.floor(blur[1] * ONE)) >> shift
+    half = np.uint64(((more + 1) >> 1) * 0x0001000100010001)
+    return more + 1, row, column, row * more // 2, column * more // 2, half, np.uint64(shift)
 
 
 class Textures(NamedTuple):
@@ -213,15 +222,9 @@ def draw_background(
     """Fill a window of a frame from a background, mirrored beyond its borders."""
     (height, width), (high, wide), (top, left) = canvas.shape, background.shape, corner
     pixels = background.reshape(-1)
-    under = np.uint64(wide)
     step_r = int(np.floor(matrix[0, 1] * ONE + 0.5))
     step_c = int(np.floor(matrix[1, 1] * ONE + 0.5))
-    shift, path_r, path_c = exposure(blur)
-    samples = 1 << shift
-    lead_r = (path_r * (samples - 1)) // 2
-    lead_c = (path_c * (samples - 1)) // 2
-    round_up = np.uint64((samples >> 1) * 0x0001000100010001)
-    shift_by = np.uint64(shift)
+    samples, path_r, path_c, lead_r, lead_c, half, by = exposure(blur)
     reach = 1 + int(max(abs(blur[0]), abs(blur[1])))
     for y in range(height):
         at_r = int(np.floor((matrix[0, 0] * (y + top) + matrix[0, 2]) * ONE))
@@ -234,19 +237,10 @@ def draw_background(
             and (max(first_r, last_r) >> 20) < high - 1 - reach
             and (max(first_c, last_c) >> 20) < wide - 1 - reach
         )
-        if inside and samples == 1:
-            for x in range(width):
-                row = first_r + x * step_r
-                column = first_c + x * step_c
-                p = np.uint64((row >> 20) * wide + (column >> 20))
-                q = p + under
-                mixed = mix(pixels[p], pixels[p + _1], pixels[q], pixels[q + _1], row, column)
-                canvas[y, x] = pack(mixed)
-            continue
         for x in range(width):
             row = first_r + x * step_r - lead_r
             column = first_c + x * step_c - lead_c
-            total = round_up
+            total = half
             for _ in range(samples):
                 r = row >> 20
                 c = column >> 20
@@ -264,7 +258,7 @@ def draw_background(
                 )
                 row += path_r
                 column += path_c
-            canvas[y, x] = pack((total >> shift_by) & LANES)
+            canvas[y, x] = pack((total >> by) & LANES)
 
 
 @jit

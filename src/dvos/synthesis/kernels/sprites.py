@@ -8,10 +8,11 @@ looked up afterwards. Image and label cannot depend on each other.
 import numpy as np
 
 from dvos.compiling import jit
-from dvos.synthesis import Bytes, Floats, Ints, Ints32, Singles, Words
+from dvos.synthesis import Floats, Ints, Ints32, Singles, Words
 from dvos.synthesis.kernels.packed import (
     LANES,
     ONE,
+    Exposure,
     Textures,
     blend,
     exposure,
@@ -31,10 +32,10 @@ _HALVES = np.uint64(0x0080008000800080)
 def _draw_shadow(
     canvas: Words,
     window: tuple[int, int],
-    box: Ints32,
-    inverse: Floats,  # frame to shadow cells
-    shadows: Bytes,
-    cells: Ints,
+    number: int,
+    textures: Textures,
+    poses: Poses,
+    frame: int,
     strength: int,
 ) -> None:
     """Darken the canvas under one sprite.
@@ -42,7 +43,8 @@ def _draw_shadow(
     A shadow is smooth: it is looked up every 8 px of the frame, and runs straight between them.
     """
     top, left = window
-    base, height, width = cells
+    box, inverse = poses.shadow_box[frame, number], poses.shadow_inverse[frame, number]
+    shadows, (base, height, width) = textures.shadows, textures.shadow_place[number]
     x0 = max(box[2], left)
     x1 = min(box[3], left + canvas.shape[1])
     step_r = int(np.floor(inverse[0, 1] * ONE))
@@ -95,7 +97,7 @@ def _curved_row(
     texture: tuple[int, int, int],
     inverse: Floats,
     grid: Singles,
-    path: tuple[int, int, int],
+    path: Exposure,
 ) -> int:
     """One row of any sprite: exact every 8 px of the frame, between them linear.
 
@@ -104,12 +106,7 @@ def _curved_row(
     """
     a, b, first, last = columns
     base, height, width = texture
-    shift, step_r, step_c = path
-    samples = 1 << shift
-    lead_r = (step_r * (samples - 1)) // 2
-    lead_c = (step_c * (samples - 1)) // 2
-    half = np.uint64((samples >> 1) * 0x0001000100010001)
-    by = np.uint64(shift)
+    samples, step_r, step_c, lead_r, lead_c, half, by = path
     wide = np.uint64(width)
     full = 0
     row, column = 0, 0
@@ -180,7 +177,7 @@ def _draw_sprite(
     x0 = max(box[2], left)
     x1 = min(box[3], left + canvas.shape[1])
     path = exposure(blur)
-    plain = reach == 0 and path[0] == 0
+    plain = reach == 0 and path[0] == 1
     step_r = int(np.floor(inverse[0, 1] * ONE))
     step_c = int(np.floor(inverse[1, 1] * ONE))
     # The outermost texels are transparent: a plain row keeps clear of them
@@ -239,9 +236,5 @@ def draw_sprites(
     """Draw sprites on a window of a frame, in painter's order."""
     for number in order:
         if darkness > 0:
-            _draw_shadow(
-                canvas, corner, poses.shadow_box[frame, number],
-                poses.shadow_inverse[frame, number], textures.shadows,
-                textures.shadow_place[number], darkness,
-            )  # fmt: skip
+            _draw_shadow(canvas, corner, number, textures, poses, frame, darkness)
         full[number] = _draw_sprite(canvas, owner, corner, inner, number, textures, poses, frame)
