@@ -55,12 +55,12 @@ def build_clip_generator(
     A TableError with all faults if tables are missing or faulty; a MediaError of images.
     """
     with FaultCollector(TableError) as faults:
-        for kind, tables, remedy in (
-            ("backgrounds", backgrounds, "extract frames of bare background first"),
-            ("cutouts", cutouts, "run 'dvos extract objects' first"),
-        ):
-            if not tables:
-                faults.add(kind, "no table is given", f"at least one table of {kind}", remedy)
+        none, first = "no table is given", "extract frames of bare background first"
+        if not backgrounds:
+            faults.add("backgrounds", none, "at least one table of backgrounds", first)
+        if not cutouts:
+            first = "run 'dvos extract objects' first"
+            faults.add("cutouts", none, "at least one table of cutouts", first)
         frames = [faults.collect(read_backgrounds, table) or [] for table in backgrounds]
         rows = [row for table in cutouts for row in faults.collect(read_images, table) or ()]
         objects = [row.image for row in rows]
@@ -245,19 +245,16 @@ class ClipGenerator:
 
 def _identities(is_object: Bools, below: int) -> Ids:
     """Ids from 1 for objects, 0 for other sprites; then of ``below`` objects of the background."""
-    sprites = int(np.count_nonzero(is_object))
-    count = sprites + below
-    if count > np.iinfo(np.uint16).max:
+    numbered = np.append(is_object, np.ones(below, np.bool_))
+    if (count := np.count_nonzero(numbered)) > np.iinfo(np.uint16).max:
         found, expected = f"a clip would hold {count} objects", "at most 65535"
         remedy = "lower population.objects, enlarge appearance.size or shorten the clip"
         raise RunError.at("synthesis", found, expected, remedy)
-    ids = np.where(is_object, np.cumsum(is_object), 0)
-    return np.concatenate([ids, np.arange(sprites, count) + 1]).astype(np.uint16)
+    return np.where(numbered, np.cumsum(numbered), 0).astype(np.uint16)
 
 
 def background_of(settings: SynthesisSettings, number: int) -> int:
-    """Number of a clip's background table."""
-    # In turn, so that a set that is made larger keeps the clips it has.
+    """Number of a clip's background table: in turn, so that a larger set keeps the clips it has."""
     return number % len(settings.backgrounds)
 
 
@@ -275,11 +272,10 @@ def write_preview(
     times = sorted({0, frames // 2, frames - 1})
     pictures: list[Bytes] = []
     labels: list[str] = []
-    numbers = range(min(settings.clip_count, 6))
-    for number in progress(numbers, description="preview", total=len(numbers), unit="clip"):
+    numbers, scale = range(min(settings.clip_count, 6)), min(1.0, _CELL / max(size))
+    for number in progress(numbers, description="preview", unit="clip"):
         background = background_of(settings, number)
         clip = generator.make(number, frames=frames, size=size, times=times, background=background)
-        scale = min(1.0, _CELL / max(size))
         pictures.append(resized(clip.frames[0], scale))
         labels.append(f"VID_{number:05d} {clip.plate}")
         for k, time in enumerate(times):

@@ -8,7 +8,7 @@ video if one is asked for.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dvos import __version__
+from dvos import __version__, files
 from dvos.config.base import changes, shard_numbers, values_affecting
 from dvos.config.load import load_settings
 from dvos.config.scene import SynthesisSettings
 from dvos.errors import ConfigError, FaultCollector, OutputError
-from dvos.files import (
-    digest,
-    is_plain_name,
-    make_folder,
-    parse_json,
-    refuse_foreign,
-    remove_leftovers,
-    write_json,
-    write_text,
-)
 from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
@@ -89,7 +79,8 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
     if not (settings.backgrounds and settings.cutouts):
         build.build_generator(recipe)  # raises, with the faults of all tables
     if settings.preview:
-        path, generator = make_folder(settings.out) / "preview.png", build.build_generator(recipe)
+        path = files.make_folder(settings.out) / "preview.png"
+        generator = build.build_generator(recipe)
         return SynthesisResult(path, *build.write_preview(path, generator, settings))
     tasks = _tasks(settings, recipe)
     part = _part(settings)
@@ -106,12 +97,12 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         clips = [clip_place(settings, number) for number in part]
         clips = [clip.parent if settings.layout == "tree" else clip for clip in clips]
         try:
-            refuse_foreign([*sorted(notes), *sorted(clips)], "dvos synthesize")
+            files.refuse_foreign([*sorted(notes), *sorted(clips)], "dvos synthesize")
         except OutputError:
             # What this command made, another shard just now perhaps, has a manifest beside it.
             if not manifests_of(whole):
                 raise
-        make_folder(settings.out)
+        files.make_folder(settings.out)
         _run(settings, own, manifest, table)
     write_clips(table, _rows(settings, sorted(part)))
     missing = 0
@@ -128,7 +119,7 @@ def _run(
     def begin() -> None:
         _check_settings(settings)
         noted = yaml.safe_dump(values_affecting(settings), sort_keys=False, allow_unicode=True)
-        write_text(settings.out / _NOTE, noted)
+        files.write_text(settings.out / _NOTE, noted)
         # These would list clips that are about to be made, or made again.
         for stale in (settings.out / _TABLE, table):
             stale.unlink(missing_ok=True)
@@ -175,8 +166,8 @@ def _tasks(settings: SynthesisSettings, recipe: build.Recipe) -> list[Task[ClipJ
     tasks = []
     for number in range(settings.clip_count):
         which = [number, build.background_of(settings, number)]
-        job = ClipJob(recipe, settings, number)
-        tasks.append(Task(f"VID_{number:05d}", job, digest([recipe.fingerprint, which, made])))
+        fingerprint = files.digest([recipe.fingerprint, which, made])
+        tasks.append(Task(f"VID_{number:05d}", ClipJob(recipe, settings, number), fingerprint))
     return tasks
 
 
@@ -193,20 +184,15 @@ def _part(settings: SynthesisSettings) -> list[int]:
 
 def _rows(settings: SynthesisSettings, numbers: Iterable[int]) -> Iterator[ClipRow]:
     for number in numbers:
+        bid = f"Back_{build.background_of(settings, number):03d}"
         for index in range(settings.frames):
             if settings.layout == "store":
                 image = mask = frame_address(clip_place(settings, number), index)
             else:
                 image = settings.out / tree_name("frame", number, index)
                 mask = settings.out / tree_name("mask", number, index)
-            yield ClipRow(
-                bid=f"Back_{build.background_of(settings, number):03d}",
-                vid=clip_name(settings, number),
-                fid=number * settings.frames + index,
-                image=image,
-                mask=mask,
-                label=1,
-            )
+            fid = number * settings.frames + index
+            yield ClipRow(bid, clip_name(settings, number), fid, image, mask, label=1)
 
 
 def _unfinished(
@@ -228,21 +214,19 @@ def _forget_if_damaged(job: ClipJob) -> bool:
     manifest = clip_place(job.settings, job.number)
     if job.settings.layout == "store":
         return False
-    try:
-        files = parse_json(manifest.read_bytes())["files"]
-        whole = all(
-            all(map(is_plain_name, name.split("/")))
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        listed = files.parse_json(manifest.read_bytes())["files"]
+        if all(
+            all(map(files.is_plain_name, name.split("/")))
             and (manifest.parent / name).stat().st_size == size
-            for name, size in files.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        whole = False
+            for name, size in listed.items()
+        ):
+            return False
     try:
-        if not whole:
-            manifest.unlink(missing_ok=True)
+        manifest.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError.at(manifest, f"cannot be removed ({error.strerror or error})") from error
-    return not whole
+    return True
 
 
 _FOLDERS = {"frame": "Frames", "mask": "Masks", "instance": "Instances", "flow": "Flow"}
@@ -274,9 +258,7 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         "name": clip_name(settings, number),
         "background": f"Back_{background:03d}",
         "plate": generator.store.backgrounds[scene.background.number].name,
-        "frames": settings.frames,
-        "height": settings.height,
-        "width": settings.width,
+        **settings.model_dump(include={"frames", "height", "width"}),
         "seed": job.recipe.seed,
         "intensity": job.recipe.intensity,
         "dvos": __version__,
@@ -287,22 +269,19 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
         table, video = clip.with_name("instances.csv"), clip.with_name("overlay.mp4")
     # Without it the clip counts as unfinished, whatever happens from here.
     clip.unlink(missing_ok=True)
-    files = [clip]
-    tree: TreeWriter | None = None
+    written = [clip]
+    is_tree, instances = settings.layout == "tree", settings.instances
+    tree = TreeWriter(settings.out, number, instances=instances) if is_tree else None
     with ExitStack() as stack:
-        writers: list[FrameWriter] = []
-        if settings.layout == "store":
+        writers: list[FrameWriter] = [tree.write] if tree else []
+        if tree is None:
             store = stack.enter_context(ClipStoreWriter(clip, size=size, metadata=metadata))
             writers.append(lambda image, ids, _: store.write(image, ids))
-        else:
-            tree = TreeWriter(settings.out, number, instances=settings.instances)
-            writers.append(tree.write)
         if settings.overlay_video:
-            film = stack.enter_context(
-                VideoWriter(video, frame_rate=settings.frame_rate, size=size)
-            )
+            writer = VideoWriter(video, frame_rate=settings.frame_rate, size=size)
+            film = stack.enter_context(writer)
             writers.append(lambda image, ids, _: film.write(overlay(image, ids > 0)))
-            files.append(video)
+            written.append(video)
         truth = _render(generator, scene, writers, flow=settings.flow)
     if settings.instances:
         lines = (
@@ -310,14 +289,14 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
             for t, n, y0, y1, x0, x1, *areas, entering, leaving in truth.table
         )
         write_rows(table, _COLUMNS, lines)
-        files.append(table)
-    for unwanted in {video, table}.difference(files):
+        written.append(table)
+    for unwanted in {video, table}.difference(written):
         unwanted.unlink(missing_ok=True)
     if tree is not None:
         names = {path.relative_to(clip.parent).as_posix(): path for path in tree.files}
         sizes = {name: path.stat().st_size for name, path in names.items()}
-        write_json(clip, {**metadata, "files": sizes})
-    return {"files": [str(path) for path in files]}
+        files.write_json(clip, {**metadata, "files": sizes})
+    return {"files": [str(path) for path in written]}
 
 
 def _render(
@@ -350,9 +329,8 @@ def clip_name(settings: SynthesisSettings, number: int) -> str:
 
 def clip_place(settings: SynthesisSettings, number: int) -> Path:
     """The clip's store, or the list of the files of its tree."""
-    stem = f"VID_{number:05d}"
-    tree = settings.layout == "tree"
-    return settings.out / (f"{stem}/clip.json" if tree else f"{stem}{STORE_SUFFIX}")
+    ending = "/clip.json" if settings.layout == "tree" else STORE_SUFFIX
+    return settings.out / f"VID_{number:05d}{ending}"
 
 
 def tree_name(kind: str, number: int, frame_index: int) -> str:
@@ -369,7 +347,7 @@ class TreeWriter:
         self.files: list[Path] = []  # what was written
         for folder in _FOLDERS.values():
             place = root / f"VID_{number:05d}" / folder
-            remove_leftovers(place)
+            files.remove_leftovers(place)
             try:
                 for old in place.glob(f"vid-{number:05d}_*.png"):
                     old.unlink()
