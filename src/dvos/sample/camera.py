@@ -184,12 +184,9 @@ def expose(light: Floats, optics: Optics, rng: Generator) -> Bytes:
     toe = shoulder**optics.contrast
     curve = np.where(toe <= 0.0031308, 12.92 * toe, 1.055 * toe ** (1 / 2.4) - 0.055)
     table = np.clip(curve * 255.0 + 0.5, 0, 255).astype(np.uint8)
-    scaled = light * (np.asarray(optics.balance, np.float32) * np.float32(optics.exposure))
-    np.maximum(scaled, 0.0, out=scaled)
-    spread = np.sqrt(scaled * np.float32(0.6) + np.float32(0.012))
-    spread *= np.float32(_NOISE)
-    spread *= rng.standard_normal(light.shape, dtype=np.float32)
-    scaled += spread
-    scaled *= _TONE_LEVELS / 4.0
-    np.clip(scaled, 0, _TONE_LEVELS - 1, out=scaled)
-    return np.asarray(table[scaled.astype(np.uint16)])
+    gain = np.asarray(optics.balance, np.float32) * np.float32(optics.exposure)
+    scaled = np.maximum(light * gain, 0.0)
+    noise = _NOISE * np.sqrt(0.6 * scaled + 0.012)
+    scaled += noise * rng.standard_normal(light.shape, dtype=np.float32)
+    levels = np.clip(scaled * (_TONE_LEVELS / 4.0), 0, _TONE_LEVELS - 1)
+    return np.asarray(table[levels.astype(np.uint16)])

@@ -117,14 +117,10 @@ def _lit_share(sun_depth: Floats, x: float, y: float, z: float) -> float:
         return 1.0
     wx, wy = x - 0.5 - fx, y - 0.5 - fy
     share = 0.0
-    if sun_depth[y0, x0] >= z:
-        share += (1 - wx) * (1 - wy)
-    if sun_depth[y0, x0 + 1] >= z:
-        share += wx * (1 - wy)
-    if sun_depth[y0 + 1, x0] >= z:
-        share += (1 - wx) * wy
-    if sun_depth[y0 + 1, x0 + 1] >= z:
-        share += wx * wy
+    for down in range(2):
+        for right in range(2):
+            if sun_depth[y0 + down, x0 + right] >= z:
+                share += (wx if right else 1 - wx) * (wy if down else 1 - wy)
     return share
 
 

@@ -163,18 +163,14 @@ def draw_ribbons(ribbons: Ribbons, noise: Floats, buffers: Buffers) -> None:
             v0 = s / (stations - 1)
             v1 = (s + 1) / (stations - 1)
             normal, side = normals[ribbon, s : s + 2], sides[ribbon, s : s + 2]
-            uv[0, 0], uv[0, 1], uv[0, 2] = -1.0, v0, 0.0
             uv[1, 0], uv[1, 1], uv[1, 2] = 1.0, v0, 0.0
             uv[2, 0], uv[2, 1], uv[2, 2] = -1.0, v1, 1.0
-            _draw_triangle(
-                line[s, 0], line[s, 1], line[s + 1, 0], uv, normal, side, style, length, noise,
-                buffers,
-            )  # fmt: skip
-            uv[0, 0], uv[0, 1], uv[0, 2] = 1.0, v1, 1.0
-            _draw_triangle(
-                line[s + 1, 1], line[s, 1], line[s + 1, 0], uv, normal, side, style, length, noise,
-                buffers,
-            )  # fmt: skip
+            for k in range(2):
+                uv[0, 0], uv[0, 1], uv[0, 2] = 2.0 * k - 1.0, v1 if k else v0, float(k)
+                _draw_triangle(
+                    line[s + k, k], line[s, 1], line[s + 1, 0], uv, normal, side, style, length,
+                    noise, buffers,
+                )  # fmt: skip
 
 
 @jit_like_numpy
