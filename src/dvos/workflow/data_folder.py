@@ -67,11 +67,6 @@ class DataFolder:
         """Whether something is labelled to score on."""
         return bool(self.validation_stills or self.validation_videos)
 
-    @property
-    def learns_unlabelled(self) -> bool:
-        """Whether there is something for rounds of pseudo-labels."""
-        return bool(self.unlabelled or self.photos)
-
     def tell_left_out(self) -> None:
         """Warn of pictures and videos of the folder that no part of the method uses."""
         rows = (*self.annotated, *self.validation_stills)
@@ -101,17 +96,13 @@ def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") ->
         raise UsageError.at(folder, "no such folder", remedy=f"check the path of {where}")
     with FaultCollector(UsageError) as faults:
         data = _find(folder, faults, void)
-        if data.labelled or faults:
-            data.tell_left_out()
-            return data
-        sources = (folder / "unlabelled", folder, folder / "target")
-        data = replace(
-            data,
-            unlabelled=tuple(x for place in sources for x in _moving(place, faults)),
-            photos=tuple(x for place in sources[:2] for x in _files(place, layout.IMAGE_SUFFIXES)),
-        )
-        if not data.learns_unlabelled:
-            faults.add(folder, "holds nothing to learn from", _EXPECTED, _REMEDY)
+        if not data.labelled and not faults:
+            places = (folder / "unlabelled", folder, folder / "target")
+            moving = tuple(x for place in places for x in _moving(place, faults))
+            photos = (x for place in places[:2] for x in _files(place, layout.IMAGE_SUFFIXES))
+            data = replace(data, unlabelled=moving, photos=tuple(photos))
+            if not (data.unlabelled or data.photos):
+                faults.add(folder, "holds nothing to learn from", _EXPECTED, _REMEDY)
         data.tell_left_out()
         return data
 

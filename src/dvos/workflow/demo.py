@@ -8,6 +8,7 @@ from dvos.config.base import merged
 from dvos.config.workflow import DemoSettings, MethodSettings
 from dvos.errors import UsageError
 from dvos.files import make_folder
+from dvos.sample.field import make_sample_field
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
@@ -79,13 +80,10 @@ def demo(settings: DemoSettings) -> DemoResult:
             stages.announce(f"dvos fit {settings.data} --out RUN sets itself by your data")
         settings = with_intensity(settings, data)
         start = choose_start(settings, data.labelled, 1, folder.start)
-        known = start.weights or "ImageNet weights in the encoder"
-        stages.announce(f"start: {known}: {start.reason}")
+        stages.announce(f"start: {start}")
         begun = start.training(len(data.labelled))
         run = Pipeline(_settled(settings, data, begun), folder, data, stages)
-        backgrounds = run.make_backgrounds()
-        run.cut_objects()
-        run.preview(backgrounds)
+        backgrounds = run.prepare()
         run.train(backgrounds)
         # Mirror images would take three of the sample field's ten minutes.
         views = settings.augment or ("none" if settings.data is None else None)
@@ -105,8 +103,6 @@ def _make_sample(
     settings: DemoSettings, folder: steps.MethodFolder, stages: StageManifest
 ) -> DataFolder:
     """The sample field, as a user's data folder."""
-    from dvos.sample.field import make_sample_field
-
     chosen = {"seed": settings.seed, "workers": settings.workers}
     sample = settings.sample.model_copy(update=chosen)
     told = f"{sample.stills} stills, {sample.background_videos + 2} videos"

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from dvos.config.base import merged
 from dvos.config.labelling import ImportSettings
-from dvos.config.scoring import ScoringSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
 from dvos.config.workflow import FitSettings, MethodSettings
 from dvos.files import file_digest, make_folder, write_bytes, write_json
+from dvos.formats.importing import import_labels
+from dvos.formats.known import recognise
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import object_pixels, read_mask, write_mask
 from dvos.runner.display import waiting
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 #: Learning rate of a round, which starts from a trained network.
 _ROUND_RATE = 5e-4
+#: Epochs of the training of a fold and of a round, at most.
+_FOLD_EPOCHS, _ROUND_EPOCHS = 3, 4
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,7 @@ class FitResult:
         lines = [*self.plan.lines, f"report      {self.report}"]
         if self.scores is not None:
             found = f"pooled Dice {self.scores.pooled_dice:.3f}"
-            interval = self.scores.intervals.get("pooled_dice")
-            if interval is not None:
+            if interval := self.scores.intervals.get("pooled_dice"):
                 found += f", {interval.low:.3f} to {interval.high:.3f}"
             how = f" in {self.plan.folds} folds" if self.plan.folds else ""
             lines.append(f"scores      {self.scores.out / 'scores.json'} ({found}{how})")
@@ -73,14 +75,11 @@ def fit(settings: FitSettings) -> FitResult:
     check_start(settings, labelled=bool(data.labelled))
     folder = steps.MethodFolder(make_folder(settings.out), "fit")
     with opened(folder, settings):
-        return _Fit(settings, folder, data).run()
+        return _fit(settings, folder, data)
 
 
 def read_data(settings: FitSettings) -> DataFolder:
     """The data folder of a fit; labels of another program become one, in ``out/imported``."""
-    from dvos.formats.importing import import_labels
-    from dvos.formats.known import recognise
-
     folder = settings.folder
     own = any((folder / name).exists() for name in ("annotated", "clips.csv"))
     found = recognise(folder) if folder.exists() and not own else None
@@ -92,111 +91,106 @@ def read_data(settings: FitSettings) -> DataFolder:
     return read_data_folder(out)
 
 
-class _Fit:
-    """The stages of one fit."""
+def _fit(given: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> FitResult:
+    """All stages, each of which goes on by itself where it stopped."""
+    command = command_line("fit", given, {"folder": given.folder, "out": given.out})
+    stages = StageManifest(folder.stages, command=command, seed=given.seed)
+    survey, settings = None, with_intensity(given, data)
+    if data.labelled:
+        look = waiting("looks at the labelled pictures")(planning.look_at)
+        survey = stages.run("look", lambda: look(data.labelled, settings.void), str)
+    scale = survey.scale if survey else 1
+    with waiting("tries the starter weights"):
+        start = choose_start(settings, data.labelled, scale, folder.start)
+    begun = merged(start.training(len(data.labelled)), settings.train)
+    settings = settings.model_copy(update={"train": begun})
+    if survey:
+        settings = planning.fitted(settings, survey)
+    mixed = steps.with_data_mix(settings, data)
+    run = Pipeline(mixed, folder, data, stages)
+    backgrounds = run.prepare()
+    plan = _plan(run, mixed, survey, backgrounds, start)
+    length = {"clips": plan.clips, "epochs": plan.epochs}
+    run = replace(run, settings=mixed.model_copy(update=length))
+    checkpoint = start.path
+    if data.labelled:
+        run.train(backgrounds)
+        checkpoint = folder.checkpoint
+    if plan.rounds:
+        checkpoint = _rounds(run, plan, backgrounds, checkpoint)
+    assert checkpoint is not None
+    best = folder.best  # where it is easily found
+    if not best.is_file() or file_digest(best) != file_digest(checkpoint):
+        write_bytes(best, checkpoint.read_bytes())
+    overlays = () if plan.targets == "later" else run.predict_targets(best, plan.targets)
+    scores = run.validate(best, plan.held_out)
+    if plan.folds:
+        scores = cross_validate(replace(run, settings=settings), plan, backgrounds)
+    source, out = "VIDEO", ""
+    if plan.targets == "later":
+        source, out = str(settings.folder / "target"), f" --out {folder.predictions}"
+    return FitResult(
+        plan=plan,
+        report=run.report(settings.folder.name),
+        checkpoint=best,
+        scores=scores,
+        overlays=overlays,
+        next_command=f"dvos predict {source} --checkpoint {best}{out} --overlay",
+        seconds=stages.seconds,
+    )
 
-    def __init__(self, settings: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> None:
-        self.settings, self.folder, self.data = settings, folder, data
-        command = command_line("fit", settings, {"folder": settings.folder, "out": settings.out})
-        self.stages = StageManifest(folder.stages, command=command, seed=settings.seed)
 
-    def run(self) -> FitResult:
-        """All stages, each of which goes on by itself where it stopped."""
-        survey, data, settings = None, self.data, with_intensity(self.settings, self.data)
-        if data.labelled:
-            look = waiting("looks at the labelled pictures")(planning.look_at)
-            survey = self.stages.run("look", lambda: look(data.labelled, settings.void), str)
-        scale = survey.scale if survey else 1
-        with waiting("tries the starter weights"):
-            start = choose_start(settings, data.labelled, scale, self.folder.start)
-        begun = merged(start.training(len(data.labelled)), settings.train)
-        settings = settings.model_copy(update={"train": begun})
-        if survey:
-            settings = planning.fitted(settings, survey)
-        mixed = steps.with_data_mix(settings, data)
-        run = Pipeline(mixed, self.folder, data, self.stages)
-        backgrounds = run.make_backgrounds()
-        run.cut_objects()
-        run.preview(backgrounds)
-        plan = self._plan(mixed, survey, backgrounds, start)
-        length = {"clips": plan.clips, "epochs": plan.epochs}
-        run = replace(run, settings=mixed.model_copy(update=length))
-        checkpoint = start.path
-        if data.labelled:
-            run.train(backgrounds)
-            checkpoint = self.folder.checkpoint
-        if plan.rounds:
-            checkpoint = self._rounds(run, plan, backgrounds, checkpoint)
-        assert checkpoint is not None
-        best = self.folder.best  # where it is easily found
-        if not best.is_file() or file_digest(best) != file_digest(checkpoint):
-            write_bytes(best, checkpoint.read_bytes())
-        overlays = () if plan.targets == "later" else run.predict_targets(best, plan.targets)
-        scores = run.validate(best, plan.held_out)
-        if plan.folds:
-            scores = cross_validate(replace(run, settings=settings), plan, backgrounds)
-        source, out = "VIDEO", ""
-        if plan.targets == "later":
-            source, out = str(self.settings.folder / "target"), f" --out {self.folder.predictions}"
-        return FitResult(
-            plan=plan,
-            report=run.report(self.settings.folder.name),
-            checkpoint=best,
-            scores=scores,
-            overlays=overlays,
-            next_command=f"dvos predict {source} --checkpoint {best}{out} --overlay",
-            seconds=self.stages.seconds,
-        )
+def _plan(
+    run: Pipeline,
+    settings: FitSettings,
+    survey: Survey | None,
+    backgrounds: list[Path],
+    start: Start,
+) -> Plan:
+    """The plan of an earlier start, or what a few timed steps lead to."""
+    plan = read_record(run.folder.plan, Plan)
+    if plan is None:
+        spent, begun = run.stages.seconds, time.monotonic()
 
-    def _plan(
-        self, settings: FitSettings, survey: Survey | None, backgrounds: list[Path], start: Start
-    ) -> Plan:
-        """The plan of an earlier start, or what a few timed steps lead to."""
-        plan = read_record(self.folder.plan, Plan)
-        if plan is None:
-            data, folder, spent = self.data, self.folder, self.stages.seconds
-            begun = time.monotonic()
+        def make() -> Plan:
+            timed = steps.build_timing(settings, run.folder, run.data, backgrounds)
+            with waiting("times a few steps of training"):
+                speed = planning.time_training(*timed)
+            gone = spent + time.monotonic() - begun
+            return planning.make_plan(settings, run.data, survey, speed, start, spent=gone)
 
-            def make() -> Plan:
-                timed = steps.build_timing(settings, folder, data, backgrounds)
-                with waiting("times a few steps of training"):
-                    speed = planning.time_training(*timed)
-                gone = spent + time.monotonic() - begun
-                return planning.make_plan(settings, data, survey, speed, start, spent=gone)
+        plan = run.stages.run("plan", make, lambda found: " ".join(found.lines))
+        write_json(run.folder.plan, asdict(plan))
+    for line in plan.lines:
+        run.stages.announce(line)
+    return plan
 
-            plan = self.stages.run("plan", make, lambda found: " ".join(found.lines))
-            write_json(self.folder.plan, asdict(plan))
-        for line in plan.lines:
-            self.stages.announce(line)
-        return plan
 
-    def _rounds(
-        self, run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | None
-    ) -> Path:
-        """Rounds of pseudo-labels; gives the best network."""
-        from dvos.selftraining.rounds import rounds
+def _rounds(run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | None) -> Path:
+    """Rounds of pseudo-labels; gives the best network."""
+    from dvos.selftraining.rounds import rounds
 
-        data, folder = self.data, self.folder
-        unlabelled = [UnlabelledSettings(input=path) for path in data.unlabelled]
-        if data.photos:
-            write_images(folder.photos, [ImageRow(photo) for photo in data.photos])
-            unlabelled.append(UnlabelledSettings(input=folder.photos, stills=True))
-        # Each round starts from the one before, and is not to stay there.
-        own = merged(run.settings.train, {"start_share": 0.0})
-        settings = run.settings.model_copy(update={**plan.round_length, "train": own})
-        train = steps.training_options(settings, folder, data, backgrounds)
-        made = RoundsSettings(
-            out=folder.rounds,
-            unlabelled=unlabelled,
-            start=start,
-            train=merged({"optimiser": {"lr": _ROUND_RATE}}, train),
-            rounds=plan.rounds,
-            intensity=settings.intensity,
-            pseudo_label=PseudoLabelOptions(
-                interval=plan.interval, device=settings.device, seed=settings.seed
-            ),
-        )
-        return self.stages.run("rounds", lambda: rounds(made), str).best
+    data, folder = run.data, run.folder
+    unlabelled = [UnlabelledSettings(input=path) for path in data.unlabelled]
+    if data.photos:
+        write_images(folder.photos, [ImageRow(photo) for photo in data.photos])
+        unlabelled.append(UnlabelledSettings(input=folder.photos, stills=True))
+    # Each round starts from the one before, and is not to stay there.
+    own = merged(run.settings.train, {"start_share": 0.0})
+    length = {"clips": plan.round_clips, "epochs": min(_ROUND_EPOCHS, plan.epochs)}
+    settings = run.settings.model_copy(update={**length, "train": own})
+    train = steps.training_options(settings, folder, data, backgrounds)
+    labelling = {"interval": plan.interval, "device": settings.device, "seed": settings.seed}
+    made = RoundsSettings(
+        out=folder.rounds,
+        unlabelled=unlabelled,
+        start=start,
+        train=merged({"optimiser": {"lr": _ROUND_RATE}}, train),
+        rounds=plan.rounds,
+        intensity=settings.intensity,
+        pseudo_label=PseudoLabelOptions.model_validate(labelling),
+    )
+    return run.stages.run("rounds", lambda: rounds(made), str).best
 
 
 def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Scores | None:
@@ -210,37 +204,19 @@ def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Sc
         folder = steps.MethodFolder(make_folder(run.folder.folds / str(number)), "fold")
         data = DataFolder(run.data.folder, annotated=others)
         settings = steps.with_data_mix(run.settings, data)
-        settings = settings.model_copy(update=plan.fold_length)
+        length = {"clips": plan.fold_clips, "epochs": min(_FOLD_EPOCHS, plan.epochs)}
+        settings = settings.model_copy(update={**length, "preview_clips": 0})
         prefix = f"fold {number} of {len(parts)}: "
         fold = Pipeline(settings, folder, data, run.stages, prefix)
-        fold.make_backgrounds()
-        fold.cut_objects()
+        fold.prepare()
         fold.train(list(backgrounds))
         write_images(folder.stills, [ImageRow(row.image) for row in held])
-        predicting = steps.build_prediction(
-            settings,
-            folder.checkpoint,
-            folder.stills,
-            run.folder.heldout,
-            stills=True,
-            augment=plan.held_out,
-        )
-        fold.predict(f"{prefix}predict", predicting, f"{len(held)} stills")
+        places, told = (folder.checkpoint, folder.stills, run.folder.heldout), f"{len(held)} stills"
+        fold.predict(f"{prefix}predict", *places, told, stills=True, augment=plan.held_out)
     rows = [row for one in parts for row in one]
-    write_clips(
-        run.folder.truth,
-        [ClipRow("", row.image.stem, 0, row.image, row.mask, label=1) for row in rows],
-    )
-    scoring = ScoringSettings(
-        truth=run.folder.truth,
-        predictions=run.folder.heldout,
-        out=run.folder.root,
-        frames="all",
-        temporal=False,
-        void=run.settings.void,
-        workers=run.settings.workers,
-    )
-    return run.score(scoring)
+    truth = [ClipRow("", row.image.stem, 0, row.image, row.mask, label=1) for row in rows]
+    write_clips(run.folder.truth, truth)
+    return run.score(replace(run.data, validation_stills=(), validation_videos=()))
 
 
 def part(

@@ -15,15 +15,22 @@ from pydantic import Field
 
 from dvos.config.base import Settings, plain_values
 from dvos.config.prediction import Augment, PredictionSettings
-from dvos.config.scoring import ReportSettings, ScoringSettings
+from dvos.config.scoring import ReportSettings
 from dvos.config.show import check_run_settings
 from dvos.config.workflow import MethodSettings
+from dvos.extraction.frames import extract_frames
+from dvos.extraction.objects import extract_objects
 from dvos.files import make_folder, refuse_foreign, stem_of, write_json
 from dvos.media.intensity import settled
+from dvos.prediction.predict import predict
+from dvos.registry import predictor_for, training_spec
+from dvos.reporting.html import write_report
 from dvos.reporting.numbers import duration
 from dvos.runner.manifest import read_record
 from dvos.runner.shards import taken
+from dvos.scoring.score import score
 from dvos.scoring.summary import Scores
+from dvos.synthesis.write import synthesize
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder
 
@@ -117,9 +124,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-M = TypeVar("M", bound=MethodSettings)
-
-
 @contextmanager
 def opened(folder: steps.MethodFolder, settings: Settings) -> Iterator[None]:
     """Keep others out of a run's folder, and see that it is this run's."""
@@ -132,7 +136,7 @@ def opened(folder: steps.MethodFolder, settings: Settings) -> Iterator[None]:
             yield
 
 
-def with_intensity(settings: M, data: DataFolder) -> M:
+def with_intensity(settings: steps.M, data: DataFolder) -> steps.M:
     """The settings with one intensity for all: cutouts are pasted over frames as they look."""
     images = [*(still.image for still in data.labelled), *data.background_stills]
     found = settled(settings.intensity, images)
@@ -149,49 +153,58 @@ class Pipeline:
     stages: StageManifest  # Told of each stage.
     prefix: str = ""  # Stands before the stages' names.
 
-    def make_backgrounds(self) -> list[Path]:
-        """Frames of the videos without objects; gives the tables of all backgrounds."""
-        from dvos.extraction.frames import extract_frames
+    def prepare(self) -> list[Path]:
+        """Backgrounds, cutouts, and some synthetic clips to look at; gives the backgrounds' tables.
 
-        backgrounds = steps.write_input_tables(self.folder, self.data)
+        Without labelled stills there is nothing to cut out and to make clips of.
+        """
+        settings, folder, stages = self.settings, self.folder, self.stages
+        backgrounds = steps.write_input_tables(folder, self.data)
         if videos := self.data.background_videos:
-            frames = steps.build_frames(self.settings, self.folder)
+            frames = steps.build_frames(settings, folder)
             told = f"frames of {len(videos)} background videos"
-            self.stages.run("extract frames", lambda: extract_frames(frames), told)
-        return backgrounds
-
-    def cut_objects(self) -> None:
-        """Cutouts of the labelled stills, if there are any."""
-        from dvos.extraction.objects import extract_objects
-
+            stages.run("extract frames", lambda: extract_frames(frames), told)
         if self.data.annotated:
-            objects = steps.build_objects(self.settings, self.folder)
-            name = f"{self.prefix}extract objects"
-            self.stages.run(name, lambda: extract_objects(objects), str)
-
-    def preview(self, backgrounds: list[Path]) -> None:
-        """Some synthetic clips to look at."""
-        from dvos.synthesis.write import synthesize
-
-        if self.settings.preview_clips and self.data.annotated:
-            clips = steps.build_synthesis(self.settings, self.folder, backgrounds)
-            told = f"{self.settings.preview_clips} clips on disk, to look at"
-            self.stages.run("synthesize", lambda: synthesize(clips), told)
+            objects = steps.build_objects(settings, folder)
+            stages.run(f"{self.prefix}extract objects", lambda: extract_objects(objects), str)
+            if settings.preview_clips:
+                clips = steps.build_synthesis(settings, folder, backgrounds)
+                told = f"{settings.preview_clips} clips on disk, to look at"
+                stages.run("synthesize", lambda: synthesize(clips), told)
+        return backgrounds
 
     def train(self, backgrounds: list[Path]) -> None:
         """The network, on what was made."""
-        from dvos.registry import training_spec
         from dvos.training.run import train
 
         plan = steps.build_training(self.settings, self.folder, self.data, backgrounds)
         spec = training_spec(plan.network)
         self.stages.run(f"{self.prefix}train", lambda: train(plan, spec), str)
 
-    def predict(self, name: str, plan: PredictionSettings, told: str) -> None:
-        """Masks and counts of anything."""
-        from dvos.prediction.predict import predict
-        from dvos.registry import predictor_for
+    def predict(
+        self,
+        name: str,  # of the stage
+        checkpoint: Path,
+        source: Path,
+        out: Path,
+        told: str,
+        *,
+        stills: bool = False,
+        augment: Augment | None = None,
+    ) -> None:
+        """Masks, counts and overlay videos of videos, or of photos as simulated pans.
 
+        They are the mean of the views of ``augment``, None for the best ones.
+        """
+        plan = PredictionSettings(
+            input=source,
+            checkpoint=checkpoint,
+            out=out,
+            overlay=True,
+            stills=stills,
+            augment=augment or steps.views_of(self.settings, stills=stills)[0],
+            **self.settings.model_dump(include={"intensity", "device"}),
+        )
         self.stages.run(name, lambda: predict(plan, predictor_for), told)
 
     def predict_targets(self, checkpoint: Path, augment: Augment | None = None) -> tuple[Path, ...]:
@@ -199,8 +212,8 @@ class Pipeline:
         targets, out = self.data.targets, self.folder.predictions
         if targets:
             source = targets[0].parent if len(targets) > 1 else targets[0]
-            plan = steps.build_prediction(self.settings, checkpoint, source, out, augment=augment)
-            self.predict("predict", plan, f"{len(targets)} target video(s)")
+            told = f"{len(targets)} target video(s)"
+            self.predict("predict", checkpoint, source, out, told, augment=augment)
         return tuple(out / f"{stem_of(video)}.mp4" for video in targets)
 
     def validate(self, checkpoint: Path, augment: Augment | None = None) -> Scores | None:
@@ -213,27 +226,21 @@ class Pipeline:
             told = f"{len(videos)} video(s)"
         else:
             return None
-        settings, out = self.settings, self.folder.heldout
-        plan = steps.build_prediction(
-            settings, checkpoint, source, out, stills=bool(stills), augment=augment
-        )
-        self.predict("predict held-out", plan, told)
-        return self.score(steps.build_scoring(settings, self.folder, self.data))
+        name, out, of_stills = "predict held-out", self.folder.heldout, bool(stills)
+        self.predict(name, checkpoint, source, out, told, stills=of_stills, augment=augment)
+        return self.score(self.data)
 
-    def score(self, scoring: ScoringSettings) -> Scores:
-        """Scores of what was predicted."""
-        from dvos.scoring.score import score
+    def score(self, data: DataFolder) -> Scores:
+        """Scores of what was predicted of ``data``."""
 
-        return self.stages.run(
-            "score",
-            lambda: score(scoring),
-            lambda found: f"pooled Dice {found.pooled_dice:.3f}, mean {found.mean_dice:.3f}",
-        )
+        def told(found: Scores) -> str:
+            return f"pooled Dice {found.pooled_dice:.3f}, mean {found.mean_dice:.3f}"
+
+        scoring = steps.build_scoring(self.settings, self.folder, data)
+        return self.stages.run("score", lambda: score(scoring), told)
 
     def report(self, subject: str) -> Path:
         """The page that shows it all."""
-        from dvos.reporting.html import write_report
-
         videos = self.data.validation_videos
         plan = ReportSettings(
             run=self.folder.root,

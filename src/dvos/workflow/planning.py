@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dvos.config.base import merged
 from dvos.config.prediction import AUGMENT_SCALES, Augment
 from dvos.config.scene import SceneSettings
 from dvos.config.training import TrainingSettings
-from dvos.config.workflow import FitSettings, MethodSettings
+from dvos.config.workflow import FitSettings
 from dvos.errors import MediaError
 from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.frames import open_frames
@@ -26,9 +26,7 @@ from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
 from dvos.workflow.starting import Start
-from dvos.workflow.steps import views_of
-
-M = TypeVar("M", bound=MethodSettings)
+from dvos.workflow.steps import M, views_of
 
 #: Lengths of objects, pixels, that the network sees as they are; what is outside is brought to
 #: the nearer of the two lengths after them.
@@ -160,7 +158,7 @@ _RUNS: dict[Augment, float] = {
 }
 #: Of the training, validation between epochs.
 _VALIDATION = 0.08
-_MOST_FOLDS, _FOLD_CLIPS, _FOLD_EPOCHS, _ROUND_EPOCHS = 5, 400, 3, 4
+_MOST_FOLDS, _FOLD_CLIPS = 5, 400
 _MOST_CLIPS, _FEWEST_STEPS = 100_000, 4
 _REPORT_SECONDS = 10.0
 #: In validation photos are cut to this side; of frames of clips so many are looked at.
@@ -199,16 +197,6 @@ class Plan:
     lines: tuple[str, ...]  # What was chosen, and why.
     held_out: Augment = "flips"  # Views that what is held out is predicted in.
 
-    @property
-    def fold_length(self) -> dict[str, int]:
-        """Settings of the length of the training of a fold."""
-        return {"clips": self.fold_clips, "epochs": min(_FOLD_EPOCHS, self.epochs)}
-
-    @property
-    def round_length(self) -> dict[str, int]:
-        """Settings of the length of the training of a round."""
-        return {"clips": self.round_clips, "epochs": min(_ROUND_EPOCHS, self.epochs)}
-
 
 def time_training(settings: TrainingSettings, megapixels: float) -> Speed:
     """Train a few steps into a folder, which is removed, and validate a clip of ``megapixels``."""
@@ -239,9 +227,8 @@ def make_plan(
     left -= 0.0 if targets == "later" else _RUNS[targets] * costs.targets
     left -= speed.start + costs.validation + _RUNS[held_out] * costs.held_out + _REPORT_SECONDS
     folds, fold_clips, of_folds = costs.folds(left, held_out)
-    rounds = settings.rounds
-    if rounds is None:
-        rounds = int(data.learns_unlabelled)
+    can_learn = bool(data.unlabelled or data.photos)
+    rounds = int(can_learn) if settings.rounds is None else settings.rounds
     of_rounds = left * (_ROUNDS if data.labelled else 1) if rounds else 0.0
     of_round = of_rounds / rounds if rounds else 0.0
     training = max(0.0, left - of_folds - of_rounds)
@@ -383,14 +370,10 @@ def _lines(
     few = f"synthetic clips {share:.0%}, as few stills gain by recombining their objects"
     many = "no synthetic clips: they gain nothing from ten stills on, or without stills"
     glows = survey is not None and survey.glowing and settings.scene.preset == "cells"
-    as_cells = ", scene cells, as what is labelled glows" if glows else ""
-    yield f"mix: {few if share else many}{as_cells}; " + (
-        f"{plan.rounds} round(s) of pseudo-labels, every {plan.interval}. frame"
-        if plan.rounds
-        else "no pseudo-labels"
-    )
-    known = start.weights or "ImageNet weights in the encoder"
-    yield f"start: {known}: {start.reason}"
+    mix = (few if share else many) + (", scene cells, as what is labelled glows" if glows else "")
+    rounds = f"{plan.rounds} round(s) of pseudo-labels, every {plan.interval}. frame"
+    yield f"mix: {mix}; {rounds if plan.rounds else 'no pseudo-labels'}"
+    yield f"start: {start}"
     judged = "validation/" if data.validates else "synthetic clips alone: label validation/"
     if plan.folds:
         judged = f"{plan.folds} folds of {plan.fold_clips} clips, as validation/ holds nothing"

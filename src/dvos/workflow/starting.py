@@ -47,6 +47,9 @@ class Start:
     #: Whether the labelled pictures look like those that the network has learnt from.
     alike: bool = True
 
+    def __str__(self) -> str:
+        return f"{self.weights or 'ImageNet weights in the encoder'}: {self.reason}"
+
     @property
     def path(self) -> Path | None:
         """The file; a ValueError where the starter weights are not in this installation."""

@@ -10,7 +10,7 @@ from dvos.config.base import merged
 from dvos.config.data import EmptySettings, ShareSettings, ValidationSettings
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.config.load import load_settings
-from dvos.config.prediction import Augment, PredictionSettings
+from dvos.config.prediction import Augment
 from dvos.config.scene import SynthesisSettings
 from dvos.config.scoring import ScoringSettings
 from dvos.config.training import TrainingSettings
@@ -97,7 +97,6 @@ def build_frames(settings: MethodSettings, folder: MethodFolder) -> FramesSettin
     return FramesSettings(
         videos=folder.videos,
         out=folder.frames,
-        min_side=0,
         **settings.model_dump(include={"intensity", "seed", "workers"}),
     )
 
@@ -251,43 +250,24 @@ def views_of(settings: MethodSettings, *, stills: bool) -> tuple[Augment, ...]:
     return ("flips_and_scales", "flips", "none") if stills else ("flips", "none")
 
 
-def build_prediction(
-    settings: MethodSettings,
-    checkpoint: Path,
-    source: Path,
-    out: Path,
-    *,
-    stills: bool = False,
-    augment: Augment | None = None,
-) -> PredictionSettings:
-    """Masks, counts and overlay videos of videos, or of photos as simulated pans.
-
-    They are the mean of the views of ``augment``, None for the best ones.
-    """
-    return PredictionSettings(
-        input=source,
-        checkpoint=checkpoint,
-        out=out,
-        overlay=True,
-        stills=stills,
-        augment=augment or views_of(settings, stills=stills)[0],
-        **settings.model_dump(include={"intensity", "device"}),
-    )
-
-
 def build_scoring(
     settings: MethodSettings, folder: MethodFolder, data: DataFolder
 ) -> ScoringSettings:
-    """Figures, and pictures of the best, median and worst, into the run's own folder."""
-    stills, videos = data.validation_stills, data.validation_videos
+    """Figures, and pictures of the best, median and worst, into the run's own folder.
+
+    Of what is labelled for validation, or else of cross-validation, which has no such pictures.
+    """
+    truth, images, temporal = folder.truth, None, False
+    if stills := data.validation_stills:
+        truth, images = stills[0].mask.parent, stills[0].image.parent
+    elif videos := data.validation_videos:
+        truth, images, temporal = videos[0].masks.parent, videos[0].video.parent, True
     return ScoringSettings(
-        truth=stills[0].mask.parent if stills else videos[0].masks.parent,
+        truth=truth,
         predictions=folder.heldout,
-        images=stills[0].image.parent if stills else videos[0].video.parent,
+        images=images,
         out=folder.root,
         frames="all",
-        temporal=not stills,
-        void=settings.void,
-        overlay_interval=0,
-        workers=settings.workers,
+        temporal=temporal,
+        **settings.model_dump(include={"void", "workers"}),
     )
