@@ -5,6 +5,7 @@ What is uncertain becomes *unknown*, a value that training passes over.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -29,8 +30,6 @@ _SMALLEST = 12
 
 Floats = NDArray[np.float32]
 Flow = Floats
-#: A frame, and its temporal consistency if it was compared.
-Compared = tuple[FramePrediction, Floats | None]
 
 
 def filter_frame(labels: NDArray[np.uint8], criteria: FilterSettings) -> dict[str, Any]:
@@ -94,7 +93,7 @@ def _opened(mask: NDArray[np.bool_], diameter: int) -> NDArray[np.bool_]:
 
 def with_consistency(
     frames: Iterable[FramePrediction], *, neighbours: Sequence[int], wanted: Callable[[int], bool]
-) -> Iterator[Compared]:
+) -> Iterator[tuple[FramePrediction, Floats | None]]:
     """Every frame, in order, with its :func:`temporal_consistency`, in constant memory.
 
     It is compared with the frames at the offsets ``neighbours``; not at all (None) if not
@@ -104,15 +103,13 @@ def with_consistency(
     waiting: deque[FramePrediction] = deque()
     means: dict[int, Floats] = {}
     greys: dict[int, NDArray[np.uint8]] = {}
+
     # A frame asks for the flow to the next and back, and the next for the same two.
-    flows: dict[tuple[int, int], Flow] = {}
-
+    @lru_cache(2 * len(neighbours) * max(1, ahead))
     def flow(one: int, other: int) -> Flow:
-        if (one, other) not in flows:
-            flows[one, other] = flow_between(greys[one], greys[other])
-        return flows[one, other]
+        return flow_between(greys[one], greys[other])
 
-    def compared(frame: FramePrediction) -> Compared:
+    def compared(frame: FramePrediction) -> tuple[FramePrediction, Floats | None]:
         index = frame.frame_index
         if not wanted(index):
             return frame, None
@@ -129,8 +126,6 @@ def with_consistency(
         oldest = (waiting[0].frame_index if waiting else frame.frame_index + 1) - behind
         for index in [index for index in means if index < oldest]:
             del means[index], greys[index]
-        for pair in [pair for pair in flows if min(pair) < oldest]:
-            del flows[pair]
     while waiting:
         yield compared(waiting.popleft())
 

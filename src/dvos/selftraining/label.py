@@ -33,10 +33,7 @@ from dvos.tables import rows_beside, write_rows
 _log = logging.getLogger(__name__)
 
 CLIP_TABLE, STILL_TABLE = "pseudo_labels.csv", "pseudo_stills.csv"
-_COLUMNS = {
-    CLIP_TABLE: ("VID", "FID", "Image", "Mask", "Label"),
-    STILL_TABLE: ("Image", "Mask"),
-}
+_COLUMNS = {CLIP_TABLE: ("VID", "FID", "Image", "Mask", "Label"), STILL_TABLE: ("Image", "Mask")}
 PROVENANCE = "pseudo_labels.json"
 _FORMAT = 1
 
@@ -57,31 +54,29 @@ def write_results(
     jobs: Sequence[labeller.ClipJob],
     probe: dict[str, Any],
     order: Sequence[str],
-) -> tuple[Path, dict[str, Any], dict[str, list[Row]]]:
+) -> tuple[Path, dict[str, Any], int]:
     """Write the table for training and ``pseudo_labels.json``; clips of other runs stay in both.
 
     Clips stand in the ``order`` of the input, after those of others. Gives the table, the summary
-    of this run's ``jobs``, and the rows of each labelled clip. An OutputError if a file cannot be
-    written, a TableError if the table there is none of labels.
+    of this run's ``jobs``, and how many clips are not labelled yet. An OutputError if a file cannot
+    be written, a TableError if the table there is none of labels.
     """
     from dvos.training.records import versions
 
     own = {job.clip.name for job in jobs}
     places = {name: place for place, name in enumerate(order)}
     table = settings.out / (STILL_TABLE if settings.stills else CLIP_TABLE)
-    listed: dict[str, list[Sequence[object]]] = {}
-    for other, cells in _rows_of_others(table, own):
-        listed.setdefault(other, []).append(cells)
+    listed: list[tuple[str, Sequence[object]]] = [*_rows_of_others(table, own)]
     for job in jobs:
-        listed[job.clip.name] = [
-            (job.image_of(row), job.mask_of(row))
-            if settings.stills
-            else (job.clip.name, row["frame_index"], job.image_of(row), job.mask_of(row), accepted)
-            for row in job.rows
-            if (accepted := int(row["accepted"])) or not settings.stills
-        ]
-    ordered = sorted(listed, key=lambda name: places.get(name, -1))
-    write_rows(table, _COLUMNS[table.name], [row for name in ordered for row in listed[name]])
+        name = job.clip.name
+        for row in job.rows:
+            files_of, accepted = (job.image_of(row), job.mask_of(row)), int(row["accepted"])
+            if not settings.stills:
+                listed.append((name, (name, row["frame_index"], *files_of, accepted)))
+            elif accepted:
+                listed.append((name, files_of))
+    listed.sort(key=lambda pair: places.get(pair[0], -1))
+    write_rows(table, _COLUMNS[table.name], [cells for _, cells in listed])
     checkpoint = settings.checkpoint
     made_with: dict[str, Any] = {
         "round": settings.round,
@@ -95,19 +90,13 @@ def write_results(
     for clip in others:
         if clip["made_with"] == made_with:
             del clip["made_with"]
-    clips: list[dict[str, Any]] = [
-        {
-            "clip": job.clip.name,
-            "intensity": job.intensity,
-            "unreadable": job.unreadable(),
-            "frames": job.rows,
-        }
-        for job in jobs
-    ]
-    clips = sorted([*others, *clips], key=lambda clip: places.get(clip["clip"], -1))
+    for job in jobs:
+        clip = {"clip": job.clip.name, "intensity": job.intensity}
+        others.append(clip | {"unreadable": job.unreadable(), "frames": job.rows})
+    clips = sorted(others, key=lambda clip: places.get(clip["clip"], -1))
     _write_provenance(settings.out, made_with, clips)
-    known = {clip["clip"]: clip["frames"] for clip in clips}
-    return table, _summary([row for job in jobs for row in job.rows]), known
+    missing = len(places.keys() - {clip["clip"] for clip in clips})
+    return table, _summary([row for job in jobs for row in job.rows]), missing
 
 
 def take_out(out: Path, own: Collection[str]) -> None:
@@ -275,11 +264,10 @@ def _finish(
     """Write tables, provenance and pictures, of the jobs of this run among those of the input."""
     out, order = settings.out, [job.clip.name for job in every]
     with files.exclusive(out):
-        table, summary, known = write_results(settings, jobs, record.provenance(), order)
+        table, summary, missing = write_results(settings, jobs, record.provenance(), order)
     if not summary["accepted"]:
         text = "%s: none of %d frames was accepted; see %s for the reasons"
         _log.warning(text, settings.input, summary["judged"], out / PROVENANCE)
-    missing = len({*order} - known.keys())
     for job in every:
         job.rows = job.rows or job.manifest().rows  # of a clip that another shard has labelled
     return PseudoLabelResult(

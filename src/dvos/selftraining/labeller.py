@@ -203,11 +203,8 @@ class Labeller:
         self._settings = settings
         self.predictor = predictor_of(settings.checkpoint, options)
         self._views = Views(tuple(settings.scales), settings.flips)
-        self._reader = (
-            features_of(settings.checkpoint, settings.device, tile=settings.tile)
-            if settings.probe
-            else None
-        )
+        given = settings.checkpoint, settings.device
+        self._reader = features_of(*given, tile=settings.tile) if settings.probe else None
         self._probe: Probe | None = None
 
     def view(self, source: AnyFrames, *, start: int) -> Generator[FramePrediction, None, None]:

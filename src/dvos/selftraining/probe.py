@@ -12,6 +12,7 @@ from typing import Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
 
 from dvos.files import atomic_path
 from dvos.prediction.features import FEATURE_STRIDE, FeatureReader
@@ -63,8 +64,6 @@ class FeatureProbe:
 
     def save(self, path: Path) -> None:
         """Write it atomically, as safetensors; the same probe gives the same bytes."""
-        from safetensors.numpy import save
-
         arrays = {"weights": self.weights, "mean": self.mean, "std": self.std}
         arrays["bias"] = np.array([self.bias], np.float32)
         # One key: the order of several is not fixed.
@@ -75,8 +74,6 @@ class FeatureProbe:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote."""
-        from safetensors.numpy import load_file
-
         arrays = load_file(path)
         return cls(arrays["weights"], float(arrays["bias"][0]), arrays["mean"], arrays["std"])
 

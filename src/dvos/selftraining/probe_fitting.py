@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from dvos.media.video import VideoFile, VideoFrame
 from dvos.prediction.features import FeatureReader
 from dvos.prediction.inputs import ClipInput
 from dvos.prediction.predictor import FramePrediction
-from dvos.runner.display import progress
+from dvos.runner.display import open_display
 from dvos.runner.manifest import read_record
 from dvos.selftraining.probe import FeatureProbe, Floats, ProbeFit, fit_probe, probability_grid
 
@@ -220,20 +220,14 @@ def _collect(
     """Samples of frames of all clips."""
     chosen = spread_evenly([_count(clip) for clip in clips], settings.probe_frames)
     store = SampleStore(_SAMPLES // max(1, len(chosen)))
-
-    def frames() -> Iterator[None]:
+    with open_display("fit probe", len(chosen), "frame") as advance:
         for number, clip in enumerate(clips):
             wanted = [clip.first + index for other, index in chosen if other == number]
-            try:
+            with suppress(MediaError):  # reported when the clip is labelled
                 for frame in _predicted(clip, wanted, view, context):
                     rng = np.random.default_rng([settings.seed, number, frame.frame_index])
                     store.add(frame.image, frame.probability, reader, rng)
-                    yield
-            except MediaError:
-                continue  # reported when the clip is labelled
-
-    for _ in progress(frames(), description="fit probe", total=len(chosen), unit="frame"):
-        pass
+                    advance()
     return store
 
 

@@ -16,11 +16,14 @@ from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, Fault, FaultCollector, UsageError
 from dvos.files import file_digest, make_folder, refuse_foreign, stem_of, write_bytes, write_json
+from dvos.prediction.features import offers_features
 from dvos.registry import check_network, features_of, network_spec, predictor_of, training_spec
+from dvos.runner.display import waiting
 from dvos.runner.manifest import read_record
 from dvos.runner.shards import taken
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.tables import write_rows
+from dvos.training.labels import find_labels
 
 _log = logging.getLogger(__name__)
 
@@ -96,8 +99,7 @@ class RoundsResult:
                 line += f"{record.accepted} of {record.judged} frames accepted, "
             dice = record.val_dice
             unknown = "no training" if record.checkpoint is None else "not validated"
-            line += unknown if dice is None else f"validation Dice {dice:.4f}"
-            lines.append(line)
+            lines.append(line + (unknown if dice is None else f"validation Dice {dice:.4f}"))
         lines.append(f"stopped: {self.stopped}; judged by {JUDGED_BY[self.validation][0]}")
         lines.append(f"best: round {self.best_round} ({self.best})")
         return "\n".join(lines)
@@ -151,8 +153,7 @@ class _Rounds:
     """
 
     def __init__(self, settings: RoundsSettings, validation: ValidationKind) -> None:
-        self.settings = settings
-        self.validation = validation
+        self.settings, self.validation = settings, validation
         self.records: list[RoundRecord] = []
         self.best_checkpoint = settings.out / "best.safetensors"
         self._json = settings.out / "rounds.json"
@@ -185,21 +186,13 @@ class _Rounds:
         rows = [asdict(record) for record in self.records]
         write_rows(out / "rounds.csv", list(rows[0]), [list(row.values()) for row in rows])
         for row in rows:
-            path = row["checkpoint"]
-            if path is not None:
+            if path := row["checkpoint"]:
                 inside = path.is_relative_to(out)
                 row["checkpoint"] = (path.relative_to(out) if inside else path).as_posix()
-        write_json(
-            self._json,
-            {
-                "format": 1,
-                "validation": self.validation,
-                "start_from": self.settings.start_from,
-                "rounds": rows,
-                "best": {"round": best.round, "val_dice": best.val_dice},
-                "stopped": stopped,
-            },
-        )
+        facts: dict[str, Any] = {"format": 1, "validation": self.validation}
+        facts |= {"start_from": self.settings.start_from, "rounds": rows}
+        last = {"best": {"round": best.round, "val_dice": best.val_dice}, "stopped": stopped}
+        write_json(self._json, facts | last)
 
     def begin(self, training: TrainingSettings) -> None:
         """Train on labelled data, or measure the network to start from, once."""
@@ -224,10 +217,9 @@ class _Rounds:
         if not record.accepted:
             self.add(record)
             return f"no frame was accepted in round {number}"
-        stills, clips = (
-            [one.table for one in labels if one.stills == stills and one.accepted]
-            for stills in (True, False)
-        )
+        accepted = [one for one in labels if one.accepted]
+        stills = [one.table for one in accepted if one.stills]
+        clips = [one.table for one in accepted if not one.stills]
         plan = build_training(self.settings, number, previous, stills=stills, clips=clips)
         self._train(record, plan)
         fall = max(one.dice for one in self.records) - self.records[-1].dice
@@ -246,8 +238,6 @@ class _Rounds:
 
 def _check(settings: RoundsSettings, networks: set[str]) -> None:
     """Refuse inputs that are not there, and a probe that a network could not give features to."""
-    from dvos.prediction.features import offers_features
-
     with FaultCollector(UsageError) as faults:
         for one in settings.unlabelled:
             if not one.input.exists():
@@ -363,8 +353,6 @@ def pseudo_weight(data: DataSettings, share: float) -> float:
 
 def validation_kind(data: DataSettings) -> ValidationKind:
     """What the validation of a training measures on; faults of its data are raised."""
-    from dvos.training.labels import find_labels
-
     chosen = data.validation
     of_stills = chosen.stills.tables or chosen.stills.folders
     if of_stills or chosen.clips.tables or chosen.clips.folders or chosen.videos:
@@ -384,7 +372,6 @@ def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str
     from dvos.networks.spec import Normalisation
     from dvos.prediction.network import choose_device
     from dvos.registry import load_network
-    from dvos.runner.display import waiting
     from dvos.training.data import build_validation_clips
     from dvos.training.objective import build_query_objective
     from dvos.training.targets import QueryTarget
