@@ -66,12 +66,12 @@ class Manifest:
         entry = self._entries.get(task.key)
         if entry is None or entry["fingerprint"] != task.fingerprint:
             return None
-        for name, size in entry["files"]:
-            try:
+        try:
+            for name, size in entry["files"]:
                 if os.stat(f"{self._folder}/{name}").st_size != size:  # noqa: PTH116
                     return None
-            except (OSError, ValueError):
-                return None
+        except (OSError, ValueError):
+            return None
         if not _is_of(task.result, entry["result"]):
             _warn(self._path, "results lack what this release needs: that work is done again")
             return None
@@ -171,11 +171,12 @@ class ClipManifest:
         lines = _read_lines(path, _is_of_clip)
         if not lines:
             return
-        if lines[0] is None or lines[0].get("fingerprint") != fingerprint:
-            self.other = _other_place(None if lines[0] is None else lines[0].get("source"), places)
+        first = lines[0] or {}
+        if first.get("fingerprint") != fingerprint:
+            self.other = _other_place(first.get("source"), places)
             self.stale = [line for line in lines if line is not None and "frame" in line]
-            before = None if lines[0] is None else lines[0].get("files")
-            changed = isinstance(before, str) and bool(before) and before != files
+            before = first.get("files")
+            changed = isinstance(before, str) and before not in ("", files)
             self.replaced = changed and self.other is None and bool(self.stale)
             return
         for line in lines[1:]:
@@ -350,17 +351,18 @@ def restore_clips(out: Path) -> None:
 
 def names_on_disk(folder: str, names: Iterable[str]) -> dict[str, str]:
     """Of names relative to a folder that are not ASCII, those under which the files lie, if any."""
-    places: dict[str, tuple[Path, dict[str, str]]] = {}
+
+    @cache
+    def listed(head: str) -> tuple[Path, dict[str, str]]:
+        place = find_path(folder, head, os.path.isdir) or Path(folder, head)
+        inside = os.listdir(place) if place.is_dir() else []  # noqa: PTH208
+        return place, {composed(one): one for one in inside} | {one: one for one in inside}
+
     found: dict[str, str] = {}
     for name in names:
-        if name.isascii():
-            continue
-        head, tail = os.path.split(name)
-        if head not in places:
-            place = find_path(folder, head, os.path.isdir) or Path(folder, head)
-            inside = os.listdir(place) if place.is_dir() else []  # noqa: PTH208
-            places[head] = place, {composed(one): one for one in inside} | {o: o for o in inside}
-        place, inside_by_name = places[head]
-        known = inside_by_name.get(tail) or inside_by_name.get(composed(tail), tail)
-        found[name] = os.path.relpath(place / known, folder)
+        if not name.isascii():
+            head, tail = os.path.split(name)
+            place, inside = listed(head)
+            known = inside.get(tail) or inside.get(composed(tail), tail)
+            found[name] = os.path.relpath(place / known, folder)
     return found

@@ -11,15 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,16 +195,12 @@ def open_pool(
         found = "a worker process died (out of memory, or ended from outside)"
         raise RunError.at("", found, remedy=remedy) from error
     finally:
-        # After a full run the workers are idle; after a failure or Ctrl-C
-        # they must not work on.
+        # After a full run the workers are idle; after a failure or Ctrl-C they must not work on.
         pool.end()
 
 
 def run_on(
-    executor: Executor,
-    function: Work[T],
-    tasks: Sequence[Task[T]],
-    limit: int,
+    executor: Executor, function: Work[T], tasks: Sequence[Task[T]], limit: int
 ) -> Outcomes[T]:
     """Each task's result, or its DvosError, as they come; at most ``limit`` are in flight."""
     waiting = iter(tasks)
@@ -337,19 +326,13 @@ def cluster_executor(address: str | None) -> Iterator[Any]:
         from distributed import Client
         from distributed.scheduler import KilledWorker
     except ImportError as error:
-        raise UsageError.at(
-            where,
-            "needs the package distributed, which is not installed",
-            remedy="pip install 'dvos[cluster]'",
-        ) from error
+        found = "needs the package distributed, which is not installed"
+        raise UsageError.at(where, found, remedy="pip install 'dvos[cluster]'") from error
     try:
         client = Client(address, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise UsageError.at(
-            where,
-            f"cannot be reached ({error})",
-            "the address of a running dask scheduler, for example tcp://10.0.0.1:8786",
-        ) from error
+        expected = "the address of a running dask scheduler, for example tcp://10.0.0.1:8786"
+        raise UsageError.at(where, f"cannot be reached ({error})", expected) from error
     with client:
         try:
             yield client.get_executor(pure=False)
@@ -364,11 +347,7 @@ def cluster_executor(address: str | None) -> Iterator[Any]:
 
 
 def run_on_cluster(
-    address: str,
-    function: Work[T],
-    items: Iterable[tuple[str, T]],
-    *,
-    description: str,
+    address: str, function: Work[T], items: Iterable[tuple[str, T]], *, description: str
 ) -> Generator[tuple[str, dict[str, Any]], None, None]:
     """Call ``function`` on named items by the workers of a cluster; gives each result as it comes.
 
