@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -53,29 +54,25 @@ def load_predictor(
     """Load a trained network, ready to segment.
 
     Args:
-        checkpoint: ``best.safetensors`` of a training run, ``wheat`` for the starter
-            weights, a checkpoint of the published training, or an ``.onnx`` file of
-            ``dvos convert``, which is run by onnxruntime.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``,
-            ``mps``; an ``.onnx`` file is run on the CPU.
-        first_mask: Of XMem, what it starts from: a mask (H, W) of the first
-            frame, masks by frame index, a file, a folder with ``<clip>.png`` or
-            ``<clip>/<frame>.png``, or ``auto``.
+        checkpoint: ``best.safetensors`` of a training run, ``wheat`` for the starter weights, a
+            checkpoint of the published training, or an ``.onnx`` file of ``dvos convert``, which
+            is run by onnxruntime.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; an
+            ``.onnx`` file is run on the CPU.
+        first_mask: Of XMem, what it starts from: a mask (H, W) of the first frame, masks by frame
+            index, a file, a folder with ``<clip>.png`` or ``<clip>/<frame>.png``, or ``auto``.
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
-        options: Further settings of
-            :class:`~dvos.config.prediction.PredictorOptions`, as ``scale``,
-            ``tile``, ``threshold``, ``augment`` or ``batch``.
+        options: Further settings of :class:`~dvos.config.prediction.PredictorOptions`, as
+            ``scale``, ``tile``, ``threshold``, ``augment`` or ``batch``.
 
     Returns:
         The predictor. Its masks do not depend on ``batch``.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or holds a network
-            that does not segment videos this way, as with a first mask only
-            XMem does.
-        UsageError: If the device does not exist, an option has no such value,
-            XMem gets no first mask, or what an ``.onnx`` file needs is not
-            installed.
+        CheckpointError: If the file is missing, damaged or holds a network that does not segment
+            videos this way, as with a first mask only XMem does.
+        UsageError: If the device does not exist, an option has no such value, XMem gets no first
+            mask, or what an ``.onnx`` file needs is not installed.
     """
     try:
         chosen = load_settings(PredictorOptions, options={"device": device, **options})
@@ -83,8 +80,7 @@ def load_predictor(
         _word_for_python(error)
         raise UsageError(error.faults) from error
     try:
-        weights = named_weights(Path(checkpoint))
-        given = first_mask_checkpoint
+        weights, given = named_weights(Path(checkpoint)), first_mask_checkpoint
         finder = None if given is None else named_weights(Path(given))
     except ValueError as error:
         raise CheckpointError.at("checkpoint", str(error)) from error
@@ -116,16 +112,11 @@ def _word_for_python(error: DvosError) -> None:
     """Name settings in an error's faults as Python's keywords do."""
 
     def worded(text: str) -> str:
-        return _OPTION.sub(lambda match: match[1].replace("-", "_"), _SET.sub("", text))
+        # Where it was found says "--scale: scale", as on a command line.
+        text = _SET.sub("", re.sub(r"^--[\w-]+: ", "", text))
+        return _OPTION.sub(lambda match: match[1].replace("-", "_"), text)
 
-    # Where it was found says "--scale: scale", as on a command line.
-    error.faults = tuple(
-        Fault(
-            worded(re.sub(r"^--[\w-]+: ", "", fault.where)),
-            *map(worded, (fault.found, fault.expected, fault.remedy)),
-        )
-        for fault in error.faults
-    )
+    error.faults = tuple(Fault(*map(worded, astuple(fault))) for fault in error.faults)
     error.args = ("\n".join(map(str, error.faults)),)
 
 

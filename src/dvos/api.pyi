@@ -1109,14 +1109,13 @@ def load_predictor(
     """Load a trained network, ready to segment.
 
     Args:
-        checkpoint: ``best.safetensors`` of a training run, ``wheat`` for the starter
-            weights, a checkpoint of the published training, or an ``.onnx`` file of
-            ``dvos convert``, which is run by onnxruntime.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``,
-            ``mps``; an ``.onnx`` file is run on the CPU.
-        first_mask: Of XMem, what it starts from: a mask (H, W) of the first
-            frame, masks by frame index, a file, a folder with ``<clip>.png`` or
-            ``<clip>/<frame>.png``, or ``auto``.
+        checkpoint: ``best.safetensors`` of a training run, ``wheat`` for the starter weights, a
+            checkpoint of the published training, or an ``.onnx`` file of ``dvos convert``, which
+            is run by onnxruntime.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; an
+            ``.onnx`` file is run on the CPU.
+        first_mask: Of XMem, what it starts from: a mask (H, W) of the first frame, masks by frame
+            index, a file, a folder with ``<clip>.png`` or ``<clip>/<frame>.png``, or ``auto``.
         first_mask_checkpoint: Network that finds the first mask, where it is ``auto``.
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
         batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
@@ -1141,10 +1140,8 @@ def load_predictor(
         The predictor. Its masks do not depend on ``batch``.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or holds a network
-            that does not segment videos this way, as with a first mask only
-            XMem does.
-        UsageError: If the device does not exist, an option has no such value,
-            XMem gets no first mask, or what an ``.onnx`` file needs is not
-            installed.
+        CheckpointError: If the file is missing, damaged or holds a network that does not segment
+            videos this way, as with a first mask only XMem does.
+        UsageError: If the device does not exist, an option has no such value, XMem gets no first
+            mask, or what an ``.onnx`` file needs is not installed.
     """
