@@ -87,18 +87,16 @@ class Manifest:
     def other_source(self, task: Task[Any]) -> str | None:
         """Where the files of another task of this name are from, if not from the task's source."""
         known = self._entries[task.key].get("source") if self.is_other(task) else None
-        return _other_place(known, self._places(task))
+        return _other_place(known, _places(task.source, self._path))
 
     def knows_none(self, tasks: Sequence[Task[Any]]) -> bool:
         """Whether all that is noted was made of other sources than the tasks'."""
         known = {str(x) for entry in self._entries.values() for x in entry.get("source", ())}
-        if not known or not known.isdisjoint(x for task in tasks for x in self._places(task)):
+        places = (place for task in tasks for place in _places(task.source, self._path))
+        if not known or not known.isdisjoint(places):
             return False
         # A source that was moved is the same.
         return not any(self.finished(task) for task in tasks)
-
-    def _places(self, task: Task[Any]) -> list[str]:
-        return [] if task.source is None else _places(task.source, self._path)
 
     def begin(self) -> None:
         """Make the file, which tells whose the work is; leave out what cannot be trusted."""
@@ -118,7 +116,7 @@ class Manifest:
             "fingerprint": task.fingerprint,
             "result": {name: value for name, value in result.items() if name != "files"},
             "files": files,
-            "source": self._places(task),
+            "source": _places(task.source, self._path),
         }
         self.begin()
         line = _line(entry)
@@ -139,8 +137,7 @@ class ClipManifest:
     """What is finished of a clip: a line for each frame, in order, between a first and a last.
 
     The first holds the fingerprint of all that the frames' files depend on, the last what could not
-    be decoded. Reading ends at a line that is spoilt, no ``row`` or not ``complete``: it is done
-    again.
+    be decoded. Reading ends at a line that is spoilt, no ``row`` or not ``complete``.
     """
 
     def __init__(
@@ -159,8 +156,7 @@ class ClipManifest:
         self.is_new = not os.path.lexists(path)  # Whether no run has begun with the clip.
         # The source of an earlier run, where it was another one with other files.
         self.other: str | None = None
-        # Whether an earlier run read other files from the same source: they were edited, or another
-        # disk has taken the first one's place.
+        # Whether an earlier run read other files there: edited since, or on another disk.
         self.replaced = False
         self.rows: list[Row] = []  # Of the finished frames.
         # Rows of an earlier run, with plain names, whose files are to be removed.
@@ -211,8 +207,10 @@ class ClipManifest:
         self.finished, self.damage, self.intensity = True, damage, intensity
 
 
-def _places(source: Path, record: Path) -> list[str]:
+def _places(source: Path | None, record: Path) -> list[str]:
     """Where a source lies, and from a record: results may be moved together with their input."""
+    if source is None:
+        return []
     written = os.path.abspath(source), os.path.relpath(source, record.parent)  # noqa: PTH100
     return [composed(place) for place in written]
 
@@ -339,12 +337,11 @@ def restore_clips(out: Path) -> None:
     records = out / ".progress"
     restore_names(records)
     # A record escapes all that is not ASCII; most have none, and nothing is looked through.
-    clips = []
+    own: set[str] = set()
     for path in records.glob("*.jsonl"):
         with suppress(OSError):  # told by whoever needs it
             if not path.name.isascii() or b"\\u" in path.read_bytes():
-                clips.append(path.stem)
-    own = {f"{clip}{ending}" for clip in clips for ending in _OF_CLIP}
+                own |= {path.stem + ending for ending in _OF_CLIP}
     for holder in _HOLDERS if own else ():
         restore_names(out / holder, own.__contains__, below=True)
 

@@ -25,8 +25,7 @@ from dvos.sample.stand import StandRecipe, grow
 _LOOK = 1
 _MANIFEST = "sample.jsonl"
 
-#: Random stands of the two videos. Stills count from 0; these lie beyond any number of stills and
-#: give stands of middling ripeness.
+#: Random stands of the two videos: beyond any number of stills, and of middling ripeness.
 _TARGET_SCENE, _HELDOUT_SCENE = 10_001, 10_003
 
 

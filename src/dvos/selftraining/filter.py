@@ -21,8 +21,7 @@ BACKGROUND, UNKNOWN, OBJECT = 0, 128, 255
 #: Probability at which a prediction changes sides.
 _DECISION = 0.5
 
-# Forward and backward flow cancel out up to a share of their length and a
-# constant (Sundaram, Brox, Keutzer, ECCV 2010, equation 5).
+# Up to these flow and flow back cancel out (Sundaram, Brox, Keutzer, ECCV 2010, equation 5).
 _RELATIVE, _ABSOLUTE = 0.01, 0.5
 
 # The flow is found by matching patches of this size: there is none in less.
@@ -35,8 +34,7 @@ Flow = Floats
 def filter_frame(labels: NDArray[np.uint8], criteria: FilterSettings) -> dict[str, Any]:
     """Whether a frame with labels as of :func:`filter_pixels` may be a query, or why not.
 
-    That is ``accepted`` and ``reason``, beside the shares of ``object``, ``background`` and
-    ``unknown`` pixels.
+    That is ``accepted`` and ``reason``, and the shares of ``object``, ``background``, ``unknown``.
     """
     of_object = float(np.mean(labels == OBJECT))
     of_background = float(np.mean(labels == BACKGROUND))
@@ -59,8 +57,7 @@ def filter_pixels(
     """Labels, uint8 (H, W), of what was predicted for a frame; all arrays are float32 (H, W).
 
     ``mean`` is the probability of object over the views, ``std`` its deviation, ``consistency`` as
-    of :func:`temporal_consistency`, ``probe`` the probability by the feature probe, if there is
-    one.
+    of :func:`temporal_consistency`, ``probe`` the probability by the feature probe, if any.
     """
     is_object = mean >= criteria.object_threshold
     is_background = mean <= criteria.background_threshold
@@ -96,8 +93,7 @@ def with_consistency(
 ) -> Iterator[tuple[FramePrediction, Floats | None]]:
     """Every frame, in order, with its :func:`temporal_consistency`, in constant memory.
 
-    It is compared with the frames at the offsets ``neighbours``; not at all (None) if not
-    ``wanted``.
+    It is compared with those at the offsets ``neighbours``, or not (None) if not ``wanted``.
     """
     ahead, behind = max([0, *neighbours]), -min([0, *neighbours])
     waiting: deque[FramePrediction] = deque()

@@ -22,8 +22,7 @@ _FEWEST = 50
 
 # Of the first fit: the network's probability above and below which it is trusted.
 _SURE_OBJECT, _SURE_BACKGROUND = 0.6, 0.05
-# Of the second: the first probe's probability from which, and to which, it is
-# followed, unless the network is as sure of the contrary.
+# Of the second: where the first probe is followed, unless the network is sure of the contrary.
 _SECOND_OBJECT, _SECOND_BACKGROUND = 0.7, 0.1
 _LEAST_OBJECT, _MOST_BACKGROUND = 0.02, 0.1
 _PENALTY = 3e-3
@@ -127,11 +126,9 @@ def _fit(features: Floats, counts: Floats, objects: Bools, backgrounds: Bools) -
     y, share = torch.from_numpy(objects.astype(np.float32)), torch.from_numpy(shares)
     weights = torch.zeros(x.shape[1], requires_grad=True)
     bias = torch.zeros(1, requires_grad=True)
-    # L-BFGS (Liu and Nocedal 1989); the line search makes each step a gain, whatever the
-    # scale of the features.
-    descent = torch.optim.LBFGS(
-        [weights, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
-    )
+    # L-BFGS (Liu and Nocedal 1989), whose line search makes each step a gain at any scale.
+    learnt = [weights, bias]
+    descent = torch.optim.LBFGS(learnt, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         descent.zero_grad()

@@ -30,14 +30,12 @@ PROBE = "probe.safetensors"
 # Raised whenever the same data give another probe than before.
 _VERSION = 1
 
-#: Predicts frames in every view of test-time augmentation from the frame
-#: ``start`` on, with the mean and the standard deviation of the views.
+#: Predicts frames in every view, from ``start`` on: mean and standard deviation of the views.
 View = Callable[..., Generator[FramePrediction, None, None]]
 
 # All samples together: 400 MB with the 352 channels of the usual network.
 _SAMPLES = 2**18
-# Probabilities that part a frame's pixels for sampling: objects are few, and so
-# is what the network half sees, which the second fit needs.
+# Probabilities that part pixels for sampling: objects are few, and what is half seen, too.
 _STRATA = (0.02, 0.6)
 # Keeps a channel that never changes from being divided by 0.
 _LEAST_STD = 1e-5
@@ -258,8 +256,7 @@ def _count(clip: ClipInput) -> int:
     if len(clip.files) > 1:
         return len(clip.files)
     try:
-        # A video is read through: where the frames lie must not depend on how far an
-        # earlier pass has come.
+        # Read through: where frames lie must not depend on how far an earlier pass has come.
         source = clip.open()
         return source.count() if isinstance(source, VideoFile) else source.frame_count or 0
     except MediaError:

@@ -145,8 +145,7 @@ def _keep(paths: Sequence[Path], folder: Path) -> bool:
 
 def _load(folder: Path) -> Atlas:
     arrays = {f.name: np.load(folder / f"{f.name}.npy") for f in fields(Atlas)[1:]}
-    # Copied on write, as compiled kernels tell arrays that may be written from those
-    # that may not, and would be compiled for both; nothing is written.
+    # Copied on write, as kernels would be compiled anew for a read-only array; nothing is written.
     texels = np.memmap(folder / _TEXELS, np.uint8, "c").reshape(-1, 4)
     return Atlas(texels=texels, **arrays)
 
@@ -161,8 +160,7 @@ def prepare_cutout(rgba: Bytes) -> list[Bytes] | None:
     inside = padded[..., 3] >= 128
     if not inside.any():
         return None
-    # The contour runs half-way between the outermost pixels inside and their
-    # neighbours; a slight smoothing takes the stairs out of it.
+    # The contour runs half-way between pixels inside and outside; smoothing takes out its stairs.
     mask = inside.astype(np.uint8)
     within = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)
     without, labels = cv2.distanceTransformWithLabels(

@@ -1,8 +1,7 @@
 """From settings and tables to a clip generator, in this process or in many.
 
-A task carries a recipe, not a generator, which holds all cutouts. Each process gets the
-generator of a recipe once and keeps the latest; many cutouts are decoded once for all
-processes, see :mod:`dvos.synthesis.atlas`.
+A task carries a recipe, not a generator, which holds all cutouts. Each process makes the generator
+of a recipe once and keeps the latest.
 """
 
 import logging
@@ -270,21 +269,20 @@ def write_preview(
     """
     size, frames = (settings.height, settings.width), settings.frames
     times = sorted({0, frames // 2, frames - 1})
-    pictures: list[Bytes] = []
-    labels: list[str] = []
+    shown: list[tuple[Bytes, str]] = []
     numbers, scale = range(min(settings.clip_count, 6)), min(1.0, _CELL / max(size))
     for number in progress(numbers, description="preview", unit="clip"):
         background = background_of(settings, number)
         clip = generator.make(number, frames=frames, size=size, times=times, background=background)
-        pictures.append(resized(clip.frames[0], scale))
-        labels.append(f"VID_{number:05d} {clip.plate}")
+        shown.append((resized(clip.frames[0], scale), f"VID_{number:05d} {clip.plate}"))
         for k, time in enumerate(times):
             # Ids are coloured and outlined at the sheet's size, so that lines stay sharp.
             small, ids = resized(clip.frames[k], scale), clip.instances[k]
             shape = small.shape[1], small.shape[0]
             ids = np.asarray(cv2.resize(ids, shape, interpolation=cv2.INTER_NEAREST))
-            pictures.append(outline(overlay(small, ids, alpha=0.3), ids))
-            count = len(np.unique(clip.instances[k])) - int((clip.instances[k] == 0).any())
-            labels.append(f"frame {time}: {count} objects")
+            count = np.count_nonzero(np.unique(clip.instances[k]))
+            picture = outline(overlay(small, ids, alpha=0.3), ids)
+            shown.append((picture, f"frame {time}: {count} objects"))
+    pictures, labels = zip(*shown, strict=True)
     write_image(path, contact_sheet(pictures, columns=1 + len(times), labels=labels))
     return len(numbers), len(numbers) * len(times)

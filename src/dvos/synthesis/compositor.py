@@ -140,20 +140,16 @@ def render(
 
 def _expanded(scene: Scene, window: Window) -> Window:
     """The window with all that reaches into it, within the frame."""
-    y0, x0, height, width = window
-    y1, x1 = y0 + height, x0 + width
-    if scene.lens.defocus > 0:
-        reach = _kernel_size(scene.lens.defocus) // 2
-        y0, x0, y1, x1 = y0 - reach, x0 - reach, y1 + reach, x1 + reach
-    if scene.lens.quality:
-        # Whole JPEG units, and one more: chroma is smoothed between units.
-        y0, x0 = (y0 // _BLOCK - 1) * _BLOCK, (x0 // _BLOCK - 1) * _BLOCK
-        y1, x1 = (-(-y1 // _BLOCK) + 1) * _BLOCK, (-(-x1 // _BLOCK) + 1) * _BLOCK
-        if scene.lens.defocus > 0:
-            y0, x0, y1, x1 = y0 - _BLOCK, x0 - _BLOCK, y1 + _BLOCK, x1 + _BLOCK
-    y0, x0 = max(y0, 0), max(x0, 0)
-    y1, x1 = min(y1, scene.size[0]), min(x1, scene.size[1])
-    return y0, x0, y1 - y0, x1 - x0
+    reach = _kernel_size(scene.lens.defocus) // 2 if scene.lens.defocus > 0 else 0
+    # Whole JPEG units, and one more, as chroma is smoothed between units; two where all is blurred.
+    unit, more = (_BLOCK, 2 if reach else 1) if scene.lens.quality else (1, 0)
+
+    def along(start: int, size: int, whole: int) -> tuple[int, int]:
+        first = max(((start - reach) // unit - more) * unit, 0)
+        return first, min((-(-(start + size + reach) // unit) + more) * unit, whole) - first
+
+    (y, height), (x, width) = map(along, window[:2], window[2:], scene.size)
+    return y, x, height, width
 
 
 def _touching(box: Ints32, window: Window) -> Bools:
@@ -164,10 +160,9 @@ def _touching(box: Ints32, window: Window) -> Bools:
 
 def _laid_out(shapes: Ints, which: Ints) -> tuple[Ints, int]:
     """Where ``which`` of N (height, width) begin if they lie end to end: (N, 3), and the end."""
-    place = np.pad(shapes, [(0, 0), (1, 0)])
-    ends = np.cumsum(shapes[which].prod(1))
-    place[which, 0] = ends - shapes[which].prod(1)
-    return place, int(ends[-1]) if len(ends) else 0
+    place, areas = np.pad(shapes, [(0, 0), (1, 0)]), shapes[which].prod(1)
+    place[which, 0] = np.cumsum(areas) - areas
+    return place, int(areas.sum())
 
 
 def _bake(scene: Scene, atlas: Atlas, which: Ints) -> packed.Textures:

@@ -83,8 +83,7 @@ def fill_flow(
 ) -> None:
     """Fill the flow of a window; NaN where a sprite was not there before.
 
-    A sprite's pixel is taken to its texel by this frame's map and from there
-    to the frame before by that frame's; a background's pixel likewise.
+    A pixel goes to its texel, or the background's, by this frame's map and back by the other's.
     """
     inverse, grid = poses.inverse[k], poses.grid[k]
     before, grid_before = poses_before.forward[k], poses_before.grid[k]

@@ -64,8 +64,7 @@ class CameraPath:
         """Box (4,), y0, y1, x0, x1, of the canopy that holds all that is ever seen."""
         height, width = size
         corners = np.array([[0, 0], [0, width], [height, 0], [height, width]], np.float64)
-        # Every frame of a training clip; of a long one about a hundred, between
-        # which smooth motion cannot stray by more than the margin.
+        # Of a long clip about a hundred: between them smooth motion strays by less than the margin.
         count = len(self.travel)
         frames = sorted({*range(0, count, max(1, count // 100)), count - 1})
         turn = rotations(self.roll[frames]) / self.zoom[frames, None, None]

@@ -272,12 +272,9 @@ class _Replacing:
         if self.casting.settings.walk.may_leave:
             return after
         low = np.minimum(length[:, None] / 2 + 1, self.size / 2)
-        high = self.size - low
-        over_low, over_high = (after < low) & (after < now), (after > high) & (after > now)
-        after = np.where(over_low, np.minimum(now, low), after)
-        after = np.where(over_high, np.maximum(now, high), after)
-        sense[over_low | over_high] *= -1
-        return after
+        held = np.clip(after, np.minimum(now, low), np.maximum(now, self.size - low))
+        sense[held != after] *= -1
+        return held
 
     def _enter(
         self, t: int, everyone: Sprites, gone: Bools, seen: Floats, alive: Bools

@@ -1,7 +1,6 @@
 """A scene: everything that was drawn for one clip, as plain data, and where each sprite lies.
 
-A frame is a pure function of the scene and its number, so frames may be
-rendered in any order, and any window of them without the rest.
+A frame is a pure function of the scene and its number: any may be rendered, or any part, alone.
 """
 
 import math

@@ -235,8 +235,7 @@ _COLUMNS = (
     *("VisibleArea", "FullArea", "Entering", "Leaving"),
 )
 
-# Frames rendered at a time hold at most so many pixels, of 5 bytes each; with
-# fewer, the sprites' textures are made too often.
+# Pixels, of 5 bytes each, that are rendered at a time; with fewer, textures are made too often.
 _PART_PIXELS = 24 * 2**20
 
 #: Takes a frame uint8 (H, W, 3), its ids uint16 (H, W) and flow (H, W, 2) or None.

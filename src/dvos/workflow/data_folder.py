@@ -116,6 +116,7 @@ def _find(folder: Path, faults: FaultCollector, void: str) -> DataFolder:
     annotated = _stills(folder / "annotated", faults, void, need_objects=True) if there else ()
     table = folder / "clips.csv"
     rows = (faults.collect(read_clips, table) if table.is_file() else None) or []
+    frames = (StillRow(row.image, row.mask) for row in rows if row.label == 1 and row.mask)
     validation = folder / "validation"
     labelled_videos = _labelled_videos(validation, faults)
     masked = any(_files(validation / name, layout.MASK_SUFFIXES) for name in layout.MASK_FOLDERS)
@@ -124,9 +125,7 @@ def _find(folder: Path, faults: FaultCollector, void: str) -> DataFolder:
         folder=folder,
         annotated=annotated,
         clips=table if rows else None,
-        clip_frames=tuple(
-            StillRow(row.image, row.mask) for row in rows if row.label == 1 and row.mask
-        ),
+        clip_frames=tuple(frames),
         background_videos=videos,
         background_stills=stills,
         validation_stills=_stills(validation, faults, void) if there else (),

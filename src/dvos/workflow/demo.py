@@ -14,13 +14,11 @@ from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
 from dvos.workflow.starting import choose_start
 
-# Training clips where the user names no number: what fits into the promised
-# time on two cores, for the sample field and for real photos.
+# Training clips where the user names no number: what two cores make in the promised time.
 _SAMPLE_CLIPS = 3_750
 _DATA_CLIPS = 16_000
 _SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
-# Five stills of the sample field show little of the soil that its background
-# videos are full of. Photos show theirs.
+# The sample field's stills show little of the soil that its videos are full of. Photos show theirs.
 _SAMPLE_BACKGROUND = 0.15
 # The sample field is one camera at one height: objects seen at other sizes and in other
 # colours than the stills show would only take time, and what is kept of the start, too. Its heads

@@ -23,6 +23,7 @@ from dvos.media.mask import object_pixels, read_mask, write_mask
 from dvos.runner.display import waiting
 from dvos.runner.manifest import read_record
 from dvos.scoring.summary import Scores
+from dvos.selftraining.rounds import rounds
 from dvos.tables import ClipRow, ImageRow, StillRow, write_clips, write_images
 from dvos.workflow import planning, steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
@@ -168,8 +169,6 @@ def _plan(
 
 def _rounds(run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | None) -> Path:
     """Rounds of pseudo-labels; gives the best network."""
-    from dvos.selftraining.rounds import rounds
-
     data, folder = run.data, run.folder
     unlabelled = [UnlabelledSettings(input=path) for path in data.unlabelled]
     if data.photos:
@@ -226,16 +225,15 @@ def part(
 
     Frames of clips are parted in blocks; a single still into quarters, written into ``folder``.
     """
-    if data.annotated and len(data.annotated) > 1:
 
-        def order(row: StillRow) -> bytes:
-            name = row.image.stem.encode("utf-8", "surrogateescape")
-            return hashlib.blake2b(name, digest_size=8).digest()
+    def order(row: StillRow) -> bytes:
+        name = row.image.stem.encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(name, digest_size=8).digest()
 
-        rows = sorted(data.annotated, key=order)
-        return [rows[number::folds] for number in range(folds)]
     if data.annotated:
-        rows = _quarters(data.annotated[0], folder, settings)
+        rows = sorted(data.annotated, key=order)
+        if len(rows) == 1:
+            rows = _quarters(rows[0], folder, settings)
         return [one for number in range(folds) if (one := rows[number::folds])]
     rows = list(data.labelled[:: -(-len(data.labelled) // MOST_UNITS)])
     edges = [len(rows) * number // folds for number in range(folds + 1)]

@@ -36,8 +36,7 @@ from dvos.workflow.data_folder import DataFolder
 
 R = TypeVar("R")
 
-# A stage that only finds its work done takes about this long; adding it to the
-# time of the stage would say nothing.
+# What a stage that only finds its work done takes: added to its time it would say nothing.
 _CHECK_SECONDS = 3.0
 
 

@@ -28,8 +28,7 @@ from dvos.workflow.data_folder import DataFolder
 from dvos.workflow.starting import Start
 from dvos.workflow.steps import M, views_of
 
-#: Lengths of objects, pixels, that the network sees as they are; what is outside is brought to
-#: the nearer of the two lengths after them.
+#: Lengths of objects, pixels, that are seen as they are; others are brought to the nearer below.
 _SEEN = (12.0, 110.0)
 _WANTED = (20.0, 64.0)
 _LARGEST_SCALE = 4.0
@@ -145,8 +144,7 @@ MOST_UNITS = 40
 _USED = 0.9
 #: Of the time for training: cross-validation, and rounds; of a round, labelling.
 _FOLDS, _ROUNDS, _LABELLING = 0.35, 0.35, 0.4
-#: Of the time left: prediction of the targets in several views and in one, and of what is held out
-#: in several.
+#: Of the time left: the targets in several views and in one, and what is held out in several.
 _TARGETS, _PLAIN_TARGETS, _HELD_OUT = 0.15, 0.3, 0.1
 #: Runs over a frame as it is that views take.
 _SIZES = sum(scale**2 for scale in AUGMENT_SCALES)

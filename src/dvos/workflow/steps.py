@@ -24,9 +24,8 @@ from dvos.workflow.data_folder import DataFolder
 
 M = TypeVar("M", bound=MethodSettings)
 
-# Of synthetic clips, where the user names no share, 1/n with n stills and at most
-# this: the fewer there are, the more they gain by being recombined. Two gain much,
-# eleven lose a little (docs/research/experiments.md).
+# Of synthetic clips, where the user names no share: 1/n with n stills, at most this. Two gain much
+# by being recombined, eleven lose a little (docs/research/experiments.md).
 _MOST_SYNTHETIC = 0.5
 _FEW_STILLS = 10
 # Of those over labelled stills rather than bare backgrounds: a single still has too few
@@ -177,8 +176,7 @@ def training_options(
         sources["stills"] = {"tables": [folder.annotated], "void": settings.void}
         sources["synthetic"] = {
             "scene": merged(_ONE_STILL, scene) if len(data.annotated) == 1 else scene,
-            # Pasted among the stills' own objects cutouts add to what is real;
-            # over bare background alone they teach what cutouts look like.
+            # Among a still's objects cutouts add to it; alone they teach what cutouts look like.
             "backgrounds": [folder.annotated, *backgrounds],
             "cutouts": [folder.cutouts],
             "void": settings.void,

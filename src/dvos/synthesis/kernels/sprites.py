@@ -1,8 +1,7 @@
 """Drawing sprites, one over another.
 
-What is drawn knows nothing of roles: the kernel writes the *number of the
-sprite* that owns each pixel, and whether that is an object or a distractor is
-looked up afterwards. Image and label cannot depend on each other.
+The kernel writes the *number of the sprite* that owns each pixel. Whether that is an object or a
+distractor is looked up afterwards: image and label cannot depend on each other.
 """
 
 import numpy as np
@@ -101,8 +100,7 @@ def _curved_row(
 ) -> int:
     """One row of any sprite: exact every 8 px of the frame, between them linear.
 
-    All of it stands in one function, as a call with arrays inside the loop
-    would cost more than the pixel it draws.
+    All in one function: a call with arrays inside the loop would cost more than the pixel it draws.
     """
     a, b, first, last = columns
     base, height, width = texture
@@ -180,8 +178,7 @@ def _draw_sprite(
     plain = reach == 0 and path[0] == 1
     step_r = int(np.floor(inverse[0, 1] * ONE))
     step_c = int(np.floor(inverse[1, 1] * ONE))
-    # The outermost texels are transparent: a plain row keeps clear of them
-    # and so never leaves the texture, however its coordinates are rounded.
+    # A plain row keeps clear of the outermost, transparent texels, however its places are rounded.
     room = -0.5 if plain else reach + 0.5 * max(abs(blur[0]), abs(blur[1]))
     pixels = canvas.reshape(-1)
     owners = owner.reshape(-1)
