@@ -136,8 +136,7 @@ class _Lines(_Display):
 
     def _watch(self, closed: threading.Event) -> None:
         while not closed.wait(_LINE_INTERVAL / 10):
-            waited = time.monotonic() - max(self._shown_at, self._started)
-            if waited >= _LINE_INTERVAL:
+            if time.monotonic() - max(self._shown_at, self._started) >= _LINE_INTERVAL:
                 self._print()
 
     def show(self) -> None:
@@ -160,13 +159,9 @@ class _Bar(_Display):
         from rich import progress as rich
         from rich.console import Console
 
-        columns = [
-            rich.TextColumn("{task.description}"),
-            rich.BarColumn(),
-            *([rich.MofNCompleteColumn()] if self.unit else []),
-            rich.TextColumn("{task.fields[said]}"),
-            rich.TimeElapsedColumn(),
-        ]
+        count = [rich.MofNCompleteColumn()] if self.unit else []
+        columns = [rich.TextColumn("{task.description}"), rich.BarColumn(), *count]
+        columns += [rich.TextColumn("{task.fields[said]}"), rich.TimeElapsedColumn()]
         self._bar = rich.Progress(*columns, console=Console(stderr=True), transient=not self.unit)
         first = f"{self.unit}s" if self.unit else ""
         self._row = self._bar.add_task(

@@ -107,10 +107,8 @@ class Manifest:
 
     def append(self, task: Task[Any], result: Row) -> Row:
         """Note ``task`` as finished, safely on disk; give the result as it will be read back."""
-        files = [
-            [self._relative(str(name)), os.stat(name).st_size]  # noqa: PTH116
-            for name in result.get("files", [])
-        ]
+        names = map(str, result.get("files", []))
+        files = [[self._relative(name), os.stat(name).st_size] for name in names]  # noqa: PTH116
         entry = {
             "key": task.key,
             "fingerprint": task.fingerprint,
@@ -192,8 +190,7 @@ class ClipManifest:
 
     def begin(self) -> None:
         """Write the file anew, without what was void."""
-        lines = [self._first, *self.rows]
-        write_text(self._path, "".join(_line(line) for line in lines))
+        write_text(self._path, "".join(_line(line) for line in [self._first, *self.rows]))
 
     def append(self, row: Row) -> None:
         """Note a frame whose files are complete."""
@@ -257,10 +254,7 @@ def _is_of(kind: Any, value: Row) -> bool:
 def _is_task(entry: Row) -> bool:
     match entry:
         case {"key": str(), "fingerprint": str(), "result": dict(), "files": list(files)}:
-            return all(
-                isinstance(pair, list) and [type(part) for part in pair] == [str, int]
-                for pair in files
-            )
+            return all(isinstance(one, list) and [*map(type, one)] == [str, int] for one in files)
     return False
 
 

@@ -38,6 +38,7 @@ Outcomes: TypeAlias = Generator[tuple[Task[T], Outcome], None, None]
 #: Tasks handed at once to a foreign executor whose size is not known.
 _FOREIGN_IN_FLIGHT = 256
 GOES_ON = "run the same command again: it goes on where it stopped"
+_FEWER = "with fewer --workers it needs less memory"
 #: Seconds that a worker gets to end by itself after an interruption.
 _GRACE = 3.0
 
@@ -131,7 +132,6 @@ def run_tasks(
     results = {task.key: record.finished(task) for task in tasks}
     pending = [task for task in tasks if results[task.key] is None]
     errors: list[DvosError] = []
-    done = len(tasks) - len(pending)
     count = min(worker_count(workers), len(pending))
     if executor is not None:
         outcomes = run_on(executor, function, pending, 4 * workers or _FOREIGN_IN_FLIGHT)
@@ -144,7 +144,7 @@ def run_tasks(
     # Closed at once, whatever happens: closing ends the worker processes.
     with (
         taken(manifest) if pending else nullcontext(),
-        open_display(description, len(tasks), unit, done) as advance,
+        open_display(description, len(tasks), unit, len(tasks) - len(pending)) as advance,
         closing(outcomes),
     ):
         if pending:
@@ -175,18 +175,12 @@ def _run_here(function: Work[T], tasks: Sequence[Task[T]]) -> Outcomes[T]:
 def _run_in_processes(function: Work[T], tasks: Sequence[Task[T]], count: int) -> Outcomes[T]:
     work = getattr(function, "func", function)  # of a functools.partial
     modules = {work.__module__, type(tasks[0].item).__module__}
-    remedy = f"{GOES_ON}; with fewer --workers it needs less memory"
-    with open_pool(count, load_main="__main__" in modules, remedy=remedy) as pool:
+    with open_pool(count, load_main="__main__" in modules, remedy=f"{GOES_ON}; {_FEWER}") as pool:
         yield from run_on(pool, function, tasks, limit=2 * count)
 
 
 @contextmanager
-def open_pool(
-    count: int,
-    *,
-    load_main: bool = False,
-    remedy: str = "with fewer --workers it needs less memory",
-) -> Iterator[Executor]:
+def open_pool(count: int, *, load_main: bool = False, remedy: str = _FEWER) -> Iterator[Executor]:
     """Worker processes of one thread each, for the block; a RunError tells that one died."""
     pool = _Pool(count, load_main=load_main)
     try:

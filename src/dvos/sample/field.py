@@ -38,9 +38,8 @@ def make_sample_field(out: Path, settings: SampleSettings | None = None) -> dict
     chosen = settings or SampleSettings()
 
     def job(path: str, scene: int, frames: int, masks: str = "", **rest: Any) -> FileJob:
-        place = out / masks if masks else None
         same = chosen.seed, scene, frames, chosen.frame_rate, chosen.size
-        return FileJob(out / path, place, *same, **rest)
+        return FileJob(out / path, out / masks if masks else None, *same, **rest)
 
     target = job("target/target.mp4", _TARGET_SCENE, chosen.target_frames)
     masks = "validation/masks/heldout"

@@ -238,8 +238,7 @@ def draw_awns(
                 middle = (x0 + t * dx) if steep else (y0 + t * dy)
                 z = z0 + t * dz
                 c0 = math.floor(middle - half)
-                c1 = math.floor(middle + half)
-                for c in range(c0, c1 + 1):
+                for c in range(c0, math.floor(middle + half) + 1):
                     cover = min(c + 1.0, middle + half) - max(float(c), middle - half)
                     row = m if steep else c
                     column = c if steep else m

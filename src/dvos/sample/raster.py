@@ -281,10 +281,7 @@ def draw_ellipsoids(solids: Ellipsoids, world: Floats, noise: Floats, buffers: B
                 pixel = surface[y, x]
                 _grain_colour(local, styles[e], noise, pixel)
                 for k in range(3):
-                    pixel[3 + k] = (
-                        world[e, k, 0] * local[0]
-                        + world[e, k, 1] * local[1]
-                        + world[e, k, 2] * local[2]
-                    )
+                    axis = world[e, k]
+                    pixel[3 + k] = axis[0] * local[0] + axis[1] * local[1] + axis[2] * local[2]
                 pixel[6] = 0.0
                 pixel[7] = 0.04

@@ -162,9 +162,8 @@ def _near_view(scene: Scene, view: View, bent: Doubles) -> NDArray[np.bool_]:
     # A leaf reaches a fifth of a metre from its stalk, or of the picture's width if that is more.
     leaf = 0.20 * max(1.0, view.focal / above / view.size[1])
     for share in (0.0, 0.5, 1.0):
-        place = np.column_stack(
-            [tillers.foot + share**1.8 * tillers.height[:, None] * bent, share * tillers.height]
-        )
+        lean = share**1.8 * tillers.height[:, None] * bent
+        place = np.column_stack([tillers.foot + lean, share * tillers.height])
         near |= _inside(view.project(place), view.size, leaf)
         place -= place[:, 2:] * (sun / sun[2])
         near |= _inside(view.project(place), view.size, 0.05)
@@ -214,10 +213,9 @@ def _light(
     _draw(scene, sun, shapes, shade)
     small = cv2.resize(buffers.depth, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     openness = cv2.GaussianBlur(small, (0, 0), 0.018 * width / 4)
-    patches = light.cloud_patches(view, time_s)
     light_up(
         *(view, sun, shade.depth, (light.sun, light.sky, light.bounce), light.deep, light.hollow),
-        *(recipe.height_m, patches, openness, buffers, out),
+        *(recipe.height_m, light.cloud_patches(view, time_s), openness, buffers, out),
     )
     if not len(shapes.awns) or recipe.awn_m <= 0:
         return

@@ -117,9 +117,8 @@ def blade_ribbons(
     flutter = np.hypot(push[:, 0], push[:, 1]) * np.sin(7.5 * time_s + blades.phase[which])
     polar = (blades.rise[which] + 0.5 * flutter)[:, None] + blades.droop[which][:, None] * v**1.4
     azimuth = blades.azimuth[which][:, None] + (blades.turn[which] + 1.6 * flutter)[:, None] * v
-    tangent = np.stack(
-        [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], axis=-1
-    )
+    across = np.sin(polar)
+    tangent = np.stack([across * np.cos(azimuth), across * np.sin(azimuth), np.cos(polar)], axis=-1)
     step = (blades.length[which] / (_BLADE_STATIONS - 1))[:, None, None]
     place = np.cumsum(tangent * step, axis=1) - tangent[:, :1] * step + foot[:, None]
     place[..., :2] += (0.9 * push * blades.length[which][:, None])[:, None] * (v**1.5)[:, None]
@@ -133,8 +132,7 @@ def blade_ribbons(
     profile = np.where(blades.broad[which][:, None], oval, strap)
     half = (0.5 * blades.width[which][:, None] * profile)[..., None]
     edges = np.stack([place - half * side, place + half * side], axis=2)
-    normal = np.cross(tangent, side)
-    return Ribbons(edges, normal, side, blades.style[which], blades.length[which])
+    return Ribbons(edges, np.cross(tangent, side), side, blades.style[which], blades.length[which])
 
 
 def clod_ellipsoids(clods: Clods, which: Ints) -> Ellipsoids:
@@ -157,10 +155,8 @@ def head_shapes(
     share = np.linspace(0.0, 1.0, nodes)
     noise = heads.jitter[which]
     # Girth swells above the foot and narrows to the tip.
-    swell = (0.62 + 0.38 * np.sin(np.pi * np.clip(share * 0.9 + 0.14, 0, 1))) * (
-        1 - recipe.taper * share
-    )
-    girth = heads.girth[which][:, None] * swell
+    swell = 0.62 + 0.38 * np.sin(np.pi * np.clip(share * 0.9 + 0.14, 0, 1))
+    girth = heads.girth[which][:, None] * (swell * (1 - recipe.taper * share))
     sign = np.where(np.arange(nodes) % 2 == 0, 1.0, -1.0)
     outward = (row * sign[None, :, None])[:, :, None]
     sideways = face[:, :, None]
@@ -212,8 +208,7 @@ def head_shapes(
     ways = t * aim[..., None, :] + t**2 * curve[..., None, :]
     awns = tips[..., None, :] + reach[..., None, None] * ways
     columns: Any = zip(grains, cores, strict=True)
-    solids = Ellipsoids(*map(np.concatenate, columns))
-    return solids, awns.reshape(-1, _AWN_POINTS, 3)
+    return Ellipsoids(*map(np.concatenate, columns)), awns.reshape(-1, _AWN_POINTS, 3)
 
 
 def _rachis(stand: Stand, bent: Doubles, which: Ints) -> tuple[Doubles, Doubles, Doubles, Doubles]:

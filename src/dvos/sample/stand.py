@@ -145,8 +145,7 @@ class Blades:
     @classmethod
     def of_crop(cls, recipe: StandRecipe, rng: Generator, tillers: int) -> Self:
         """Leaves of the first ``tillers`` stalks."""
-        counts = rng.poisson(recipe.blades_per_tiller, tillers)
-        owner = np.repeat(np.arange(tillers), counts)
+        owner = np.repeat(np.arange(tillers), rng.poisson(recipe.blades_per_tiller, tillers))
         n = len(owner)
         low, high = 0.12, recipe.top_blade if recipe.heads else 1.0
         at = rng.uniform(low, high, n) ** (1.0 if recipe.heads else 0.7)

@@ -154,8 +154,7 @@ def warp(values: Floats, flow: Flow) -> Floats:
     height, width = flow.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     right, down = columns + flow[..., 0], rows + flow[..., 1]
-    border = cv2.BORDER_REPLICATE
-    moved = cv2.remap(values, right, down, cv2.INTER_LINEAR, borderMode=border)
+    moved = cv2.remap(values, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     outside = (right < 0) | (down < 0) | (right > width - 1) | (down > height - 1)
     moved[outside] = np.nan
     return np.asarray(moved, np.float32)

@@ -220,15 +220,11 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     # What only hands clips on need not hold a device.
     here = settings if far is None else far.model_copy(update={"device": "cpu"})
     network, out = labeller.Labeller(here), here.out
-    clips = find_clips(
-        here.input,
-        stills=here.stills,
-        # The frames a photo is compared with have references of their own.
-        context=network.predictor.context - min([0, *here.neighbours]) if here.stills else 0,
-        pan_step=here.pan_step,
-        seed=here.seed,
-        intensity=network.predictor.intensity,
-    )
+    # The frames a photo is compared with have references of their own.
+    context = network.predictor.context - min([0, *here.neighbours]) if here.stills else 0
+    photos = here.model_dump(include={"stills", "pan_step", "seed"})
+    intensity = network.predictor.intensity
+    clips = find_clips(here.input, context=context, intensity=intensity, **photos)
     check_places(clips, out, lambda clip: filter(None, labeller.result_folders(out, clip)))
     files.make_folder(out)
     restore_clips(out)
@@ -237,8 +233,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
         record = network.fit_probe(clips)
     else:
         fit = labeller.LabelTask(far, tuple(clips))
-        running = run_on_cluster(address, work, [("probe", fit)], description="fit probe")
-        ((_, told),) = running
+        ((_, told),) = run_on_cluster(address, work, [("probe", fit)], description="fit probe")
         record = told["record"]
     affected = labeller.fingerprint_of(settings, "result", "labels")
     fingerprint = files.digest([affected, record.digest])

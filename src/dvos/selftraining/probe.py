@@ -100,12 +100,9 @@ def fit_probe(features: Floats, probability: Floats, counts: Floats) -> ProbeFit
     if fit.weights is None:
         return fit
     first = _sigmoid(features @ fit.weights + np.float32(fit.bias))
-    return _fit(
-        features,
-        counts,
-        (first > _SECOND_OBJECT) & (probability > _LEAST_OBJECT),
-        (first < _SECOND_BACKGROUND) & (probability < _MOST_BACKGROUND),
-    )
+    objects = (first > _SECOND_OBJECT) & (probability > _LEAST_OBJECT)
+    backgrounds = (first < _SECOND_BACKGROUND) & (probability < _MOST_BACKGROUND)
+    return _fit(features, counts, objects, backgrounds)
 
 
 def _fit(features: Floats, counts: Floats, objects: Bools, backgrounds: Bools) -> ProbeFit:

@@ -100,11 +100,8 @@ def probe_for(
         record = ProbeRecord(fingerprint, saved, fit.reason, *counts)
         write_json(record_path, asdict(record))
     if record.digest is None:
-        _log.warning(
-            "no feature probe could be fitted on %d frames (%s): the network labels alone",
-            record.frames,
-            record.reason,
-        )
+        text = "no feature probe could be fitted on %d frames (%s): the network labels alone"
+        _log.warning(text, record.frames, record.reason)
         return None, record
     # Read back also where it was just fitted: a later start sees the same.
     return FeatureProbe.load(probe_path), record
@@ -170,9 +167,8 @@ class SampleStore:
                 features = np.empty((len(places), len(piece.values)), np.float32)
             inside = (rows >= piece.rows.start) & (rows < piece.rows.stop)
             inside &= (columns >= piece.columns.start) & (columns < piece.columns.stop)
-            features[inside] = piece.values[
-                :, rows[inside] - piece.rows.start, columns[inside] - piece.columns.start
-            ].T
+            row, column = rows[inside] - piece.rows.start, columns[inside] - piece.columns.start
+            features[inside] = piece.values[:, row, column].T
             # Mean and squared deviations over all pixels so far (Chan et al. 1979).
             flat = piece.values.reshape(len(piece.values), -1)
             count = flat.shape[1]

@@ -120,11 +120,8 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     _check(settings, {first.network.name, later.network.name})
     kind = validation_kind(first.data)
     if unfit := JUDGED_BY[kind][1]:
-        _log.warning(
-            "the rounds are judged by %s; name labelled frames of such scenes as you want to "
-            "segment under train.data.validation",
-            unfit,
-        )
+        remedy = "name labelled frames of such scenes as you want to segment"
+        _log.warning("the rounds are judged by %s; %s under train.data.validation", unfit, remedy)
     note = make_folder(settings.out) / "rounds.yaml"
     with taken(settings.out):
         if not note.exists():
@@ -249,12 +246,9 @@ def _check(settings: RoundsSettings, networks: set[str]) -> None:
         features_of(start, settings.pseudo_label.device)
     for name in sorted(networks):
         if probe and not offers_features(network_spec(name).network):
-            raise ConfigError.at(
-                "pseudo_label.probe",
-                f"is true, and the network {name!r} offers no features to probe",
-                "a network that does, as 'dvos'",
-                "set pseudo_label.probe=false",
-            )
+            found = f"is true, and the network {name!r} offers no features to probe"
+            expected, remedy = "a network that does, as 'dvos'", "set pseudo_label.probe=false"
+            raise ConfigError.at("pseudo_label.probe", found, expected, remedy)
 
 
 def build_first_training(settings: RoundsSettings) -> TrainingSettings:
@@ -267,8 +261,7 @@ def build_first_training(settings: RoundsSettings) -> TrainingSettings:
     ]
     if faults:
         raise ConfigError(faults)
-    out = settings.out / "round_0" / "train"
-    values = merged(settings.train, {"out": out, "resume": True})
+    values = merged(settings.train, {"out": settings.out / "round_0" / "train", "resume": True})
     return _training_settings(settings, values, "train")
 
 
@@ -292,19 +285,13 @@ def build_labelling(
 ) -> list[PseudoLabelSettings]:
     """Settings of round ``number``'s labelling by ``checkpoint``, one for each unlabelled input."""
     folder = settings.out / f"round_{number}" / "pseudo"
-    options = dict(settings.pseudo_label)
+    options = {**dict(settings.pseudo_label), "checkpoint": checkpoint, "round": number}
     if options["intensity"] == "auto":
         options["intensity"] = settings.intensity
+    outs = (f"{n:02d}_{stem_of(one.input)}" for n, one in enumerate(settings.unlabelled))
     return [
-        PseudoLabelSettings(
-            **options,
-            input=unlabelled.input,
-            stills=unlabelled.stills,
-            checkpoint=checkpoint,
-            out=folder / f"{place:02d}_{stem_of(unlabelled.input)}",
-            round=number,
-        )
-        for place, unlabelled in enumerate(settings.unlabelled)
+        PseudoLabelSettings(**options, **dict(one), out=folder / out)
+        for one, out in zip(settings.unlabelled, outs, strict=True)
     ]
 
 

@@ -174,8 +174,7 @@ class BackgroundStore:
             raise ValueError(f"there is no background table {table}")
         frame_bytes = [4 * backgrounds[n].size[0] * backgrounds[n].size[1] for n in allowed]
         counts = [len(backgrounds[n].frames) for n in allowed]
-        total = sum(b * c for b, c in zip(frame_bytes, counts, strict=True))
-        if total > self.cache.memory:
+        if sum(b * c for b, c in zip(frame_bytes, counts, strict=True)) > self.cache.memory:
             run_bytes = max(b * min(c, frames) for b, c in zip(frame_bytes, counts, strict=True))
             runs = max(int(0.9 * self.cache.memory // run_bytes), 1)
             block = clip_index // (runs * self.settings.reuse)
@@ -190,8 +189,7 @@ class BackgroundStore:
                 allowed = [n for n in allowed if n not in own]
                 share = (share - self.settings.labelled) / (1 - self.settings.labelled)
         number = allowed[min(int(share * len(allowed)), len(allowed) - 1)]
-        starts = max(len(backgrounds[number].frames) - frames + 1, 1)
-        return number, int(choice[1] * starts)
+        return number, int(choice[1] * max(len(backgrounds[number].frames) - frames + 1, 1))
 
 
 def _decode(

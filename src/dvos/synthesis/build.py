@@ -146,8 +146,7 @@ def forget_generators() -> None:
 @lru_cache(maxsize=1)
 def _engine() -> str:
     """Digest of the code of this room, as this process has it."""
-    room = Path(__file__).parent
-    return digest([file_digest(path) for path in sorted(room.rglob("*.py"))])
+    return digest([file_digest(path) for path in sorted(Path(__file__).parent.rglob("*.py"))])
 
 
 @lru_cache(maxsize=1)
@@ -222,9 +221,8 @@ class ClipGenerator:
         length = float(np.median(sprites.length)) if len(sprites) else 1.0
         wind = draw_wind(self.settings.wind, rng, frames, length, float(np.hypot(*size)))
         if wind is not None:
-            shift, lean = wind.sway_sprites(
-                place[0], sprites.angle, sprites.length, sprites.own_sway, np.arange(float(frames))
-            )
+            still = place[0], sprites.angle, sprites.length, sprites.own_sway
+            shift, lean = wind.sway_sprites(*still, np.arange(float(frames)))
             place, angle = place + shift, angle + lean
         return Scene(
             size=size,

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import simplejpeg
+from scipy.special import ndtri
 
 from dvos.synthesis import Bools, Bytes, Ids, Ints, Ints32, Singles, Words
 from dvos.synthesis.atlas import BORDER, Atlas
@@ -24,10 +24,8 @@ _BLOCK = 16  # JPEG units of 4:2:0
 
 _NOISE_STRIDE = 0xD1B54A32D192ED03  # an odd number: a key of its own for each frame
 
-_QUANTILES = NormalDist()
-_NORMAL = np.rint(
-    1024 * np.array([_QUANTILES.inv_cdf((k + 0.5) / 4096) for k in range(4096)])
-).astype(np.int16)
+#: Quantiles of a normal variable, 1024 = one.
+_NORMAL = np.rint(1024 * ndtri((np.arange(4096) + 0.5) / 4096)).astype(np.int16)
 
 
 class InstanceRow(NamedTuple):
@@ -116,25 +114,21 @@ def render(
         if owners > sprites:
             below = np.bincount(canvas.owner[cut].ravel(), minlength=owners + 1)
             result.full[k, sprites:] = below[sprites + 1 :]
-        order = scene.order[near[k][scene.order]]
         draw_sprites(
             *(pixels, owner, result.full[k], canvas.corner, inner_box),
-            *(order, textures, poses, k, darkness),
+            *(scene.order[near[k][scene.order]], textures, poses, k, darkness),
         )
         canvas.finish(frame, image)
         result.frames[k] = image[cut]
         inner = np.ascontiguousarray(canvas.owner[cut])
-        packed.measure_owners(
-            inner, scene.instance, result.instances[k], result.visible[k], result.box[k]
-        )
+        seen = result.instances[k], result.visible[k], result.box[k]
+        packed.measure_owners(inner, scene.instance, *seen)
         # The first frame has none before it.
         if before is not None and result.flow is not None and frame > 0:
             # What the background shows moves as the background does.
             inner = np.where(inner > sprites, 0, inner)
-            maps, alive = background_step(scene, frame), scene.alive[frame - 1]
-            fill_flow(
-                inner, window[:2], textures.place, poses, before, k, alive, maps, result.flow[k]
-            )
+            earlier = before, k, scene.alive[frame - 1], background_step(scene, frame)
+            fill_flow(inner, window[:2], textures.place, poses, *earlier, result.flow[k])
     return result
 
 
@@ -171,9 +165,8 @@ def _bake(scene: Scene, atlas: Atlas, which: Ints) -> packed.Textures:
     source = atlas.place[sprites.cutout, levels]
     place, texels = _laid_out(source[:, 1:], which)
     cells, shadows = _laid_out((source[:, 1:] + 3) // 4 + 2 * shadow_pad(scene), which)
-    textures = packed.Textures(
-        np.empty(texels, np.uint32), place, np.empty(shadows, np.uint8), cells
-    )
+    room = np.empty(texels, np.uint32), np.empty(shadows, np.uint8)
+    textures = packed.Textures(room[0], place, room[1], cells)
     per_texel = sprites.scale.mean(1) * 2.0**levels
     feather = np.maximum(sprites.feather / per_texel, 0.3)
     # The soft edge must end within the border that the atlas keeps.

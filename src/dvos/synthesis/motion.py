@@ -85,14 +85,12 @@ def draw_camera(settings: CameraSettings, rng: Generator, frames: int, size: Siz
     travel = np.cumsum(_published_moves(settings, rng, frames, 1)[:, 0], 0)
     speed = uniform(rng, settings.drift)
     heading = uniform(rng, (0, 2 * math.pi))
-    bend = math.radians(uniform(rng, settings.turn)) * float(signs(rng, 1)[0])
-    course = heading + bend * time
+    course = heading + math.radians(uniform(rng, settings.turn)) * float(signs(rng, 1)[0]) * time
     drift = speed * np.stack([np.sin(course), np.cos(course)], 1)
     drift[0] = 0
     amplitude = uniform(rng, settings.shake)
     rate = 0.04 + 0.22 * rng.random((2, 2))  # waves per frame, per axis
-    phase = 2 * math.pi * rng.random((2, 2))
-    waves = np.sin(2 * math.pi * time[:, None, None] * rate + phase)
+    waves = np.sin(2 * math.pi * time[:, None, None] * rate + 2 * math.pi * rng.random((2, 2)))
     shake = amplitude * 0.5 * (waves - waves[:1]).sum(1)
     zoom = np.exp(_swing(rng, time, uniform(rng, settings.zoom)))
     roll = _swing(rng, time, math.radians(uniform(rng, settings.roll)))
@@ -104,8 +102,7 @@ def draw_camera(settings: CameraSettings, rng: Generator, frames: int, size: Siz
 def _swing(rng: Generator, time: Floats, rate: float) -> Floats:
     """A slow swing that starts at 0 and changes by at most ``rate`` a frame."""
     period = uniform(rng, (60, 160))
-    phase = uniform(rng, (0, 2 * math.pi))
-    wave = np.sin(2 * math.pi * time / period + phase)
+    wave = np.sin(2 * math.pi * time / period + uniform(rng, (0, 2 * math.pi)))
     return np.asarray(rate * period / (2 * math.pi) * (wave - wave[0]))
 
 
@@ -126,8 +123,7 @@ class WindField:
     def strength(self, points: Floats, time: Floats) -> Floats:
         """Wind (T, N) at points (N, 2) and times (T,); about -1 to 1, gusts above."""
         phases = points @ self.wave.T
-        angles = phases[None] - time[:, None, None] * self.rate + self.phase
-        total = np.sin(angles) @ self.weight
+        total = np.sin(phases[None] - time[:, None, None] * self.rate + self.phase) @ self.weight
         along = points @ self.direction
         for start, speed, width, strength in self.gusts:
             front = (along[None] - speed * (time[:, None] - start)) / width
@@ -178,8 +174,7 @@ def draw_wind(
     phase = 2 * math.pi * rng.random(3)
     weight = np.array([0.8, 0.45, 0.4])
     flutter = uniform(rng, settings.flutter)
-    mean = uniform(rng, settings.gusts) * frames / 100
-    number = min(int(mean + rng.random()), 8)
+    number = min(int(uniform(rng, settings.gusts) * frames / 100 + rng.random()), 8)
     speed = wavelength / period * (1.0 + rng.random(number))
     crossing = (extent + wavelength) / speed
     start = rng.random(number) * (frames + crossing) - crossing
@@ -195,8 +190,7 @@ def draw_own_sway(settings: WindSettings, rng: Generator, count: int) -> Floats:
     """Each sprite's factor on the sway, own rate and phase: (N, 3)."""
     factor = log_uniform(rng, settings.variation, count)
     rate = 2 * math.pi / log_uniform(rng, settings.period, count)
-    phase = 2 * math.pi * rng.random(count)
-    return np.stack([factor, rate, phase], 1)
+    return np.stack([factor, rate, 2 * math.pi * rng.random(count)], 1)
 
 
 @dataclass(frozen=True)
@@ -216,8 +210,7 @@ class Bending:
         ends = np.array([-1.0, 0.0, 1.0])
         nodes = np.stack(np.meshgrid(ends, ends, indexing="ij"), -1)
         affine = np.einsum("nij,abj->nabi", self.shear, nodes)
-        swing = np.sin(angle + self.shear_phase)
-        return np.asarray(local + affine * swing[..., None, None, None])
+        return np.asarray(local + affine * np.sin(angle + self.shear_phase)[..., None, None, None])
 
 
 def draw_bending(settings: ElasticSettings, rng: Generator, count: int) -> Bending:

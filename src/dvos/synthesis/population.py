@@ -128,8 +128,7 @@ class Casting:
         turn = np.cos(hue) * (np.eye(3) - grey) + np.sin(hue) * cross
         matrix = (grey + saturation * turn) * gain
         mean = np.maximum(self.atlas.colour[cutout], 8.0)
-        ratio = np.maximum(cast.background_colour, 8.0) / mean
-        near = np.clip(ratio, 0.33, 3.0) ** cast.harmonise
+        near = np.clip(np.maximum(cast.background_colour, 8.0) / mean, 0.33, 3.0) ** cast.harmonise
         return np.concatenate([near[:, :, None] * matrix, np.zeros((count, 3, 1))], 2)
 
 

@@ -91,9 +91,8 @@ def light_grid(light: Lighting, size: Size, frame: int) -> Ints:
     total = np.zeros((rows, columns))
     for (wy, wx), speed, phase in zip(light.wave, light.speed, light.phase, strict=True):
         total += np.sin(wy * y + wx * x + speed * frame + phase)
-    cover = np.clip(total / 3 + 0.25, 0, 1)
     whole = 1 + light.drift * math.sin(light.rate * frame + light.drift_phase)
-    gain = whole * (1 - light.clouds * cover)
+    gain = whole * (1 - light.clouds * np.clip(total / 3 + 0.25, 0, 1))
     return np.rint(_ONE * gain[..., None] * light.tint).astype(np.int64)
 
 
@@ -236,10 +235,8 @@ def _maps(scene: Scene, shape: Ints, levels: Ints, frames: Ints) -> tuple[Floats
     one = 1 / (a * d - b * c)
     back = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2) * one[..., None, None]
     shift_back = -np.einsum("fnij,fnj->fni", back, shift)
-    return (
-        np.concatenate([linear, shift[..., None]], 3),
-        np.concatenate([back, shift_back[..., None]], 3),
-    )
+    forward = np.concatenate([linear, shift[..., None]], 3)
+    return forward, np.concatenate([back, shift_back[..., None]], 3)
 
 
 def _boxes(forward: Floats, low: Floats, high: Floats) -> Ints32:
@@ -248,8 +245,7 @@ def _boxes(forward: Floats, low: Floats, high: Floats) -> Ints32:
     extent = np.einsum("fnij,fnj->fni", np.abs(forward[..., :2]), (high - low) / 2)
     least = np.clip(np.floor(centre - extent), -1e6, 1e6)
     most = np.clip(np.ceil(centre + extent) + 1, -1e6, 1e6)
-    box = np.stack([least[..., 0], most[..., 0], least[..., 1], most[..., 1]], -1)
-    return box.astype(np.int32)
+    return np.stack([least[..., 0], most[..., 0], least[..., 1], most[..., 1]], -1).astype(np.int32)
 
 
 def sprite_poses(scene: Scene, atlas: Atlas, frames: Ints) -> Poses:

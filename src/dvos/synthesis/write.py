@@ -314,10 +314,8 @@ def _render(
             for write in writers:
                 write(part.frames[k], part.instances[k], motion)
         parts.append(replace(part, frames=no_frames, instances=no_ids, flow=None))
-    truth: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("full", "visible", "box")
-    }
+    names = ("full", "visible", "box")
+    truth: Any = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[0], **truth)
 
 

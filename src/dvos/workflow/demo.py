@@ -101,8 +101,7 @@ def _make_sample(
     settings: DemoSettings, folder: steps.MethodFolder, stages: StageManifest
 ) -> DataFolder:
     """The sample field, as a user's data folder."""
-    chosen = {"seed": settings.seed, "workers": settings.workers}
-    sample = settings.sample.model_copy(update=chosen)
+    sample = settings.sample.model_copy(update={"seed": settings.seed, "workers": settings.workers})
     told = f"{sample.stills} stills, {sample.background_videos + 2} videos"
     stages.run("sample field", lambda: make_sample_field(folder.sample, sample), told)
     return read_data_folder(folder.sample)

@@ -100,9 +100,8 @@ def _fit(given: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> Fi
     if data.labelled:
         look = waiting("looks at the labelled pictures")(planning.look_at)
         survey = stages.run("look", lambda: look(data.labelled, settings.void), str)
-    scale = survey.scale if survey else 1
     with waiting("tries the starter weights"):
-        start = choose_start(settings, data.labelled, scale, folder.start)
+        start = choose_start(settings, data.labelled, survey.scale if survey else 1, folder.start)
     begun = merged(start.training(len(data.labelled)), settings.train)
     settings = settings.model_copy(update={"train": begun})
     if survey:

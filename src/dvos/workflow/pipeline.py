@@ -241,11 +241,8 @@ class Pipeline:
     def report(self, subject: str) -> Path:
         """The page that shows it all."""
         videos = self.data.validation_videos
-        plan = ReportSettings(
-            run=self.folder.root,
-            title=f"DVOS on {subject}",
-            frames=videos[0].video.parent if videos else None,
-        )
+        frames = videos[0].video.parent if videos else None
+        plan = ReportSettings(run=self.folder.root, title=f"DVOS on {subject}", frames=frames)
         report = self.stages.run("report", lambda: write_report(plan), lambda path: path.name)
         self.stages.finish()
         # The page shows the stages' times, its own among them, so it is written again.

@@ -301,8 +301,7 @@ class _Costs:
             return self.stills((row.image for row in stills), _LARGEST_SIDE)
         if self.data.annotated:
             side = 2 * self.speed.crop
-            pixels = _SYNTHETIC_CLIPS * self.speed.frames * side**2
-            return pixels / 1e6 * self.speed.megapixel
+            return _SYNTHETIC_CLIPS * self.speed.frames * side**2 / 1e6 * self.speed.megapixel
         frames = self.data.clip_frames[:_VALIDATED_FRAMES]
         return self.stills((row.image for row in frames), _LARGEST_SIDE)
 
@@ -338,8 +337,7 @@ class _Costs:
         training = seconds - _RUNS[views] * self.labelled
         fit = int(training / (start + _FOLD_CLIPS * self.speed.clip))
         folds = given or min(_MOST_FOLDS, max(2, fit))
-        clips = _clips(training / min(folds, most) - start, self.speed)
-        return min(folds, most), clips, seconds
+        return min(folds, most), _clips(training / min(folds, most) - start, self.speed), seconds
 
 
 def _clips(seconds: float, speed: Speed) -> int:

@@ -98,12 +98,10 @@ def check_start(settings: FitSettings, *, labelled: bool) -> None:
     if labelled or isinstance(settings.start, Path):
         return
     if settings.start == "imagenet" or _starter() is None:
-        raise UsageError.at(
-            settings.folder,
-            "nothing in it is labelled, and no network is given to start from",
-            "labels, or --start CHECKPOINT that labels it",
-            "label two photos (annotated/images, annotated/masks), or give --start",
-        )
+        found = "nothing in it is labelled, and no network is given to start from"
+        expected = "labels, or --start CHECKPOINT that labels it"
+        remedy = "label two photos (annotated/images, annotated/masks), or give --start"
+        raise UsageError.at(settings.folder, found, expected, remedy)
     _log.warning(
         "nothing is labelled and no network is given: the starter weights %s label it, which learnt"
         " from rendered fields alone; two photos labelled by you teach more",

@@ -78,26 +78,20 @@ def write_input_tables(folder: MethodFolder, data: DataFolder) -> list[Path]:
     tables.write_annotated(folder.annotated, annotated)
     backgrounds = []
     if data.background_videos:
-        videos = [
-            tables.VideoRow(video, frames / stem_of(video), 1) for video in data.background_videos
-        ]
-        tables.write_videos(folder.videos, videos)
+        videos = ((video, frames / stem_of(video)) for video in data.background_videos)
+        tables.write_videos(folder.videos, [tables.VideoRow(*each, 1) for each in videos])
         backgrounds.append(folder.frames)
     if data.background_stills:
-        tables.write_images(
-            folder.stills, [tables.ImageRow(path) for path in data.background_stills]
-        )
+        stills = [tables.ImageRow(path) for path in data.background_stills]
+        tables.write_images(folder.stills, stills)
         backgrounds.append(folder.stills)
     return backgrounds
 
 
 def build_frames(settings: MethodSettings, folder: MethodFolder) -> FramesSettings:
     """Background videos to frames, at their own size."""
-    return FramesSettings(
-        videos=folder.videos,
-        out=folder.frames,
-        **settings.model_dump(include={"intensity", "seed", "workers"}),
-    )
+    shared = settings.model_dump(include={"intensity", "seed", "workers"})
+    return FramesSettings(videos=folder.videos, out=folder.frames, **shared)
 
 
 def build_objects(settings: MethodSettings, folder: MethodFolder) -> ObjectsSettings:
@@ -237,8 +231,7 @@ def build_timing(
     update = {"out": folder.timing, "data": training.data.model_copy(update=found)}
     size = read_image_at(frame.image).shape if frame else (0, 0)
     sides = (min(side, training.data.validation.largest_side) for side in size[:2])
-    scale = training.data.scale
-    return training.model_copy(update=update), math.prod(sides) * scale**2 / 1e6
+    return training.model_copy(update=update), math.prod(sides) * training.data.scale**2 / 1e6
 
 
 def views_of(settings: MethodSettings, *, stills: bool) -> tuple[Augment, ...]:

@@ -221,7 +221,7 @@ def draw_background(
 ) -> None:
     """Fill a window of a frame from a background, mirrored beyond its borders."""
     (height, width), (high, wide), (top, left) = canvas.shape, background.shape, corner
-    pixels = background.reshape(-1)
+    pixels, under = background.reshape(-1), np.uint64(wide)
     step_r = int(np.floor(matrix[0, 1] * ONE + 0.5))
     step_c = int(np.floor(matrix[1, 1] * ONE + 0.5))
     samples, path_r, path_c, lead_r, lead_c, half, by = exposure(blur)
@@ -237,6 +237,14 @@ def draw_background(
             and (max(first_r, last_r) >> 20) < high - 1 - reach
             and (max(first_c, last_c) >> 20) < wide - 1 - reach
         )
+        if inside and samples == 1:
+            for x in range(width):
+                row, column = first_r + x * step_r, first_c + x * step_c
+                p = np.uint64((row >> 20) * wide + (column >> 20))
+                q = p + under
+                mixed = mix(pixels[p], pixels[p + _1], pixels[q], pixels[q + _1], row, column)
+                canvas[y, x] = pack(mixed)
+            continue
         for x in range(width):
             row = first_r + x * step_r - lead_r
             column = first_c + x * step_c - lead_c
@@ -248,14 +256,10 @@ def draw_background(
                 if not inside:
                     upper, lower = _reflect(r, high), _reflect(r + 1, high)
                     near, far = _reflect(c, wide), _reflect(c + 1, wide)
-                total += mix(
-                    pixels[np.uint64(upper * wide + near)],
-                    pixels[np.uint64(upper * wide + far)],
-                    pixels[np.uint64(lower * wide + near)],
-                    pixels[np.uint64(lower * wide + far)],
-                    row,
-                    column,
-                )
+                n, f = np.uint64(near), np.uint64(far)
+                a, b = np.uint64(upper * wide), np.uint64(lower * wide)
+                words = pixels[a + n], pixels[a + f], pixels[b + n], pixels[b + f]
+                total += mix(*words, row, column)
                 row += path_r
                 column += path_c
             canvas[y, x] = pack((total >> by) & LANES)
