@@ -10,8 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Seconds between two plain lines.
-_LINE_INTERVAL = 5.0
+_LINE_INTERVAL = 5.0  # seconds between two plain lines
 #: Seconds that the rate is measured over, and between two of its marks.
 _RECENT = 60.0
 _MARK_INTERVAL = 0.5

@@ -35,12 +35,10 @@ Work: TypeAlias = Callable[[T], dict[str, Any]]
 Outcome: TypeAlias = dict[str, Any] | DvosError
 Outcomes: TypeAlias = Generator[tuple[Task[T], Outcome], None, None]
 
-#: Tasks handed at once to a foreign executor whose size is not known.
-_FOREIGN_IN_FLIGHT = 256
+_FOREIGN_IN_FLIGHT = 256  # tasks handed at once to an executor whose size is not known
 GOES_ON = "run the same command again: it goes on where it stopped"
 _FEWER = "with fewer --workers it needs less memory"
-#: Seconds that a worker gets to end by itself after an interruption.
-_GRACE = 3.0
+_GRACE = 3.0  # seconds that a worker gets to end by itself after an interruption
 
 
 _ROOT = logging.getLogger("dvos")
@@ -300,8 +298,7 @@ def _start_worker(share: MemoryShare) -> None:
 
 
 _TIMEOUT = 20  # seconds to reach the scheduler
-#: Tasks that the scheduler is handed at a time.
-_IN_FLIGHT = 256
+_IN_FLIGHT = 256  # tasks that the scheduler is handed at a time
 
 
 @contextmanager

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from dvos.sample import Bytes, Doubles, Floats
 
-#: Share of the time between frames that the shutter is open.
-SHUTTER = 0.35
-# Noise of a mid grey, as a share of white.
-_NOISE = 0.010
+SHUTTER = 0.35  # share of the time between frames that the shutter is open
+_NOISE = 0.010  # of a mid grey, as a share of white
 _TONE_LEVELS = 4096
 
 
@@ -154,8 +152,7 @@ def focus_blur(light: Floats, depth: Floats, *, focus_m: float, sigma: float) ->
     """
     soft = cv2.GaussianBlur(light, (0, 0), max(sigma, 0.3))
     share = np.abs(1.0 - focus_m / depth)
-    # Nearly nothing within a seventh of the focus distance: depth of field.
-    share = np.clip((share - 0.14) * 1.6, 0.0, 1.0)
+    share = np.clip((share - 0.14) * 1.6, 0.0, 1.0)  # nearly none within a seventh: depth of field
     share = cv2.GaussianBlur(share, (0, 0), max(0.6 * sigma, 0.3))
     return np.asarray(light + (soft - light) * share[..., None], np.float32)
 

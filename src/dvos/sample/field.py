@@ -21,8 +21,7 @@ from dvos.sample.render import Light, Renderer, Scene
 from dvos.sample.shapes import Waves, make_wind
 from dvos.sample.stand import StandRecipe, grow
 
-#: Raised whenever the renderer's pictures change, so that old files are made anew.
-_LOOK = 1
+_LOOK = 1  # raised whenever the pictures change, so that old files are made anew
 _MANIFEST = "sample.jsonl"
 
 #: Random stands of the two videos: beyond any number of stills, and of middling ripeness.
@@ -124,8 +123,7 @@ def write_file(job: FileJob) -> dict[str, Any]:
     return {"files": [str(path) for path in files], "heads": heads}
 
 
-#: Which stream of random numbers a scene draws from.
-_HEADED, _BARE = 1, 2
+_HEADED, _BARE = 1, 2  # which stream of random numbers a scene draws from
 
 
 def headed_scene(seed: int, number: int, *, seconds: float) -> Scene:

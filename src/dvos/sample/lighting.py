@@ -48,8 +48,7 @@ def _tile_lumps(rng: Generator, size: int, spacing: float) -> Floats:
     return np.asarray(np.maximum(0.0, 1.0 - distance**2), np.float32)
 
 
-#: Side of a texel of the ground, metres.
-TEXEL_M = 0.0014
+TEXEL_M = 0.0014  # side of a texel of the ground, metres
 
 
 def make_soil(rng: Generator, *, colour: tuple[float, float, float], size: int = 1024) -> Floats:
@@ -69,8 +68,7 @@ def make_soil(rng: Generator, *, colour: tuple[float, float, float], size: int =
     # Hollows between lumps are darker: they get less light from the sky.
     relative = (height - height.mean()) / height.std()
     light = np.clip(1.0 + 0.30 * relative + 0.16 * damp + 0.17 * grit, 0.2, 2.4)
-    # Crumbs of chaff and dry earth.
-    light += 0.9 * np.clip(grit - 2.1, 0.0, 1.0)
+    light += 0.9 * np.clip(grit - 2.1, 0.0, 1.0)  # crumbs of chaff and dry earth
     warm = 0.05 * tile_noise(rng, size, cells=16, octaves=3)
     tints = (1.0 + warm, np.ones_like(warm), 1.0 - warm)
     albedo = (part * light * tint for part, tint in zip(colour, tints, strict=True))

@@ -60,8 +60,7 @@ def _blade_colour(
     streak = noise[int(offset + v * length * 900.0) & wrap, int(offset * 1.7 + u * 9.0) & wrap]
     patch = noise[int(offset * 3.1 + v * length * 260.0) & wrap, int(offset + u * 3.0) & wrap]
     withered = (v + 0.10 * patch + 0.04 * streak - style[6]) / 0.16 + 0.5
-    # Edges wither before the middle of a blade does.
-    withered += 0.5 * u * u
+    withered += 0.5 * u * u  # edges wither before the middle of a blade does
     withered = min(1.0, max(0.0, withered))
     # A sine by parabolas: cheap enough for every sample.
     t = u * 2.4 - math.floor(u * 2.4)
@@ -80,8 +79,7 @@ def _span(
 ) -> tuple[int, int]:
     """First and last step 0..``limit`` of a row on which no barycentric weight is negative."""
     low, high = 0.0, float(limit)
-    # The slack closes the seams that rounding opens where two triangles meet.
-    slack = 1e-5
+    slack = 1e-5  # closes the seams that rounding opens where two triangles meet
     starts = (start_b + slack, start_c + slack, 1.0 - start_b - start_c + slack)
     steps = (step_b, step_c, -step_b - step_c)
     for k in range(3):

@@ -21,10 +21,8 @@ from dvos.sample.shapes import (
 )
 from dvos.sample.stand import Stand
 
-#: Samples along the side of a pixel.
-_OVERSAMPLING = 2
-#: A head with fewer visible pixels than this, in a picture 640 wide, has no label.
-_LEAST_PIXELS = 25
+_OVERSAMPLING = 2  # samples along the side of a pixel
+_LEAST_PIXELS = 25  # pixels in a picture 640 wide: a head of fewer has no label
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,9 @@ from dvos.sample.render import Light, Scene
 from dvos.sample.shapes import Waves, make_wind
 from dvos.sample.stand import GREEN_BLADE, Heads, Stand, StandRecipe, grow
 
-#: Which stream of random numbers such a scene draws from.
-_ANY = 3
+_ANY = 3  # which stream of random numbers such a scene draws from
 
-#: Mean length of a head in the ranges below, metres.
-_HEAD_M = 0.09
+_HEAD_M = 0.09  # mean length of a head in the ranges below, metres
 
 #: Linear albedo of heads, green and ripe; a stand's two are mixed of these.
 _GREEN_HEADS = np.array([
@@ -118,8 +116,7 @@ def _camera(recipe: StandRecipe, rng: Generator, size: tuple[int, int]) -> tuple
     fov = _spread(rng, 0.18, 0.9)
     pixel_m = _HEAD_M / head_pixels
     away = pixel_m * size[1] / (2 * math.tan(fov / 2))
-    # Nothing may stand before the lens.
-    away = max(away, 0.45 * recipe.height_m)
+    away = max(away, 0.45 * recipe.height_m)  # nothing may stand before the lens
     fov = 2 * math.atan(pixel_m * size[1] / (2 * away))
     down = float(rng.uniform(1.25, 1.55) if rng.random() < 0.65 else rng.uniform(0.75, 1.25))
     path = CameraPath(

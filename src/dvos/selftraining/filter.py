@@ -18,14 +18,12 @@ from dvos.prediction.predictor import FramePrediction
 #: Values of a pseudo-label mask.
 BACKGROUND, UNKNOWN, OBJECT = 0, 128, 255
 
-#: Probability at which a prediction changes sides.
-_DECISION = 0.5
+_DECISION = 0.5  # probability at which a prediction changes sides
 
 # Up to these flow and flow back cancel out (Sundaram, Brox, Keutzer, ECCV 2010, equation 5).
 _RELATIVE, _ABSOLUTE = 0.01, 0.5
 
-# The flow is found by matching patches of this size: there is none in less.
-_SMALLEST = 12
+_SMALLEST = 12  # px; the flow is found by matching patches: there is none in less
 
 Floats = NDArray[np.float32]
 Flow = Floats

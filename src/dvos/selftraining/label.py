@@ -176,8 +176,7 @@ class PseudoLabelResult:
     object_share: float | None  # Of the pixels of the accepted frames; None where there are none.
     background_share: float | None  # Likewise.
     pictures: tuple[Path, ...]  # What was drawn; of shards by the one that completes the set.
-    # Clips of other shards that are not labelled yet; the numbers are those of this shard.
-    missing: int = 0
+    missing: int = 0  # Clips of other shards not labelled yet; all else is of this shard.
 
     @property
     def setting(self) -> str:
@@ -247,17 +246,15 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     else:
         tasks = (labeller.LabelTask(far, (x.clip,), fingerprint, record.digest) for x in jobs)
         run_by_others(address, work, jobs, tasks, description="pseudo-label")
-    return _finish(settings, every, jobs, record)
+    return _finish(settings, every, record)
 
 
 def _finish(
-    settings: PseudoLabelSettings,
-    every: Sequence[labeller.ClipJob],
-    jobs: Sequence[labeller.ClipJob],
-    record: ProbeRecord,
+    settings: PseudoLabelSettings, every: Sequence[labeller.ClipJob], record: ProbeRecord
 ) -> PseudoLabelResult:
     """Write tables, provenance and pictures, of the jobs of this run among those of the input."""
     out, order = settings.out, [job.clip.name for job in every]
+    jobs = part_of(every, settings.shard)
     with files.exclusive(out):
         table, summary, missing = write_results(settings, jobs, record.provenance(), order)
     if not summary["accepted"]:

@@ -89,8 +89,7 @@ class ClipJob:
         """The image file of a finished frame."""
         if self.frames is not None:
             return self.frames / f"{row['frame']}.{self.settings.frame_format}"
-        # The files are listed in the order of the frame indices.
-        return self.clip.files[row["frame_index"]]
+        return self.clip.files[row["frame_index"]]  # in the order of the indices
 
     def mask_of(self, row: Row) -> Path | None:
         """The mask of a finished frame; None where it was not accepted."""
@@ -164,8 +163,7 @@ class ClipJob:
         index = frame.frame_index - self.clip.first
         row: Row = {"frame": frame.name, "frame_index": index, "accepted": False}
         mask = self.masks / f"{frame.name}.png"
-        # One that a killed run with other settings wrote but did not note.
-        mask.unlink(missing_ok=True)
+        mask.unlink(missing_ok=True)  # a killed run with other settings may have left it
         if consistency is None:
             row["reason"] = "not looked at, as interval says"
         else:
@@ -181,8 +179,7 @@ class ClipJob:
         return row
 
 
-#: Raised whenever the same input and settings give other labels than before.
-_VERSION = 2
+_VERSION = 2  # raised whenever the same input and settings give other labels
 
 
 def fingerprint_of(settings: PseudoLabelSettings, *products: str) -> str:

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from dvos.files import atomic_path
+from dvos.files import write_bytes
 from dvos.prediction.features import FEATURE_STRIDE, FeatureReader
 
-# Samples of each class that a fit takes at least.
-_FEWEST = 50
+_FEWEST = 50  # samples of each class that a fit takes at least
 
 # Of the first fit: the network's probability above and below which it is trusted.
 _SURE_OBJECT, _SURE_BACKGROUND = 0.6, 0.05
@@ -66,9 +65,7 @@ class FeatureProbe:
         arrays = {"weights": self.weights, "mean": self.mean, "std": self.std}
         arrays["bias"] = np.array([self.bias], np.float32)
         # One key: the order of several is not fixed.
-        data = save(arrays, metadata={_METADATA_KEY: json.dumps({"format": _FORMAT})})
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data)
+        write_bytes(path, save(arrays, {_METADATA_KEY: json.dumps({"format": _FORMAT})}))
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -24,21 +24,16 @@ from dvos.selftraining.probe import FeatureProbe, Floats, ProbeFit, fit_probe, p
 
 _log = logging.getLogger(__name__)
 
-#: The file of the probe in the output folder.
-PROBE = "probe.safetensors"
-
-# Raised whenever the same data give another probe than before.
-_VERSION = 1
+PROBE = "probe.safetensors"  # in the output folder
+_VERSION = 1  # raised whenever the same data give another probe than before
 
 #: Predicts frames in every view, from ``start`` on: mean and standard deviation of the views.
 View = Callable[..., Generator[FramePrediction, None, None]]
 
-# All samples together: 400 MB with the 352 channels of the usual network.
-_SAMPLES = 2**18
+_SAMPLES = 2**18  # all together: 400 MB with the 352 channels of the usual network
 # Probabilities that part pixels for sampling: objects are few, and what is half seen, too.
 _STRATA = (0.02, 0.6)
-# Keeps a channel that never changes from being divided by 0.
-_LEAST_STD = 1e-5
+_LEAST_STD = 1e-5  # keeps a channel that never changes from being divided by 0
 
 
 @dataclass(frozen=True)
@@ -103,8 +98,7 @@ def probe_for(
         text = "no feature probe could be fitted on %d frames (%s): the network labels alone"
         _log.warning(text, record.frames, record.reason)
         return None, record
-    # Read back also where it was just fitted: a later start sees the same.
-    return FeatureProbe.load(probe_path), record
+    return FeatureProbe.load(probe_path), record  # read back: a later start sees the same
 
 
 def spread_evenly(counts: Sequence[int], limit: int) -> list[tuple[int, int]]:

@@ -58,8 +58,7 @@ class RoundRecord:
     # Of the accepted frames' pixels, those with a label; None where no frame was accepted.
     known_share: Fraction | None = None
     object_share: Fraction | None = None  # Likewise, object.
-    # Pooled validation Dice of the network; None where none was trained.
-    val_dice: Fraction | None = None
+    val_dice: Fraction | None = None  # Pooled, on validation; None where no network was trained.
     checkpoint: Path | None = None  # The network; None where none was trained.
 
     @classmethod

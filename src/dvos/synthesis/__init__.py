@@ -22,8 +22,7 @@ Ints = NDArray[np.int64]
 Ints32 = NDArray[np.int32]
 #: Pixels and texels of four bytes each, see :mod:`dvos.synthesis.kernels.packed`.
 Words = NDArray[np.uint32]
-#: Height and width, px.
-Size = tuple[int, int]
+Size = tuple[int, int]  # height and width, px
 Range = tuple[float, float]
 
 

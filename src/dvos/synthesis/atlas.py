@@ -21,17 +21,11 @@ from dvos.files import digest, file_stamp, real_path, temporary_folder
 from dvos.media.image import read_rgba
 from dvos.synthesis import Bytes, Floats, Ints, Singles
 
-#: Transparent pixels round a cutout on each level.
-BORDER = 5
-
-#: Sizes kept of each cutout: whole, half, quarter, eighth.
-LEVELS = 4
+BORDER = 5  # transparent pixels round a cutout on each level
+LEVELS = 4  # sizes kept of each cutout: whole, half, quarter, eighth
+CACHED_FROM = 1000  # atlases of at least this many cutouts are kept on disk
 
 _STEPS = 16.0  # steps of the stored distance per texel
-
-#: Atlases of at least this many cutouts are kept on disk.
-CACHED_FROM = 1000
-
 _TEXELS = "texels.bin"
 _FORMAT = 1  # raise when the content of an atlas changes
 _LOG = logging.getLogger(__name__)
@@ -212,6 +206,5 @@ def _mean2(values: Singles) -> Singles:
 
 def _packed(colour: Bytes, distance: Singles) -> Bytes:
     depth = np.clip(np.rint(128 + _STEPS * distance), 1, 255).astype(np.uint8)
-    # 0 marks the outermost texels: never drawn, however wide the feather.
-    depth[0], depth[-1], depth[:, 0], depth[:, -1] = 0, 0, 0, 0
+    depth[0], depth[-1], depth[:, 0], depth[:, -1] = 0, 0, 0, 0  # never drawn, whatever the feather
     return np.dstack([colour, depth])

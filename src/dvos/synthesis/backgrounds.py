@@ -29,8 +29,7 @@ from dvos.synthesis.motion import CameraPath
 from dvos.synthesis.scene import BackgroundShot
 from dvos.tables import BackgroundRow
 
-#: Key of a frame's labels in the cache, in place of the number of halvings.
-_LABELS = -1
+_LABELS = -1  # key of a frame's labels in the cache, in place of the number of halvings
 _HALVED_BELOW = 0.6  # a background shown smaller than this is halved first
 
 

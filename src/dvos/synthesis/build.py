@@ -103,8 +103,7 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
     for kind, tables in enumerate(kinds):
         for table in tables:
             inputs.append([kind])
-            # What is missing or faulty is told by whoever builds the generator.
-            with suppress(DvosError, OSError):
+            with suppress(DvosError, OSError):  # told by whoever builds the generator
                 for row in read_backgrounds(table):
                     paths = [path for path in (row.image, row.mask) if path]
                     inputs[-1] += [[composed(path.name), *file_stamp(path)] for path in paths]
@@ -133,8 +132,7 @@ def build_generator(recipe: Recipe) -> "ClipGenerator":
         expected = "the same release everywhere, as another may draw other clips"
         remedy = "install the same release on all machines and start the workers anew"
         raise RunError.at(platform.node(), found, expected, remedy)
-    # Threads of one cluster worker would otherwise build it several times.
-    with _building:
+    with _building:  # threads of one cluster worker would otherwise build it several times
         return _build(recipe)
 
 

@@ -17,11 +17,9 @@ from dvos.synthesis.kernels import packed
 from dvos.synthesis.kernels.sprites import draw_sprites
 from dvos.synthesis.scene import Scene, light_grid, shadow_pad, sprite_poses, texture_levels
 
-#: y, x, height and width of a window in the frame.
-Window = tuple[int, int, int, int]
+Window = tuple[int, int, int, int]  # y, x, height and width, in the frame
 
 _BLOCK = 16  # JPEG units of 4:2:0
-
 _NOISE_STRIDE = 0xD1B54A32D192ED03  # an odd number: a key of its own for each frame
 
 #: Quantiles of a normal variable, 1024 = one.
@@ -216,8 +214,7 @@ class _Canvas:
         if labels is None:
             self.owner[:] = 0
             return
-        # From the halved background's pixels to the mask's.
-        matrix = shot.maps[frame] * 2.0**shot.level
+        matrix = shot.maps[frame] * 2.0**shot.level  # from halved pixels to the mask's
         matrix[:, 2] += (2.0**shot.level - 1) / 2
         packed.draw_labels(self.owner, self.corner, labels, matrix, len(self.scene.sprites))
 

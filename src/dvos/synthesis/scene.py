@@ -188,8 +188,7 @@ class Scene:
         return len(self.place)
 
 
-#: Sprites drawn smaller than this take the next, halved level of the atlas.
-HALVED_BELOW = 0.6
+HALVED_BELOW = 0.6  # sprites drawn smaller take the next, halved level of the atlas
 
 _SHADOW_CELL = 4
 
@@ -287,8 +286,7 @@ def _shadows(scene: Scene, forward: Floats, inverse: Floats, shape: Ints) -> tup
     cast = inverse.copy()
     cast[..., 2] -= np.einsum("fnij,nj->fni", cast[..., :2], offset)
     cast /= _SHADOW_CELL
-    # The middle of a cell lies 1.5 texels after its first texel.
-    cast[..., 2] += pad - 1.5 / _SHADOW_CELL
+    cast[..., 2] += pad - 1.5 / _SHADOW_CELL  # a cell's middle lies 1.5 texels after its first
     moved = forward.copy()
     moved[..., 2] += offset
     edge = np.broadcast_to(np.float64(_SHADOW_CELL * pad), (*forward.shape[:2], 2))

@@ -93,7 +93,6 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         # Before any process starts or file is made, so that faults of the inputs come once.
         build.build_generator(recipe)
         notes = {settings.out / _NOTE, whole, table}
-        # The folder or the store of each.
         clips = [clip_place(settings, number) for number in part]
         clips = [clip.parent if settings.layout == "tree" else clip for clip in clips]
         try:
@@ -266,8 +265,7 @@ def render_clip(job: ClipJob) -> dict[str, Any]:
     table, video = clip.with_suffix(".instances.csv"), clip.with_suffix(".mp4")
     if settings.layout == "tree":
         table, video = clip.with_name("instances.csv"), clip.with_name("overlay.mp4")
-    # Without it the clip counts as unfinished, whatever happens from here.
-    clip.unlink(missing_ok=True)
+    clip.unlink(missing_ok=True)  # without it the clip counts as unfinished, whatever comes
     written = [clip]
     is_tree, instances = settings.layout == "tree", settings.instances
     tree = TreeWriter(settings.out, number, instances=instances) if is_tree else None

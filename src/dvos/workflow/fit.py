@@ -33,10 +33,8 @@ from dvos.workflow.starting import Start, check_start, choose_start
 
 _log = logging.getLogger(__name__)
 
-#: Learning rate of a round, which starts from a trained network.
-_ROUND_RATE = 5e-4
-#: Epochs of the training of a fold and of a round, at most.
-_FOLD_EPOCHS, _ROUND_EPOCHS = 3, 4
+_ROUND_RATE = 5e-4  # learning rate of a round, which starts from a trained network
+_FOLD_EPOCHS, _ROUND_EPOCHS = 3, 4  # of the training of a fold and of a round, at most
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ class FitResult:
     plan: Plan  # What was chosen, and why.
     report: Path  # The HTML report.
     checkpoint: Path  # The network, ``best.safetensors``.
-    # Of the validation data or of cross-validation; None where nothing is labelled.
-    scores: Scores | None
+    scores: Scores | None  # Of validation or of cross-validation; None where nothing is labelled.
     overlays: tuple[Path, ...]  # Overlay videos of the targets.
     next_command: str  # What to type next.
     seconds: float  # Time of all stages over all starts.

@@ -36,8 +36,7 @@ from dvos.workflow.data_folder import DataFolder
 
 R = TypeVar("R")
 
-# What a stage that only finds its work done takes: added to its time it would say nothing.
-_CHECK_SECONDS = 3.0
+_CHECK_SECONDS = 3.0  # takes a stage that finds its work done, which its time leaves out
 
 
 def command_line(command: str, settings: Settings, places: dict[str, object]) -> str:
@@ -245,6 +244,5 @@ class Pipeline:
         plan = ReportSettings(run=self.folder.root, title=f"DVOS on {subject}", frames=frames)
         report = self.stages.run("report", lambda: write_report(plan), lambda path: path.name)
         self.stages.finish()
-        # The page shows the stages' times, its own among them, so it is written again.
-        write_report(plan)
+        write_report(plan)  # again: it shows the stages' times, its own among them
         return report

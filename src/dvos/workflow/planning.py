@@ -36,8 +36,7 @@ _LARGEST_SCALE = 4.0
 _SMALLEST_SHARE, _SMALLEST = 0.15, 9
 #: Pictures whose colours are looked at, and the most that the channels of a grey one differ by.
 _LOOKED_AT, _GREY = 5, 8
-#: Strength of the changes of colour where objects glow.
-_GLOWING = 1.5
+_GLOWING = 1.5  # strength of the changes of colour where objects glow
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,7 @@ def look_at(rows: Sequence[StillRow], void: str = "auto") -> Survey:
         counts.append(count)
         densities.append(count / mask.size * 1e6)
         parts += min(components, count)
-    # Of an ellipse; the inner width is its shorter axis.
-    length = 4 * area / (np.pi * width) if width else 0.0
+    length = 4 * area / (np.pi * width) if width else 0.0  # an ellipse's: width is its shorter axis
     height, across, _ = read_image_at(rows[0].image).shape
     return Survey(
         pictures=len(rows),
@@ -140,8 +138,7 @@ def fitted(settings: M, survey: Survey) -> M:
 #: Parts that a single still is cut into for cross-validation, and most pictures that take part.
 PARTS = 4
 MOST_UNITS = 40
-#: Of the time given: the rest is for what goes slower than it was timed.
-_USED = 0.9
+_USED = 0.9  # of the time given: the rest is for what goes slower than it was timed
 #: Of the time for training: cross-validation, and rounds; of a round, labelling.
 _FOLDS, _ROUNDS, _LABELLING = 0.35, 0.35, 0.4
 #: Of the time left: the targets in several views and in one, and what is held out in several.
@@ -154,15 +151,13 @@ _RUNS: dict[Augment, float] = {
     "scales": _SIZES,
     "flips_and_scales": 4 * _SIZES,
 }
-#: Of the training, validation between epochs.
-_VALIDATION = 0.08
+_VALIDATION = 0.08  # of the training, validation between epochs
 _MOST_FOLDS, _FOLD_CLIPS = 5, 400
 _MOST_CLIPS, _FEWEST_STEPS = 100_000, 4
 _REPORT_SECONDS = 10.0
 #: In validation photos are cut to this side; of frames of clips so many are looked at.
 _LARGEST_SIDE, _VALIDATED_FRAMES, _SYNTHETIC_CLIPS = 1024, 64, 8
-#: What a frame of a video, which is decoded itself, takes beside one of a clip.
-_STREAMED = 1.5
+_STREAMED = 1.5  # what a frame of a video, which is decoded itself, takes beside one of a clip
 #: Sizes and mirror images that a frame is seen in when it is labelled, in frames of its size.
 _LABEL_VIEWS = 7.5
 
@@ -246,7 +241,7 @@ def make_plan(
         lines=(),
         held_out=held_out,
     )
-    return replace(plan, lines=tuple(_lines(settings, data, survey, speed, start, plan)))
+    return replace(plan, lines=tuple(_lines(costs, survey, start, plan)))
 
 
 @dataclass(frozen=True)
@@ -271,8 +266,7 @@ class _Costs:
         """Of videos and folders of frames, as far as their size is stated."""
         seconds = 0.0
         for video in videos:
-            # What cannot be read is told of when its turn comes.
-            with suppress(MediaError):
+            with suppress(MediaError):  # told of when its turn comes
                 source = open_frames(video)
                 pixels = math.prod(source.size) * (source.frame_count or 0)
                 seconds += _STREAMED * self._pixels(pixels)
@@ -331,8 +325,7 @@ class _Costs:
         given, count = self.settings.folds, min(len(self.data.labelled), MOST_UNITS)
         if given == 0 or not count or (given is None and self.data.validates):
             return 0, 0, 0.0
-        # A single still is cut into parts.
-        most = count if count > 1 else PARTS
+        most = count if count > 1 else PARTS  # a single still is cut into parts
         seconds, start = _FOLDS * left, self.speed.start
         training = seconds - _RUNS[views] * self.labelled
         fit = int(training / (start + _FOLD_CLIPS * self.speed.clip))
@@ -345,15 +338,9 @@ def _clips(seconds: float, speed: Speed) -> int:
     return int(min(_MOST_CLIPS, max(_FEWEST_STEPS * speed.batch, seconds / speed.clip)))
 
 
-def _lines(
-    settings: FitSettings,
-    data: DataFolder,
-    survey: Survey | None,
-    speed: Speed,
-    start: Start,
-    plan: Plan,
-) -> Iterator[str]:
+def _lines(costs: _Costs, survey: Survey | None, start: Start, plan: Plan) -> Iterator[str]:
     """What was chosen, and why, in five lines."""
+    settings, data, speed = costs.settings, costs.data, costs.speed
     if survey is None:
         count = len(data.unlabelled)
         yield f"data: nothing labelled; {count} videos and {len(data.photos)} photos to learn from"

@@ -26,12 +26,9 @@ from dvos.tables import StillRow
 
 _log = logging.getLogger(__name__)
 
-#: Labelled pictures that the starter weights are tried on, evenly spread.
-_TRIED = 8
-#: Of larger ones the middle is looked at, pixels a side.
-_LARGEST_SIDE = 1024
-#: Pooled Dice from which they are taken to know such objects.
-_KNOWN = 0.5
+_TRIED = 8  # labelled pictures that the starter weights are tried on, evenly spread
+_LARGEST_SIDE = 1024  # pixels a side; of larger ones the middle is looked at
+_KNOWN = 0.5  # pooled Dice from which they are taken to know such objects
 #: Labelled pictures that teach as much as the network started from knows: with n of them it keeps
 #: a share of 3 / (3 + n) in the weights; docs/research/experiments.md has the figures.
 _WORTH = 3

@@ -31,8 +31,7 @@ _FEW_STILLS = 10
 # Of those over labelled stills rather than bare backgrounds: a single still has too few
 # looks of an object to make up for clips that hardly show any.
 _ONE_STILL = {"plates": {"labelled": 1.0}}
-# Validation inside training on clips of the cutouts, where no photo is labelled for it.
-_SYNTHETIC_VALIDATION = 8
+_SYNTHETIC_VALIDATION = 8  # clips, in training, where no photo is labelled for it
 
 
 class MethodFolder:
@@ -220,8 +219,7 @@ def build_timing(
         frame, chosen = data.clip_frames[0], {"limit": 1}
     found: dict[str, Any] = {"validation": ValidationSettings.model_validate(chosen)}
     if not data.labelled:
-        # What is learnt does not matter, only what it takes.
-        photo = folder.parts / "photo.png"
+        photo = folder.parts / "photo.png"  # what is learnt does not matter, only what it takes
         photos, videos = data.photos, data.unlabelled
         first = read_image_at(photos[0]) if photos else next(iter(open_frames(videos[0]))).image
         write_image(photo, first)

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from dvos.compiling import inlined, jit
 from dvos.synthesis import Bytes, Floats, Ids, Ints, Ints32, Words
 
-#: One texel in fixed point.
-ONE = float(1 << 20)
-#: The bits that lanes hold.
-LANES = np.uint64(0x00FF00FF00FF00FF)
+ONE = float(1 << 20)  # one texel in fixed point
+LANES = np.uint64(0x00FF00FF00FF00FF)  # the bits that lanes hold
 _HALVES = np.uint64(0x0080008000800080)
 _WORD = np.uint64(0xFFFFFFFF)
 _7, _8, _24, _256 = map(np.uint64, (7, 8, 24, 256))
@@ -322,12 +320,10 @@ def finish_frame(
                 edge[j, k] = light[i, j, k] * (32 - down) + light[i + 1, j, k] * down
         start = 0
         while start < width:
-            # One cell of the light at a time, along which gains run straight.
-            j = (start + left) >> 5
+            j = (start + left) >> 5  # a cell of the light at a time, along which gains run straight
             stop = min(width, ((j + 1) << 5) - left)
             if lit:
-                # Along the row from the cell's left edge to its right; 131072 = one.
-                right = np.int64((start + left) & 31)
+                right = np.int64((start + left) & 31)  # from the cell's left edge; 131072 = one
                 r_slope = (edge[j + 1, 0] - edge[j, 0]) >> 5
                 g_slope = (edge[j + 1, 1] - edge[j, 1]) >> 5
                 b_slope = (edge[j + 1, 2] - edge[j, 2]) >> 5
@@ -369,8 +365,7 @@ def measure_owners(
     for y in range(height):
         x = 0
         while x < width:
-            # Pixels of one owner lie in runs, which are measured as one.
-            number = owner[y, x] - 1
+            number = owner[y, x] - 1  # runs of pixels of one owner are measured as one
             start = x
             value = np.uint16(0) if number < 0 else identity[number]
             while x < width and owner[y, x] - 1 == number:

@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from dvos.compiling import jit
 from dvos.synthesis import Bools, Bytes, Floats, Ints
 
-#: Side of a cell of the coarse map, px.
-CELL = 4
+CELL = 4  # side of a cell of the coarse map, px
 
 
 @jit
