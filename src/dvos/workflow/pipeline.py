@@ -36,7 +36,7 @@ from dvos.workflow.data_folder import DataFolder
 
 R = TypeVar("R")
 
-_CHECK_SECONDS = 3.0  # takes a stage that finds its work done, which its time leaves out
+_CHECK_SECONDS = 3.0  # what a stage takes to find its work done, which its time leaves out
 
 
 def command_line(command: str, settings: Settings, places: dict[str, object]) -> str:
