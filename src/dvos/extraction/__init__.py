@@ -25,6 +25,7 @@ from dvos.tables import AnnotatedRow, VideoRow
 
 T = TypeVar("T")
 TableRow = TypeVar("TableRow", VideoRow, AnnotatedRow)
+Settings = TypeVar("Settings", FramesSettings, ObjectsSettings)
 
 
 def named_rng(seed: int, *names: str | int) -> np.random.Generator:
@@ -32,6 +33,16 @@ def named_rng(seed: int, *names: str | int) -> np.random.Generator:
     text = "\0".join(map(str, names)).encode("utf-8", "surrogateescape")
     key = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     return np.random.default_rng([seed, key])
+
+
+@dataclass(frozen=True)
+class Job(Generic[TableRow, Settings]):
+    """One row to take apart with so many threads, 0 for one per core."""
+
+    row: TableRow
+    settings: Settings
+    fingerprint: str  # Of all that its files depend on
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -60,37 +71,21 @@ class Work(Generic[T]):
         return iter(()) if self.is_begun else self.folders[0].glob(pattern)
 
 
-@dataclass(frozen=True)
-class Extracted(Generic[TableRow]):
-    """The rows of a run's ``own`` part, and of the whole table, each with its result."""
-
-    own: list[tuple[TableRow, Row]]
-    all: list[tuple[TableRow, Row | None]]  # None for what other shards have still to do
-
-    @property
-    def missing(self) -> int:
-        """Rows that other shards have still to do."""
-        return sum(result is None for _, result in self.all)
-
-
 def run_extraction(
     function: Callable[[T], dict[str, Any]],
-    make: Callable[[TableRow, int], Work[T]],
+    make: Callable[[Settings, TableRow, int], Work[T]],
     rows: Sequence[TableRow],
-    settings: FramesSettings | ObjectsSettings,
-    tables: Sequence[Path],
-    *,
     source: Path,
-    column: str,
-    unit: str,
-) -> Extracted[TableRow]:
+    settings: Settings,
+    tables: Sequence[Path],
+) -> tuple[list[tuple[TableRow, Row]], list[tuple[TableRow, Row | None]]]:
     """Do the work of a shard, or all, in processes or on a cluster.
 
-    ``make`` gives a row's work for so many threads, 0 for one per core. What other shards have
-    finished is not done again. The record is named after the first of the tables that all rows
-    together give; a shard that has work to do withdraws these, as they list what is being made.
-    ``source`` and ``column`` say in messages what the rows come from, and which column of it tells
-    their outputs apart; ``unit`` is what a row is.
+    Given are the rows of the run's own part, and of the whole table, each with its result, None for
+    what other shards have still to do. ``make`` gives a row's work for so many threads, 0 for one
+    per core. What other shards have finished is not done again. The record is named after the first
+    of the tables that all rows together give; a shard that has work to do withdraws these, as they
+    list what is being made. Messages name the ``source`` of the rows.
 
     A TableError names rows that would write the same files, an OutputError what stands in the way
     that no extraction made; others are those of :func:`~dvos.runner.tasks.run_tasks`.
@@ -101,7 +96,10 @@ def run_extraction(
     own = part_of(rows, settings.shard)
     # Several processes share the cores: each works with one thread.
     alone = settings.scheduler is None and min(worker_count(settings.workers), len(own)) == 1
-    work = [make(row, 0 if alone else 1) for row in rows]
+    work = [make(settings, row, 0 if alone else 1) for row in rows]
+    of_videos = isinstance(settings, FramesSettings)
+    # Which column tells the outputs of rows apart.
+    column = "FramesDir" if of_videos else "OutDir"
     _check_outputs(source, work, column)
     manifest = manifest_path(shard_table(tables[0], settings.shard))
     _check_place(manifest, part_of(work, settings.shard))
@@ -125,14 +123,14 @@ def run_extraction(
             function,
             part,
             manifest=manifest,
-            description="extract frames" if unit == "video" else "extract objects",
+            description="extract frames" if of_videos else "extract objects",
             workers=settings.workers,
             executor=executor,
-            unit=unit,
+            unit="video" if of_videos else "still",
             begin=withdraw,
         )
     whole = done if settings.shard is None else gather(tasks, manifests_of(tables[0]))
-    return Extracted(list(zip(own, done, strict=True)), list(zip(rows, whole, strict=True)))
+    return list(zip(own, done, strict=True)), list(zip(rows, whole, strict=True))
 
 
 def _check_outputs(source: Path, work: Sequence[Work[Any]], column: str) -> None:

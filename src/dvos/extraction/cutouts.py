@@ -34,10 +34,7 @@ class LabelledObject:
 
 
 def find_objects(ids: Ids) -> list[LabelledObject]:
-    """Find all objects of an instance mask (H, W), in the order of their ids; 0 is background.
-
-    The pixels of an object need not be connected.
-    """
+    """All objects, connected or not, of an instance mask (H, W) by rising id; 0 is background."""
     run_ids, rows, starts, ends = _runs(ids)
     if not len(run_ids):
         return []
@@ -156,25 +153,10 @@ class DistractorFinder:
 
 
 Size = tuple[int, int]
+#: Changes an image, uint8 (H, W, C).
 Step = Callable[[Bytes], Bytes]
 
 _ALL_PARTS = ("horizontal_flip", "vertical_flip", "rotate", "elastic")
-
-
-@dataclass(frozen=True)
-class DrawnTransform:
-    """A transform with its random choices made, for images of one size (height, width)."""
-
-    size: Size
-    steps: tuple[Step, ...]
-
-    def __call__(self, image: Bytes) -> Bytes:
-        """Transform ``image``: uint8 (H, W, C) of ``size``."""
-        if image.shape[:2] != self.size:
-            raise ValueError(f"drawn for {self.size}, not for {image.shape[:2]}")
-        for step in self.steps:
-            image = step(image)
-        return np.ascontiguousarray(image)
 
 
 def fits(settings: TransformSettings, size: Size) -> bool:
@@ -183,12 +165,11 @@ def fits(settings: TransformSettings, size: Size) -> bool:
     return not crops or (size[0] >= settings.height and size[1] >= settings.width)
 
 
-def draw_transform(
-    settings: TransformSettings, size: Size, rng: np.random.Generator
-) -> DrawnTransform:
+def draw_transform(settings: TransformSettings, size: Size, rng: np.random.Generator) -> Step:
     """Make the random choices of a transform for images of ``size`` (height, width).
 
-    A crop larger than the image keeps the whole of that side, see :func:`fits`.
+    A crop larger than the image keeps the whole of that side, see :func:`fits`. What is given
+    raises a ValueError for an image of another size.
     """
     name, target = settings.name, (settings.height, settings.width)
     crop = (min(target[0], size[0]), min(target[1], size[1]))
@@ -211,7 +192,15 @@ def draw_transform(
         chance = settings.elastic_p if part == "elastic" else settings.p
         if part in (*_ALL_PARTS, "flip") and rng.random() < chance:
             steps.append(_drawn_part(part, settings, size, rng))
-    return DrawnTransform(size, tuple(steps))
+
+    def transform(image: Bytes) -> Bytes:
+        if image.shape[:2] != size:
+            raise ValueError(f"drawn for {size}, not for {image.shape[:2]}")
+        for step in steps:
+            image = step(image)
+        return np.ascontiguousarray(image)
+
+    return transform
 
 
 def _drawn_part(
@@ -223,7 +212,7 @@ def _drawn_part(
         centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
         angle = float(rng.uniform(-settings.angle, settings.angle))
         matrix = cv2.getRotationMatrix2D(centre, angle, 1.0)
-        return lambda image: _bytes(
+        return lambda image: np.asarray(
             cv2.warpAffine(np.ascontiguousarray(image), matrix, size[::-1], borderMode=border)
         )
     if part == "elastic":
@@ -237,16 +226,12 @@ def _drawn_part(
         rows, columns = np.indices(size, dtype=np.float32)
         # Column and row that each pixel of a deformed image is taken from.
         maps = columns + shift, rows + rise
-        return lambda image: _bytes(
+        return lambda image: np.asarray(
             cv2.remap(np.ascontiguousarray(image), *maps, cv2.INTER_LINEAR, borderMode=border)
         )
     flips = {"horizontal_flip": (1,), "vertical_flip": (0,)}
     axes = flips.get(part) or ((0,), (1,), (0, 1))[int(rng.integers(3))]
     return lambda image: np.flip(image, axes)
-
-
-def _bytes(image: NDArray[Any]) -> Bytes:
-    return np.asarray(image, dtype=np.uint8)
 
 
 def resize(image: Bytes, size: Size) -> Bytes:
@@ -255,7 +240,7 @@ def resize(image: Bytes, size: Size) -> Bytes:
         return image
     shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return _bytes(cv2.resize(image, size[::-1], interpolation=method))
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=method))
 
 
 def transform_patch(patch: Bytes, transform: TransformSettings, rng: np.random.Generator) -> Bytes:
@@ -281,8 +266,7 @@ def transform_patch(patch: Bytes, transform: TransformSettings, rng: np.random.G
         return patch
     moved[..., 3] = np.where(alpha, np.uint8(255), np.uint8(0))
     rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
-    box = moved[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return np.ascontiguousarray(box)
+    return np.ascontiguousarray(moved[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
 def _crop(top: int, left: int, size: Size) -> Step:

@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from dvos import files
 from dvos.config.base import values_affecting
 from dvos.config.extraction import FramesSettings
 from dvos.errors import FaultCollector, MediaError
-from dvos.extraction import Work, named_rng, run_extraction
-from dvos.extraction.cutouts import DrawnTransform, draw_transform, fits, resize
+from dvos.extraction import Job, Work, named_rng, run_extraction
+from dvos.extraction.cutouts import Step, draw_transform, fits, resize
 from dvos.files import composed, stem_of
 from dvos.media.colour import hue_swap
 from dvos.media.image import write_image
@@ -29,15 +28,7 @@ from dvos.tables import VideoRow, read_videos, write_rows
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class FrameJob:
-    """One video to take apart."""
-
-    row: VideoRow
-    settings: FramesSettings
-    fingerprint: str  # Of all that the frames depend on
-    threads: int = 0  # Of the decoder, 0 for one per core
+FrameJob = Job[VideoRow, FramesSettings]
 
 
 @dataclass(frozen=True)
@@ -56,22 +47,14 @@ def extract_frames(settings: FramesSettings) -> Path:
     A TableError if the table has faults, a MediaError if a video gives no frame, after the others
     are done; else as :func:`run_extraction`.
     """
-    found = run_extraction(
-        extract_video,
-        partial(_work, settings),
-        _rows(settings),
-        settings,
-        [settings.out],
-        source=settings.videos or settings.out,
-        column="FramesDir",
-        unit="video",
-    )
+    rows, source = _rows(settings), settings.videos or settings.out
+    own, whole = run_extraction(extract_video, _work, rows, source, settings, [settings.out])
     table = shard_table(settings.out, settings.shard)
-    _tell(found.own, MEASURED if settings.intensity == "auto" else ASKED)
-    _list_frames(table, found.own)
-    if found.missing:
+    _tell(own, MEASURED if settings.intensity == "auto" else ASKED)
+    _list_frames(table, own)
+    if any(result is None for _, result in whole):
         return table
-    _list_frames(settings.out, found.all)
+    _list_frames(settings.out, whole)
     return settings.out
 
 
@@ -122,8 +105,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     """
     settings, row = job.settings, job.row
     source = VideoFile(row.video, threads=job.threads, intensity=settings.intensity, is_told=False)
-    # Notes of the frames that are done stand in the frames' folder until the video is;
-    # notes made under another fingerprint do not count.
+    # Notes of frames done stand beside them until the video is; those of other settings are void.
     notes = _notes(row)
     files.make_folder(row.frames_dir)
     lines = notes.read_text("utf-8", "replace").split("\n") if notes.is_file() else []
@@ -131,7 +113,7 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
     known = set(lines[1:-1]) if lines and lines[0] == job.fingerprint else set()
     files.write_text(notes, "".join(f"{line}\n" for line in (job.fingerprint, *sorted(known))))
     paths: list[Path] = []
-    drawn: DrawnTransform | None = None
+    transform: Step | None = None
     for frame in source.frames():
         if frame.frame_index % row.interval:
             continue
@@ -147,9 +129,8 @@ def extract_video(job: FrameJob) -> dict[str, Any]:
         scale = max(least / min(image.shape[:2]), 1.0)
         height, width = (max(round(side * scale), least) for side in image.shape[:2])
         image = resize(image, (height, width))
-        if drawn is None or drawn.size != (height, width):
-            drawn = _draw(job, (height, width))
-        write_image(path, drawn(image), quality=settings.quality)
+        transform = transform or _draw(job, (height, width))
+        write_image(path, transform(image), quality=settings.quality)
         files.append_text(notes, f"{path.name}\n")
     notes.unlink()
     return {
@@ -177,7 +158,7 @@ def _work(settings: FramesSettings, row: VideoRow, threads: int) -> Work[FrameJo
     return Work(row.video, (row.frames_dir,), "_000000", names, task, _notes(row).exists())
 
 
-def _draw(job: FrameJob, size: tuple[int, int]) -> DrawnTransform:
+def _draw(job: FrameJob, size: tuple[int, int]) -> Step:
     transform = job.settings.transform
     if not fits(transform, size):
         found = f"its frames are {size[1]} x {size[0]} pixels, smaller than the crop"

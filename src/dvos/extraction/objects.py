@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dvos.config.base import values_affecting
 from dvos.config.extraction import ObjectsSettings
 from dvos.errors import FaultCollector, MediaError, check_size
-from dvos.extraction import Work, named_rng, run_extraction
+from dvos.extraction import Job, Work, named_rng, run_extraction
 from dvos.extraction.cutouts import (
     DistractorFinder,
     Ids,
@@ -42,19 +42,12 @@ from dvos.tables import AnnotatedRow, ImageRow, read_annotated, write_images, wr
 
 logger = logging.getLogger(__name__)
 
+ObjectsJob = Job[AnnotatedRow, ObjectsSettings]
+
 _COLUMNS = (
     *("Image", "Mask", "Id", "Cutout", "X", "Y", "Width", "Height"),
     *("Area", "Touching", "AtBorder", "Distractors"),
 )
-
-
-@dataclass(frozen=True)
-class ObjectsJob:
-    """One labelled still to take apart with so many threads, 0 for one per core."""
-
-    row: AnnotatedRow
-    settings: ObjectsSettings
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,33 +100,22 @@ def extract_objects(settings: ObjectsSettings) -> ObjectsResult:
 
     What is finished already, by whichever shard, is not done again. The run that completes the set
     writes the CSVs of all. A TableError if the table has faults; a MediaError, after the others are
-    done, if an image or mask cannot be used, or if no still holds an object; else as
-    :func:`run_extraction`.
+    done, if a file cannot be used, or no still holds an object; else as :func:`run_extraction`.
     """
     source, rows = _find_rows(settings)
-    photos = [row.image for row in rows]
-    chosen = choose_intensity(settings.intensity, photos, source)
+    chosen = choose_intensity(settings.intensity, [row.image for row in rows], source)
     settings = settings.model_copy(update={"intensity": chosen})
-    whole = (settings.cutouts, settings.distractors, settings.objects_table)
-    found = run_extraction(
-        extract_image,
-        partial(_work, settings),
-        rows,
-        settings,
-        whole,
-        source=source,
-        column="OutDir",
-        unit="still",
-    )
-    for row, result in found.own:
+    tables = (settings.cutouts, settings.distractors, settings.objects_table)
+    own, whole = run_extraction(extract_image, _work, rows, source, settings, tables)
+    for row, result in own:
         _warn(settings, row, result)
+    results = [(row, result) for row, result in whole if result is not None]
     if settings.shard is not None:
-        parts = (shard_table(table, settings.shard) for table in whole)
+        parts = (shard_table(table, settings.shard) for table in tables)
         names = dict(zip(("cutouts", "distractors", "objects"), parts, strict=True))
-        of_part = _write_tables(settings.model_copy(update=names), found.own)
-        if found.missing:
-            return replace(of_part, missing=found.missing)
-    results = [(row, result) for row, result in found.all if result is not None]
+        of_part = _write_tables(settings.model_copy(update=names), own)
+        if missing := len(whole) - len(results):
+            return replace(of_part, missing=missing)
     if not any(result["objects"] for _, result in results):
         masks = f"{rows[0].mask.name}{' and the others' if len(rows) > 1 else ''}"
         empty = f"no mask holds an object: every pixel of {masks} is background"
@@ -202,8 +184,7 @@ def _read_pair(job: ObjectsJob) -> tuple[NDArray[np.uint8], Ids]:
     components = label_components(mask)
     if settings.instances in ("components", "auto"):
         return image, components
-    # One id in pieces is nearly always a semantic mask, and a whole field as
-    # one cutout would spoil all that follows.
+    # Nearly always a semantic mask: a whole field as one cutout would spoil all that follows.
     if (pieces := int(components.max())) > 1:
         found = f"holds the single id {mask.max()} in {pieces} separate pieces"
         remedy = "set instances: components if this is a semantic mask"
@@ -243,7 +224,7 @@ def _work(settings: ObjectsSettings, row: AnnotatedRow, threads: int) -> Work[Ob
     void = declared_void(row.mask.parent, settings.void)
     declared = [] if void is None else [["void", *void]]
     fingerprint = digest([values_affecting(settings), stamps, out_dir, *limits, *declared])
-    job = ObjectsJob(row, settings, threads)
+    job = ObjectsJob(row, settings, fingerprint, threads)
     task = Task(f"{out_dir}/{stem_of(row.image)}", job, fingerprint, _StillResult, row.image)
     folders = (row.out_dir / "real", row.out_dir / "fake")
     return Work(row.image, folders, "_rlobj*", "_rlobj*", task)
