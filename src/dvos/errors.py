@@ -111,16 +111,8 @@ class MediaError(DvosError):
     @classmethod
     def damaged(cls, where: str | Path, kind: str, detail: object) -> Self:
         """Make the error of a file that is cut off or corrupt, of whatever kind."""
-        found = f"truncated or corrupt {kind} file ({detail})"
         remedy = "copy the file again from its source or export it again"
-        return cls.at(where, found, "a whole file", remedy)
-
-
-#: What to do about an image of the right size but for its sides, which have changed places.
-LIES_ON_ITS_SIDE = (
-    "one of the two lies on its side: photo and mask are turned against each other, as by a "
-    "program that passes over a photo's orientation; turn the mask, or save the photo upright"
-)
+        return cls.at(where, f"truncated or corrupt {kind} file ({detail})", "a whole file", remedy)
 
 
 def check_size(
@@ -132,10 +124,14 @@ def check_size(
 ) -> None:
     """Raise a MediaError if (height, width) is another than that ``of`` what an image goes with."""
     size, other = found[:2], expected[:2]
+    if size == other[::-1]:
+        remedy = (
+            "one of the two lies on its side: photo and mask are turned against each other, as by "
+            "a program that passes over a photo's orientation; turn the mask, or save the photo "
+            "upright"
+        )
     if size != other:
-        is_turned = size == other[::-1]
         wanted = f"{other[1]} x {other[0]}, as {of}"
-        remedy = LIES_ON_ITS_SIDE if is_turned else remedy
         raise MediaError.at(path, f"is {size[1]} x {size[0]} pixels", wanted, remedy)
 
 

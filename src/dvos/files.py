@@ -25,8 +25,7 @@ from typing import Any, Self
 from dvos.errors import FaultCollector, MediaError, OutputError
 from dvos.locks import OPEN_FILES_CAN_GO, lock, open_file, open_to_lock
 
-#: Begins the name of every file still being written; what a killed run left is removed by the
-#: next that writes in its folder.
+#: Begins names of files still being written; the next run removes what a killed one left.
 TEMPORARY_PREFIX = ".writing-"
 # Then comes the machine: locks do not reach across machines on every file system.
 _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
@@ -205,10 +204,7 @@ def refuse_foreign(paths: Iterable[Path], maker: str) -> None:
 
 
 def read_bytes(path: Path, what: str = "an image file", size: int = -1) -> bytes:
-    """Read a whole file, or its first ``size`` bytes.
-
-    A MediaError if it is missing, a folder, empty or not readable.
-    """
+    """A file's bytes, or its first ``size``; a MediaError if it is missing, empty or unreadable."""
     try:
         # A buffer would read more than the head of a file, and the whole needs none.
         with open(path, "rb", buffering=0) as stream:
@@ -336,8 +332,7 @@ def check_file_name(path: Path, name: str = "") -> None:
 def digest(value: Any) -> str:
     """Fingerprint of a JSON-like value (paths as text), 32 hex digits."""
     text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
-    data = text.encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def file_stamp(path: Path) -> list[int]:

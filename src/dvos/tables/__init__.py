@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dvos.errors import LIES_ON_ITS_SIDE, DvosError, FaultCollector, TableError
+from dvos.errors import DvosError, Fault, FaultCollector, TableError, check_size
 from dvos.files import absolute, composed, write_bytes
 from dvos.tables.cells import STORE_SUFFIX as STORE_SUFFIX
 from dvos.tables.cells import Cells, check_once, read_cells
@@ -80,10 +80,9 @@ class ClipRow:
 class CountRow:
     """One frame of a clip in ``counts.csv``; ``docs/reference/counts.md`` tells what each means.
 
-    ``frame_index`` counts from 0 and is -1 where a table does not tell it; ``frame`` is the stem
-    of the mask's file. Areas and lengths are in pixels, ``ground_area`` in square metres,
-    ``coverage`` is a share 0..1. Numbers are None where a cell is empty, or the table is of an
-    earlier version and lacks the column.
+    ``frame_index`` counts from 0, -1 where a table does not tell it; ``frame`` is the stem of the
+    mask's file. Areas and lengths are in pixels, ``ground_area`` in square metres, ``coverage`` is
+    a share 0..1. Numbers are None where a cell is empty or a table of earlier versions lacks them.
     """
 
     clip: str
@@ -114,11 +113,8 @@ Row = TypeVar("Row", VideoRow, ImageRow, AnnotatedRow, StillRow, BackgroundRow)
 
 #: How the cells of a column are read.
 _READERS: dict[str, Callable[[Cells, str], Any]] = {
-    "Video": Cells.file,
-    "Image": Cells.file,
-    "Mask": Cells.file,
-    "FramesDir": Cells.folder,
-    "OutDir": Cells.folder,
+    **dict.fromkeys(("Video", "Image", "Mask"), Cells.file),
+    **dict.fromkeys(("FramesDir", "OutDir"), Cells.folder),
     "Interval": partial(Cells.integer, minimum=1),
 }
 
@@ -151,8 +147,7 @@ def read_clips(
             if label == 1 and not cells.text("Mask", required=False):
                 problem = "empty in a query row (Label 1)"
                 cells.fault("Mask", problem, "a mask", "give one, or set Label 0")
-            text = f"{row.fid} of clip {row.vid}"
-            check_once(frame_ids, cells, "FID", (row.vid, row.fid), text)
+            check_once(frame_ids, cells, "FID", (row.vid, row.fid), f"{row.fid} of clip {row.vid}")
             check_once(images, cells, "Image", (row.vid, str(row.image)), str(row.image))
             sizes.check(cells, row)
             rows.append(row)
@@ -170,23 +165,16 @@ def read_counts(
             index = cells.real("frame_index")
             if index is None and "frame_index" in needed and "frame_index" not in cells.bad:
                 cells.fault("frame_index", "empty", "a number")
-            row = CountRow(
-                clip=composed(cells.raw("clip")),
-                frame_index=-1 if index is None else int(index),
-                frame=composed(cells.raw("frame")),
-                **{name: cells.real(name) for name in cells.cells if name in numbers},
-            )
-            rows.append(row)
+            told = {name: cells.real(name) for name in cells.cells if name in numbers}
+            clip, frame = composed(cells.raw("clip")), composed(cells.raw("frame"))
+            rows.append(CountRow(clip, -1 if index is None else int(index), frame=frame, **told))
     return rows
 
 
 def rows_beside(
     path: Path, columns: Sequence[str], keep: Callable[[Mapping[str, str]], bool]
 ) -> list[list[str]]:
-    """The rows, as text, that are to be kept of a table to which several runs add, if there is one.
-
-    ``keep`` is given a row's cells by column.
-    """
+    """The rows of a table that several runs add to that ``keep``, given a row's cells, accepts."""
     if not path.exists():
         return []
     with FaultCollector(TableError) as faults:
@@ -208,15 +196,11 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         return "" if cell is None else str(cell)
 
     texts = [[text(cell) for cell in row] for row in rows]
-    # The csv module quotes only the line break it writes itself; a lone carriage return in a file
-    # name would split the row on reading.
+    # The csv module does not quote a lone carriage return, which would split the row on reading.
     split = any("\r" in cell for row in texts for cell in row)
     stream = io.StringIO()
-    writer = csv.writer(
-        stream, lineterminator="\n", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL
-    )
-    writer.writerow(columns)
-    writer.writerows(texts)
+    writer = csv.writer(stream, "unix", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL)
+    writer.writerows([columns, *texts])
     try:
         data = stream.getvalue().encode("utf-8")
     except UnicodeEncodeError as error:
@@ -276,7 +260,7 @@ class _ClipSizes:
     def __init__(self, image_size: SizeReader | None, mask_size: SizeReader | None) -> None:
         self._readers = {"Image": image_size, "Mask": mask_size}
         self._first: dict[str, tuple[int, int]] = {}
-        self._told: set[str] = set()
+        self._told: set[Fault] = set()
 
     def check(self, cells: Cells, row: ClipRow) -> None:
         for column, path in (("Image", row.image), ("Mask", row.mask)):
@@ -285,19 +269,13 @@ class _ClipSizes:
                 continue
             try:
                 size = reader(path)
+                first = self._first.setdefault(row.vid, size)
+                check_size(path, size, first, f"the clip {row.vid} begins")
             except DvosError as error:
-                fault = str(error.faults[0])
+                fault = error.faults[0]
                 cells.bad.add(column)
                 # A damaged store is one fault, though hundreds of rows name it.
                 if fault not in self._told:
-                    cells.fault(column, fault)
+                    found = f"{fault.where}: {fault.found}"
+                    cells.fault(column, found, fault.expected, fault.remedy)
                 self._told.add(fault)
-                continue
-            expected = self._first.setdefault(row.vid, size)
-            if size != expected:
-                cells.fault(
-                    column,
-                    f"{path} is {size[1]} x {size[0]} pixels",
-                    f"{expected[1]} x {expected[0]}, as the clip {row.vid} begins",
-                    LIES_ON_ITS_SIDE if size == expected[::-1] else "",
-                )

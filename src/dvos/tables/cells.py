@@ -20,8 +20,6 @@ _ADDRESS = re.compile(r"(.+\.dvclip)#([0-9]{1,10})", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 #: No figure is as large; such text is damage.
 _LARGEST = 1e100
-#: Letters of a cell that a message repeats.
-_LONGEST = 400
 # A store, or what is meant as a frame of one.
 _STORE = re.compile(rf".*{re.escape(STORE_SUFFIX)}(#[^/.]*)?", re.DOTALL)
 
@@ -60,10 +58,7 @@ class Cells:
     def fault(self, column: str, found: str, expected: str = "", remedy: str = "") -> None:
         """Note what is wrong with a cell."""
         self.bad.add(column)
-        where = f"{self.path} row {self.number} column {column}"
-        if len(found) > _LONGEST:
-            found = f"{found[:_LONGEST]} ... ({len(found)} characters)"
-        self.faults.add(where, found, expected, remedy)
+        self.faults.add(f"{self.path} row {self.number} column {column}", found, expected, remedy)
 
     def text(self, column: str, *, required: bool = True) -> str:
         """A cell without the spaces around it."""
@@ -144,8 +139,7 @@ class Cells:
         return folder
 
     def _find(self, name: str) -> Path | None:
-        # As written first: a file name may begin or end with a space. Then
-        # without the spaces that people put after commas.
+        # First as written: a name may end with a space; then without those put after commas.
         for value in dict.fromkeys((name, name.strip())):
             for base in (self.folder_of_table, ""):
                 found = find_path(base, value, os.path.isfile)
@@ -167,8 +161,7 @@ def check_once(
         return
     first = rows.setdefault(key, cells.number)
     if first != cells.number:
-        remedy = f"it is in row {first} already"
-        cells.fault(column, f"{text} occurs twice", "each once", remedy)
+        cells.fault(column, f"{text} occurs twice", "each once", f"it is in row {first} already")
 
 
 def read_cells(
@@ -181,8 +174,7 @@ def read_cells(
 ) -> Iterator[Cells]:
     """Give the rows of a CSV that has at least ``columns``; what is wrong goes to ``faults``.
 
-    With ``allow_empty`` a table without rows is sound; if it must be ``whole``, a row with fewer
-    values than the header is not.
+    With ``allow_empty`` a table without rows is sound; in a ``whole`` one no row lacks values.
     """
     records = read_records(path)
     if not records:
@@ -217,8 +209,7 @@ def read_records(path: Path, count: int | None = None) -> list[list[str]]:
     # A cell may hold an outline or a picture; the csv module's own limit is that of its process.
     limit = csv.field_size_limit(2**31 - 1)
     try:
-        # The BOM is what spreadsheets put before UTF-8; newline="" leaves
-        # every kind of line break to the csv module.
+        # Spreadsheets put a BOM before UTF-8; newline="" leaves line breaks to the csv module.
         with open(path, encoding="utf-8-sig", newline="") as stream:
             return list(islice(csv.reader(stream), count))
     except OSError as error:
