@@ -49,10 +49,8 @@ def _parsed(
 ) -> tuple[dict[Any, str], list[tuple[Annotation, list[Annotation]]]]:
     """Classes by id; and the pictures or videos of a file, each with its annotations."""
     with naming(f"{path} categories"):
-        names = {
-            one["id"]: checked.text(one["name"])
-            for one in checked.items(content.get("categories", []))
-        }
+        classes = checked.items(content.get("categories", []))
+        names = {one["id"]: checked.text(one["name"]) for one in classes}
     with naming(path):
         listed = [checked.fields(one) for one in checked.items(content[owners])]
         found: dict[Any, list[Annotation]] = {one["id"]: [] for one in listed}
@@ -91,8 +89,7 @@ def _objects(
                 raise ValueError(f"its category {category!r} is not in the file")
             coded, boxed = one.get("segmentation"), one.get("bbox")
             if not coded and boxed is not None:
-                note = "objects that are boxes, taken for filled rectangles"
-                reading.notes.add(note, id(one))
+                reading.notes.add("objects that are boxes, taken for filled rectangles", id(one))
             draw = drawing(where, _draw, where, coded, boxed, size)
             given = one.get("track_id", one.get("object"))
             id_ = None if given is None else checked.whole(given, 1)

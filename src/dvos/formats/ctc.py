@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import FaultCollector, MediaError, TableError
-from dvos.files import composed, read_bytes, write_text
+from dvos.files import read_bytes, write_text
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, label_objects
 from dvos.formats.reading import Format, Reading
 from dvos.formats.sheets import videos_of
@@ -59,8 +59,7 @@ class CtcWriter:
         """Write the next frame, those left out before it without objects.
 
         ``labels`` are the permanent ids of tracks (H, W), 0 background; ``parents`` are the tracks
-        that those which begin here by a division come from. A MediaError if there are too many
-        labels.
+        that those which begin here by a division come from. A MediaError if labels run out.
         """
         while self._next < frame:
             write_label_image(self.files(self._next), np.zeros_like(labels))
@@ -82,12 +81,10 @@ class CtcWriter:
         own = id_ <= LARGEST_16 and id_ not in self._tracks
         new = id_ if own else next(self._free, 0)
         if not new:
-            raise MediaError.at(
-                self._folder,
-                f"more than {LARGEST_16} tracks, counting each gap as the end of one",
-                "as many as the Cell Tracking Challenge's 16 bits hold",
-                "leave out format=ctc: <clip>/tracks holds any number, or cut the clip",
-            )
+            found = f"more than {LARGEST_16} tracks, counting each gap as the end of one"
+            expected = "as many as the Cell Tracking Challenge's 16 bits hold"
+            remedy = "leave out format=ctc: <clip>/tracks holds any number, or cut the clip"
+            raise MediaError.at(self._folder, found, expected, remedy)
         self._labels[id_], self._tracks[new] = new, [frame, frame, parent]
         return new
 
@@ -149,17 +146,10 @@ def _matches(path: Path, _: Any) -> bool:
 def _sequences(path: Path) -> list[CtcSequence]:
     """Those with truth, else those with results."""
     folders = [path.absolute(), *list_folders(path.absolute())]
-    results = [one for one in folders if one.name.endswith("_RES")]
     return ctc_sequences(path) or [
-        CtcSequence(
-            name := composed(one.name).removesuffix("_RES"),
-            numbered_files(one.with_name(name)),
-            {},
-            masks,
-            one / RESULT_TABLE if (one / RESULT_TABLE).is_file() else None,
-        )
-        for one in results
-        if (masks := numbered_files(one))
+        CtcSequence.of(one, {}, masks, one / RESULT_TABLE)
+        for one in folders
+        if one.name.endswith("_RES") and (masks := numbered_files(one))
     ]
 
 
@@ -167,8 +157,7 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     """All frames; labelled are those whose masks show every object, with the ids of tracks."""
     for one in _sequences(path):
         # That of a sequence without objects is empty.
-        told = one.table is not None and one.table.stat().st_size > 0
-        tracks = read_track_table(one.table) if one.table and told else {}
+        tracks = read_track_table(one.table) if one.table and one.table.stat().st_size else {}
         parents = {label: track.parent for label, track in tracks.items() if track.parent}
         reading.parents[one.name] = parents
         masks = one.whole_masks()
@@ -181,22 +170,14 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
             image, mask = one.frames.get(number), masks.get(number)
             size = reading.size(image, mask_size(mask or first), str(mask or image))
             marker = one.markers.get(number) if mask != one.markers.get(number) else None
-            yield Picture(
-                f"{one.name}/{one.frame_name(number)}.tif",
-                size,
-                partial(_objects, mask, marker),
-                image,
-                video=one.name,
-                frame=number,
-                labelled=mask is not None,
-            )
+            name = f"{one.name}/{one.frame_name(number)}.tif"
+            objects = partial(_objects, mask, marker)
+            yield Picture(name, size, objects, image, one.name, number, mask is not None)
 
 
 def _objects(mask: Path | None, marker: Path | None) -> Iterator[LabelledObject]:
     """The objects of a mask, under the ids of the markers that lie in them, if there are any."""
-    if mask is None:
-        return
-    objects = label_objects(read_label_image(mask))
+    objects = [] if mask is None else label_objects(read_label_image(mask))
     if marker is None:
         yield from objects
         return

@@ -150,15 +150,9 @@ def _read_video(path: Path, content: Element, reading: Reading) -> Iterator[Pict
         ]
         file = None if film else reading.find(f"frame_{frame:06d}", path)
         size = reading.size(film or file, stated, where)
-        yield Picture(
-            f"{video}/frame_{frame:06d}.PNG",
-            size,
-            partial(_objects, where, shapes, size),
-            file,
-            video=video,
-            frame=start + step * frame if film else frame,
-            film=film,
-        )
+        name, objects = f"{video}/frame_{frame:06d}.PNG", partial(_objects, where, shapes, size)
+        number = start + step * frame if film else frame
+        yield Picture(name, size, objects, file, video, number, film=film)
 
 
 def _track(path: Path, track: Element, count: int, reading: Reading) -> _Track:
@@ -186,8 +180,7 @@ def _write(source: LabelledSource, out: Path) -> None:
                 image = SubElement(root, "image", {**told, "width": width, "height": height})
                 for one, id_, region in sheet.shapes():
                     label = {"label": one.label or "object", "group_id": str(id_)}
-                    shape = label | _coded(region, one)
-                    SubElement(image, "mask", shape)
+                    SubElement(image, "mask", label | _coded(region, one))
         indent(root)
         with atomic_path(out / f"{video or 'annotations'}.xml") as temporary:
             ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)

@@ -118,16 +118,14 @@ def _frames(path: Path, reading: Reading, *, stack: bool) -> tuple[list[Path], s
     return [found], ""
 
 
-def _objects(path: Path, rois: Sequence[tuple[str, Any]], size: Size) -> list[LabelledObject]:
+def _objects(path: Path, rois: Sequence[tuple[str, Any]], size: Size) -> Iterator[LabelledObject]:
     matched = [_NAMED.fullmatch(name) for name, _ in rois]
     numbers = [int(match[1]) if match else None for match in matched]
     if None in numbers or len(set(numbers)) < len(rois):
         numbers = [None] * len(rois)
-    draws = [
-        drawing(f"{path} ROI {name}", lambda one: fill(_rings(one), size), roi)
-        for name, roi in rois
-    ]
-    return [LabelledObject("", draw, id_) for draw, id_ in zip(draws, numbers, strict=True)]
+    for (name, roi), id_ in zip(rois, numbers, strict=True):
+        draw = drawing(f"{path} ROI {name}", lambda one: fill(_rings(one), size), roi)
+        yield LabelledObject("", draw, id_)
 
 
 def _rings(roi: Any) -> list[Ring]:
@@ -149,8 +147,7 @@ def _rings(roi: Any) -> list[Ring]:
 
 
 def _write(source: LabelledSource, out: Path) -> None:
-    ordered = sheets(source, LARGEST_32)
-    for name, own in groupby(ordered, lambda sheet: sheet.video or sheet.name):
+    for name, own in groupby(sheets(source, LARGEST_32), lambda sheet: sheet.video or sheet.name):
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
             for sheet in own:

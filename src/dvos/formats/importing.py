@@ -15,7 +15,7 @@ from dvos.errors import FaultCollector, MediaError, OutputError, UsageError
 from dvos.files import make_folder, temporary_folder, write_bytes
 from dvos.formats.known import FORMATS, open_source
 from dvos.formats.labels import LabelledObject, LabelledSource
-from dvos.formats.sheets import Sheet, other_file, plain_names, sheets
+from dvos.formats.sheets import TAKEN, Sheet, plain_names, sheets
 from dvos.media.image import read_image, write_image
 from dvos.media.mask import IGNORE, read_mask, write_mask
 from dvos.media.mask_values import DECLARATION
@@ -50,8 +50,7 @@ class ImportResult:
 def import_labels(settings: ImportSettings) -> ImportResult:
     """Read labels of another program and write them as a data folder.
 
-    A UsageError if it holds several classes and none is chosen, else a fault for each that is
-    wrong.
+    A UsageError if it holds several classes and none is chosen, else a fault for each thing wrong.
     """
     source = open_source(settings.source, name=settings.format, images=settings.images)
     source = choose_classes(source, settings.classes)
@@ -118,6 +117,7 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
         source.notes.add("divisions, which a table of clips does not tell")
     make_folder(out)
     rows: list[ClipRow] = []
+    declared = f"{IGNORE}\n".encode()
     films: dict[Path, Iterator[VideoFrame]] = {}
     with FaultCollector() as faults:
         for sheet in sheets(source, IGNORE - 1):
@@ -125,15 +125,9 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
             mask = folder / "masks" / f"{sheet.name}.png" if sheet.picture.labelled else None
             if mask is not None:
                 # So that no other value is taken for "unknown".
-                _put(
-                    mask.with_name(DECLARATION),
-                    f"{IGNORE}\n".encode(),
-                    write_bytes,
-                    Path.read_bytes,
-                )
+                _put(mask.with_name(DECLARATION), declared, write_bytes, Path.read_bytes)
                 if (labels := faults.collect(sheet.labels, IGNORE)) is not None:
-                    ids = labels.astype(np.uint16)
-                    faults.collect(_put, mask, ids, write_mask, read_mask)
+                    faults.collect(_put, mask, labels.astype(np.uint16), write_mask, read_mask)
             if not pictures:
                 continue
             frames = folder / ("frames" if sheet.video else "images")
@@ -153,7 +147,7 @@ def _put(
     if not path.exists():
         write(path, value)
     elif not np.array_equal(read(path), value):
-        raise other_file(path)
+        raise OutputError.at(path, *TAKEN)
 
 
 def _write_picture(sheet: Sheet, folder: Path, films: dict[Path, Iterator[VideoFrame]]) -> Path:
@@ -247,11 +241,9 @@ def export(settings: ExportSettings) -> ExportResult:
     known, out = FORMATS[settings.format], settings.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError.at(out, "is not empty", "a new folder", "choose another --out")
-    if known.write is None and settings.format != "dvos":
-        raise UsageError.at("format", f"{known.title} is read only", "another format")
     with temporary_folder(make_folder(out.absolute().parent)) as folder:
         if known.write is None:
-            write_data_folder(source, folder / "whole", pictures=True)
+            write_data_folder(source, folder / "whole")
         else:
             known.write(source, make_folder(folder / "whole"))
             for name in () if known.classes else source.classes().keys() - {""}:
@@ -260,5 +252,4 @@ def export(settings: ExportSettings) -> ExportResult:
             out.rmdir()
         (folder / "whole").rename(out)
     tell_notes(source)
-    objects = sum(source.classes().values())
-    return ExportResult(out, known.title, len(source.pictures), objects)
+    return ExportResult(out, known.title, len(source.pictures), sum(source.classes().values()))

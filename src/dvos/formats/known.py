@@ -1,9 +1,6 @@
 """The formats by name, and which of them a file or folder is of."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dvos.errors import MediaError, UsageError
 from dvos.formats import (
@@ -31,32 +28,25 @@ _ALL = (
 )
 #: By name, in the order in which they are tried.
 FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
-_WITHOUT_CONTENT = (".zip", ".roi")
 #: Folders of annotations that lie beside those of the pictures.
 _BESIDE_PICTURES = ("annotations", "annotation", "labels", "json", "rois", "instances_txt")
 #: Documents in one folder that are looked at to know its format.
 _LOOKED_AT = 20
 
 
-@dataclass(frozen=True)
-class Recognised:
-    """What a file or folder is."""
-
-    path: Path
-    format: Format
-    documents: Sequence[Path] = ()  # none of a format that is read as a folder
-
-
-def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> Recognised | None:
+def recognise(
+    path: Path, name: str | None = None, *, strays: bool = False
+) -> tuple[Format, list[Path]] | None:
     """The format of a file or folder, which may have to be a given one; None if it is of none.
 
-    A MediaError if a document cannot be read, unless, with ``strays``, others may lie there.
+    With it come its documents, none of a format that is read as a folder. A MediaError if one
+    cannot be read, unless, with ``strays``, others may lie there.
     """
     tried = [one for one in (FORMATS.values() if name is None else [FORMATS[name]]) if one.read]
     last = label_images.LABELS
     for each in tried:
         if not each.suffixes and each is not last and each.matches(path, None):
-            return Recognised(path, each)
+            return each, []
     suffixes = {suffix for one in tried for suffix in one.suffixes}
     documents = [path] if path.is_file() and path.suffix.lower() in suffixes else []
     for folder in [path, *list_folders(path)] if path.is_dir() else ():
@@ -64,28 +54,23 @@ def recognise(path: Path, name: str | None = None, *, strays: bool = False) -> R
     fault: MediaError | None = None
     for document in documents[:_LOOKED_AT]:
         try:
-            content = _content(document)
+            content = load_document(document)
         except MediaError as error:
             fault = error if not strays or path.is_file() else None
             continue
         for each in tried:
             if document.suffix.lower() in each.suffixes and each.matches(document, content):
-                alike = [one for one in documents if one.suffix.lower() in each.suffixes]
-                return Recognised(path, each, alike)
+                return each, [one for one in documents if one.suffix.lower() in each.suffixes]
     if fault is not None:
         raise fault
     # Last, as masks may lie beside documents that say more.
-    return Recognised(path, last) if last in tried and last.matches(path, None) else None
+    return (last, []) if last in tried and last.matches(path, None) else None
 
 
 def is_foreign(path: Path) -> bool:
     """Whether a file or folder is of another program, and no folder of masks as it stands."""
     found = recognise(path, strays=True)
-    return found is not None and found.format.name not in ("dvos", "ctc", "labels")
-
-
-def _content(document: Path) -> Any:
-    return None if document.suffix.lower() in _WITHOUT_CONTENT else load_document(document)
+    return found is not None and found[0].name not in ("dvos", "ctc", "labels")
 
 
 def open_source(
@@ -93,8 +78,7 @@ def open_source(
 ) -> LabelledSource:
     """Read what annotators wrote, with its pictures at any depth of ``images`` or beside it.
 
-    Nothing is drawn yet. A UsageError if it is of no known format, else a MediaError with the
-    place.
+    Nothing is drawn yet. A UsageError if it is of no known format, else a MediaError of the place.
     """
     if not path.exists():
         raise UsageError.at(path, "no such file or folder", remedy="check the path")
@@ -108,23 +92,16 @@ def open_source(
     if path.is_file() and root.name.lower() in _BESIDE_PICTURES:
         root = root.parent
     reading = Reading(root if images is None else images)
-    pictures = list(_pictures(found, reading))
-    if not pictures:
-        raise MediaError.at(path, f"holds no pictures ({found.format.title})")
-    return LabelledSource(path, found.format.name, pictures, reading.notes, reading.parents)
-
-
-def _pictures(found: Recognised, reading: Reading) -> Iterator[Picture]:
-    read = found.format.read
-    assert read is not None
-    if not found.documents:
-        with naming(found.path):
-            yield from read(found.path, None, reading)
-    for document in found.documents:
-        content = _content(document)
-        if found.format.matches(document, content):
-            with naming(document):
-                yield from read(document, content, reading)
+    format_, documents = found
+    assert format_.read is not None
+    pictures: list[Picture] = []
+    for each in documents or [path]:
+        content = load_document(each) if documents else None
+        if not documents or format_.matches(each, content):
+            with naming(each):
+                pictures += format_.read(each, content, reading)
         else:
-            note = f"files beside the others that are no {found.format.title}"
-            reading.notes.add(note, document)
+            reading.notes.add(f"files beside the others that are no {format_.title}", each)
+    if not pictures:
+        raise MediaError.at(path, f"holds no pictures ({format_.title})")
+    return LabelledSource(path, format_.name, pictures, reading.notes, reading.parents)

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dvos.errors import MediaError
 from dvos.files import atomic_path, stem_of, write_text
@@ -104,8 +105,7 @@ def _read_voc(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     photos = _by_stem(path / _PHOTOS, IMAGE_SUFFIXES)
     for stem, file in {**classes, **objects}.items():
         if stem not in objects:
-            note = "pictures without SegmentationObject: each class is one object"
-            reading.notes.add(note, stem)
+            reading.notes.add("pictures without SegmentationObject: each class is one object", stem)
         photo = photos.get(stem) or (reading.find(stem) if reading.root != path else None)
         size = reading.size(photo, mask_size(file), file)
         own = partial(_voc_objects, objects.get(stem), classes.get(stem), names)
@@ -153,8 +153,6 @@ def _colours() -> list[list[int]]:
 
 
 def _write_palette(path: Path, labels: NDArray[np.integer]) -> None:
-    from PIL import Image
-
     image = Image.frombytes("P", labels.shape[::-1], labels.astype(np.uint8).tobytes())
     image.putpalette([sample for colour in _colours() for sample in colour])
     with atomic_path(path) as temporary:
@@ -183,15 +181,10 @@ def _read_davis(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         first = next(iter(masks.values()))
         for number, stem in enumerate(photos or masks):
             mask, photo = masks.get(stem), photos.get(stem)
-            yield Picture(
-                f"{folder.name}/{photo.name if photo else f'{stem}.jpg'}",
-                reading.size(photo, mask_size(mask or first), mask or photo),
-                partial(_davis_objects, mask, kinds.get(folder.name, {})),
-                photo,
-                video="/".join(below),
-                frame=number,
-                labelled=mask is not None,
-            )
+            name = f"{folder.name}/{photo.name if photo else f'{stem}.jpg'}"
+            size = reading.size(photo, mask_size(mask or first), mask or photo)
+            objects = partial(_davis_objects, mask, kinds.get(folder.name, {}))
+            yield Picture(name, size, objects, photo, "/".join(below), number, mask is not None)
 
 
 def _categories(content: Any) -> dict[str, dict[int, str]]:
@@ -212,9 +205,7 @@ def _categories(content: Any) -> dict[str, dict[int, str]]:
 
 
 def _davis_objects(mask: Path | None, kinds: Mapping[int, str]) -> list[LabelledObject]:
-    if mask is None:
-        return []
-    objects = label_objects(read_label_image(mask), unknown=_VOID)
+    objects = [] if mask is None else label_objects(read_label_image(mask), unknown=_VOID)
     return [replace(one, label=kinds.get(one.id or 0, "")) for one in objects]
 
 
@@ -230,7 +221,5 @@ def _write_davis(source: LabelledSource, out: Path) -> None:
 LABELS = Format("labels", "label images", _files, _read, write=_write, classes=False)
 VOC = Format("voc", "Pascal VOC", _voc_folders, _read_voc, write=_write_voc)
 DAVIS = Format(
-    *("davis", "DAVIS palette folders", _davis_videos, _read_davis),
-    write=_write_davis,
-    classes=False,
+    "davis", "DAVIS palette folders", _davis_videos, _read_davis, write=_write_davis, classes=False
 )

@@ -41,9 +41,7 @@ _Region = tuple[str, str, Values]
 
 def _matches(_: Path, content: Any) -> bool:
     first = content[0] if isinstance(content, list) and content else None
-    return (
-        isinstance(first, Mapping) and "data" in first and any(key in first for key in _ANNOTATIONS)
-    )
+    return isinstance(first, Mapping) and "data" in first and bool({*_ANNOTATIONS} & first.keys())
 
 
 def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
@@ -70,9 +68,8 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
 
 def _picture(data: Values, path: Path, reading: Reading) -> tuple[str, Path | None]:
     """Name and file of the picture of a task, wherever its address leads."""
-    address = data.get("image") or data.get("video")
-    address = address or next((one for one in data.values() if isinstance(one, str)), None)
-    address = checked.text(address)
+    texts = (one for one in data.values() if isinstance(one, str))
+    address = checked.text(data.get("image") or data.get("video") or next(texts, None))
     name = unquote(address.partition("?d=")[2] or address.partition("?")[0])
     file = reading.find(name, path)
     upload = _UPLOAD.fullmatch(name.rpartition("/")[2])
@@ -101,15 +98,11 @@ def _regions(where: str, annotation: Values, reading: Reading) -> list[_Region]:
     return [one for one in found.values() if one[0]]
 
 
-def _objects(where: str, regions: Sequence[_Region], size: Size) -> list[LabelledObject]:
-    return [
-        LabelledObject(
-            label,
-            drawing(f"{where} region {one.get('id')}", _draw, kind, one, size),
-            one["id"] if kind == _BOX_OF_VIDEO else _number(one.get("id")),
-        )
-        for kind, label, one in regions
-    ]
+def _objects(where: str, regions: Sequence[_Region], size: Size) -> Iterator[LabelledObject]:
+    for kind, label, one in regions:
+        draw = drawing(f"{where} region {one.get('id')}", _draw, kind, one, size)
+        id_ = one["id"] if kind == _BOX_OF_VIDEO else _number(one.get("id"))
+        yield LabelledObject(label, draw, id_)
 
 
 def _number(id_: Any) -> int | None:

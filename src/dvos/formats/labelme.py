@@ -47,8 +47,7 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
             if kind in _AREAS:
                 shapes.append({**shape, "shape_type": kind})
             else:
-                note = f"shapes that are no areas ({kind}), left out"
-                reading.notes.add(note, path, len(shapes))
+                reading.notes.add(f"shapes that are no areas ({kind}), left out", path, len(shapes))
         size = reading.size(file, stated, path)
         objects = partial(_objects, path, shapes, size)
         yield Picture(reading.name_of(file, name), size, objects, file)
@@ -101,11 +100,10 @@ def _write(source: LabelledSource, out: Path) -> None:
                 for one, number, region in sheet.shapes()
                 for shape in _shapes(region, one.label or "object", number)
             ]
-            told: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
-            told |= {"imagePath": name, "imageData": None}
             height, width = sheet.picture.size
-            told |= {"imageHeight": height, "imageWidth": width}
-            write_json(folder / f"{sheet.name}.json", told)
+            told = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": name}
+            size = {"imageData": None, "imageHeight": height, "imageWidth": width}
+            write_json(folder / f"{sheet.name}.json", told | size)
 
 
 def _shapes(region: Region, label: str, id_: int) -> Iterator[dict[str, Any]]:

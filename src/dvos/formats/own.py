@@ -25,7 +25,10 @@ from dvos.media.mask import (
 )
 from dvos.media.mask_values import SEMANTIC
 from dvos.tables import read_clips, read_counts
-from dvos.tables.cells import read_records
+from dvos.tables.cells import read_cells
+
+#: Where the mask of a predicted frame is looked for, by its name.
+_PLACES = ("tracks/{}.png", "tracks/{}.tif", "instances/{}.png", "{}.png")
 
 
 def _matches(path: Path, _: Any) -> bool:
@@ -62,25 +65,18 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
 def _read_clips(path: Path, reading: Reading) -> Iterator[Picture]:
     with OpenStores() as stores:
         for row in read_clips(path):
-            yield Picture(
-                f"{row.vid}/{row.image.name}",
-                stores.image_size(row.image),
-                tuple if row.mask is None else partial(_objects, row.mask, reading),
-                row.image if row.image.is_file() else None,
-                video=row.vid,
-                frame=row.fid,
-                labelled=row.mask is not None,
-            )
+            name, size = f"{row.vid}/{row.image.name}", stores.image_size(row.image)
+            objects = tuple if row.mask is None else partial(_objects, row.mask, reading)
+            file, labelled = row.image if row.image.is_file() else None, row.mask is not None
+            yield Picture(name, size, objects, file, row.vid, row.fid, labelled)
 
 
 def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
     for row in read_counts(path / "counts.csv", ("clip", "frame_index", "frame")):
         # A copy may have taken the letters of its name and their accents apart.
         folder = find_path(path, row.clip) or path / row.clip
-        names = (f"tracks/{row.frame}.png", f"tracks/{row.frame}.tif", f"instances/{row.frame}.png")
-        places = [folder / name for name in (*names, f"{row.frame}.png")]
-        found = (find_path(one.parent, one.name) for one in places)
-        file = next((one for one in found if one is not None), places[-1])
+        found = (find_path(folder, place.format(row.frame)) for place in _PLACES)
+        file = next(filter(None, found), folder / f"{row.frame}.png")
         kind = file.parent.name
         still = row.clip == row.frame and kind != "tracks"
         # Beside predictions lie masks, which are no pictures.
@@ -94,9 +90,8 @@ def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
             # What was painted as unknown on the page.
             unknown = IGNORE if kind == "tracks" and file.suffix == ".png" else None
             objects = partial(_numbered, file, size, unknown)
-        video = "" if still else row.clip
         name = name if still else f"{row.clip}/{name}"
-        yield Picture(name, size, objects, photo, video, row.frame_index)
+        yield Picture(name, size, objects, photo, "" if still else row.clip, row.frame_index)
 
 
 def predicted(masks: Path, names: Mapping[str, str], size: Size) -> LabelledSource:
@@ -120,8 +115,7 @@ def _objects(file: Path, reading: Reading) -> list[LabelledObject]:
     labels = mask_ids(mask, where=file).astype(np.int32)
     if mask.dtype != np.uint8 or SEMANTIC[2] not in mask or not np.isin(mask, SEMANTIC).all():
         return label_objects(labels, unknown=IGNORE)
-    note = "masks that tell no objects apart: what touches is one object"
-    reading.notes.add(note, file)
+    reading.notes.add("masks that tell no objects apart: what touches is one object", file)
     unknown = label_objects(np.where(labels == IGNORE, labels, 0), unknown=IGNORE)
     parts = label_objects(label_components(object_pixels(mask)).astype(np.int32))
     return [*(replace(one, id=None) for one in parts), *unknown]
@@ -136,13 +130,9 @@ def read_tracks(table: Path) -> dict[int, int]:
     """Each track with its parent or 0, likewise."""
     if not table.is_file():
         return {}
-    try:
-        header, *rows = read_records(table)
-        id_, parent = header.index("id"), header.index("parent")
-        return {int(row[id_]): int(row[parent]) for row in rows if row}
-    except (ValueError, IndexError) as error:
-        found = f"is no table of tracks ({error})"
-        raise TableError.at(table, found, "the columns id and parent", "predict again") from error
+    with FaultCollector(TableError) as faults:
+        rows = read_cells(table, ("id", "parent"), faults, allow_empty=True)
+        return {one.integer("id", minimum=1): one.integer("parent", minimum=0) for one in rows}
 
 
 FORMAT = Format("dvos", "this program's own", _matches, _read)

@@ -64,7 +64,9 @@ def stem_without(path: Path, endings: Iterable[str]) -> str:
 
 
 def load_document(path: Path) -> Any:
-    """The content of a JSON, XML or text file, by its ending; a MediaError if it is none."""
+    """The content of a JSON, XML or text file, by its ending, or a MediaError; None of ROIs."""
+    if path.suffix.lower() in (".zip", ".roi"):
+        return None
     if path.is_file() and path.stat().st_size > _MOST_BYTES:
         raise MediaError.at(path, "is too large", f"at most {_MOST_BYTES:,} bytes", "part it")
     data = read_bytes(path, "a file of annotations")
@@ -146,12 +148,10 @@ class Reading:
         best = max(map(score, fitting), default=None)
         chosen = [path for path in fitting if score(path) == best]
         if len(chosen) > 1:
-            raise MediaError.at(
-                beside or self.root,
-                f"{name} may be {chosen[0]} or {chosen[1]}",
-                "one file of that name below the folder",
-                "name a smaller folder with --images",
-            )
+            found = f"{name} may be {chosen[0]} or {chosen[1]}"
+            expected = "one file of that name below the folder"
+            remedy = "name a smaller folder with --images"
+            raise MediaError.at(beside or self.root, found, expected, remedy)
         return chosen[0] if chosen else None
 
     def name_of(self, path: Path | None, otherwise: str) -> str:
@@ -168,8 +168,7 @@ class Reading:
     def size(self, path: Path | None, stated: Size | None, where: object) -> Size:
         """(height, width) of a picture as shown: of its file, or else as the document states it.
 
-        A MediaError, with the place in the document, if it is not known, or of another size than
-        stated.
+        A MediaError, with the place in the document, if it is not known, or not of the size stated.
         """
         if path is None or path.suffix.lower() not in IMAGE_SUFFIXES:
             if stated is None:

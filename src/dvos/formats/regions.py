@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvos.errors import FaultCollector, MediaError
 from dvos.files import parse_json, read_bytes, write_json
 from dvos.formats.imagej import read_outlines
-from dvos.formats.labels import LabelledSource, cropped
+from dvos.formats.labels import LabelledSource, label_objects
 from dvos.formats.raster import Ring, outlines, ring
 from dvos.formats.reading import Format, naming
 from dvos.formats.sheets import sheets
@@ -59,11 +59,9 @@ def read_regions(path: Path) -> tuple[NamedRegion, ...]:
         with naming(path):
             regions = tuple(_features(parse_json(data)))
     elif suffix in IMAGE_SUFFIXES:
-        labels = read_label_image(path)
         regions = tuple(
-            _named(str(number), [one.astype(float) for part in parts for one in part])
-            for number in np.unique(labels[labels > 0]).tolist()
-            for parts in [outlines(cropped(labels == number))]
+            _named(str(one.id), [each for part in outlines(one.draw()) for each in part])
+            for one in label_objects(read_label_image(path))
         )
     elif suffix in _ROIS:
         with naming(path):
@@ -95,10 +93,10 @@ def _features(content: Any) -> Iterator[NamedRegion]:
         yield _named(str(number if name is None else name), rings)
 
 
-def _named(name: str, rings: Sequence[Ring]) -> NamedRegion:
+def _named(name: str, rings: Sequence[NDArray[Any]]) -> NamedRegion:
     if not rings or not name.strip():
         raise ValueError(f"a region {name!r} without a name or an outline")
-    return NamedRegion(name, tuple(rings))
+    return NamedRegion(name, tuple(each.astype(float) for each in rings))
 
 
 def _write_geojson(source: LabelledSource, out: Path) -> None:
@@ -113,9 +111,8 @@ def _write_geojson(source: LabelledSource, out: Path) -> None:
             kinds = {"name": one.label or "object"}
             told = {"objectType": "annotation", "name": str(number), "classification": kinds}
             geometry = {"type": kind, "coordinates": places}
-            features.append(
-                {"type": "Feature", "id": number, "geometry": geometry, "properties": told}
-            )
+            feature = {"type": "Feature", "id": number, "geometry": geometry, "properties": told}
+            features.append(feature)
         content = {"type": "FeatureCollection", "features": features}
         write_json(out / sheet.video / f"{sheet.name}.geojson", content)
 

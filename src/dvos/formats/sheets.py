@@ -23,6 +23,8 @@ from dvos.formats.labels import UNKNOWN, LabelledObject, LabelledSource, Notes, 
 #: What a name does not keep: what would be a path or steer a terminal.
 _ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
 _LONGEST = 150
+#: What is wrong with a place where something else stands.
+TAKEN = ("is there with other content", "", "choose another --out, or move it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class Sheet:
             with suppress(OSError):
                 if path.is_file() and filecmp.cmp(source, path, shallow=False):
                     return path.name
-            raise other_file(path)
+            raise OutputError.at(path, *TAKEN)
         make_folder(folder)
         try:
             os.link(source.resolve(), path)
@@ -58,8 +60,7 @@ class Sheet:
 
     def shapes(self, *, unknown: bool = False) -> Iterator[tuple[LabelledObject, int, Region]]:
         """Its objects with their numbers and pixels, perhaps unknown regions; others are noted."""
-        both = zip(self.objects(), self.numbers, strict=True)
-        for place, (one, number) in enumerate(both):
+        for place, (one, number) in enumerate(zip(self.objects(), self.numbers, strict=True)):
             region = one.draw()
             if region.area and (unknown or not one.unknown):
                 yield one, number, region
@@ -72,8 +73,7 @@ class Sheet:
     def labels(self, void: int | None = None) -> NDArray[np.int32]:
         """Its label image, int32 (H, W), 0 background, ``void`` unknown; without that it is noted.
 
-        Of objects that overlap the one of higher z, else the smaller, lies on top, unknown below
-        all.
+        Of objects that overlap that of higher z, else the smaller, lies on top, unknown below all.
         """
         labels, notes = np.zeros(self.picture.size, np.int32), self.source.notes
         shapes = list(self.shapes(unknown=void is not None))
@@ -137,10 +137,7 @@ def videos_of(source: LabelledSource, most: int) -> Iterator[tuple[str, Iterator
 def _numbers(
     objects: Iterable[Iterable[LabelledObject]], notes: Notes, most: int, where: str
 ) -> list[list[int]]:
-    """Numbers of the objects of a photo, or of all frames of a video, from 1.
-
-    Those that the source gives stay, if they all fit; the others get what is free.
-    """
+    """Numbers, from 1, of a photo's or a video's objects; those given stay if they all fit."""
     given = [[UNKNOWN if one.unknown else one.id for one in each] for each in objects]
     told = {id_ for each in given for id_ in each if id_ is not None and id_ != UNKNOWN}
     renamed = {id_: id_ for id_ in told}
@@ -182,9 +179,3 @@ def plain_names(given: Sequence[str], *, whole: bool = False) -> list[str]:
 def _plain(parts: Sequence[str]) -> str:
     kept = "_".join(part for part in parts if part not in ("/", ".", ".."))
     return _ODD.sub("_", kept).strip().lstrip(".")[-_LONGEST:] or "picture"
-
-
-def other_file(path: Path) -> OutputError:
-    """The error of a place that is taken by something else."""
-    remedy = "choose another --out, or move it"
-    return OutputError.at(path, "is there with other content", "", remedy)

@@ -111,15 +111,13 @@ def _objects(
                 raise ValueError(f"class {index} is not among the {len(names)} of data.yaml")
             values = [checked.number(cell) for cell in cells[1:]]
             if len(values) == 4:
-                note = "rows that are boxes, taken for filled rectangles"
-                reading.notes.add(note, rows, place)
+                reading.notes.add("rows that are boxes, taken for filled rectangles", rows, place)
             elif len(values) < 6 or len(values) % 2:
                 raise ValueError(f"{len(cells)} numbers, a class and 4 or 6, 8 ... are needed")
             if max(map(abs, values)) > 2:
                 raise ValueError("corners that are no shares of width and height")
             label = names.get(index, f"class {index}")
-            draw = drawing(f"{rows} row {place}", _draw, values, size)
-            yield LabelledObject(label, draw)
+            yield LabelledObject(label, drawing(f"{rows} row {place}", _draw, values, size))
 
 
 def _draw(values: Sequence[float], size: Size) -> Region:

@@ -9,6 +9,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -36,6 +37,15 @@ class CtcSequence:
     masks: dict[int, Path]
     table: Path | None
 
+    @classmethod
+    def of(
+        cls, folder: Path, markers: dict[int, Path], masks: dict[int, Path], table: Path
+    ) -> Self:
+        """The sequence whose truth or results lie in a folder, such as ``01_GT`` or ``01_RES``."""
+        name = composed(folder.absolute().name).rpartition("_")[0]
+        frames = numbered_files(folder.absolute().with_name(name))
+        return cls(name, frames, markers, masks, table if table.is_file() else None)
+
     def frame_name(self, number: int) -> str:
         """Name of a frame: of its image, or as the challenge names it."""
         image = self.frames.get(number)
@@ -58,14 +68,9 @@ def ctc_sequences(folder: Path) -> list[CtcSequence]:
     """The sequences with truth in a folder: a data set's, or ``01_GT``; none if it is neither."""
     found = [folder] if _is_truth(folder) else list(filter(_is_truth, list_folders(folder)))
     return [
-        CtcSequence(
-            name := composed(one.absolute().name).removesuffix(_TRUTH),
-            numbered_files(one.absolute().with_name(name)),
-            numbered_files(one / "TRA"),
-            numbered_files(one / "SEG"),
-            table if (table := one / "TRA" / "man_track.txt").is_file() else None,
-        )
+        CtcSequence.of(one, markers, numbered_files(one / "SEG"), one / "TRA" / "man_track.txt")
         for one in found
+        for markers in [numbered_files(one / "TRA")]
     ]
 
 
@@ -102,9 +107,8 @@ def result_mask(folder: Path, clip: str, frame: str) -> Path | None:
 
 
 def _is_truth(folder: Path) -> bool:
-    parts = (folder / "TRA", folder / "SEG")
     is_named = composed(folder.absolute().name).endswith(_TRUTH)
-    return is_named and any(part.is_dir() for part in parts)
+    return is_named and any((folder / part).is_dir() for part in ("TRA", "SEG"))
 
 
 def _objects(path: Path) -> int:

@@ -81,7 +81,7 @@ def read_data(settings: FitSettings) -> DataFolder:
     folder = settings.folder
     own = any((folder / name).exists() for name in ("annotated", "clips.csv"))
     found = recognise(folder) if folder.exists() and not own else None
-    if found is None or found.format.name == "dvos":
+    if found is None or found[0].name == "dvos":
         return read_data_folder(folder, "FOLDER", settings.void)
     out = settings.out / "imported"
     made = ImportSettings(source=folder, out=out, classes=settings.classes)
