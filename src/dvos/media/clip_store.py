@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from dvos.errors import MediaError
@@ -56,8 +57,7 @@ class ClipStoreWriter(BlockWriter):
     """Writes a clip store frame by frame; a context manager whose file appears when its block ends.
 
     The same frames give the same bytes. The ``size`` is (height, width); JSON-able ``metadata`` may
-    be added to until the block ends; the side of a ``tile`` is a multiple of 8, as JPEG blocks are:
-    it leaves no seams.
+    be added to until the block ends; a ``tile`` has a side of a multiple of 8, so without seams.
     """
 
     def __init__(
@@ -99,8 +99,6 @@ class ClipStoreWriter(BlockWriter):
 
     def write(self, image: NDArray[np.uint8], instances: NDArray[np.uint16]) -> None:
         """Append a frame, uint8 RGB (H, W, 3), and its ids, uint16 (H, W), 0 = background."""
-        import simplejpeg
-
         if image.shape != (*self._size, 3) or image.dtype != np.uint8:
             raise ValueError(f"a frame of shape {image.shape}, type {image.dtype}")
         if instances.shape != self._size or instances.dtype != np.uint16:
@@ -176,14 +174,12 @@ class ClipStore:
 
         A MediaError if a tile is damaged, or a frame or the window lies outside.
         """
-        import simplejpeg
 
         def decode(block: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
             found = simplejpeg.decode_jpeg_header(block)[:2]
             if found != shape:
                 raise ValueError(f"a tile of {found}")
-            tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(block, "RGB")
-            return tile
+            return np.asarray(simplejpeg.decode_jpeg(block, "RGB"))
 
         return self._read(frames, window, _IMAGE, decode)
 

@@ -24,9 +24,7 @@ def hsv_to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def in_hue_range(hue: NDArray[np.uint8], bounds: Sequence[float]) -> NDArray[np.bool_]:
     """Where a hue lies in ``[lo, hi]``, both included; ``lo > hi`` wraps over 179 to 0."""
     lo, hi = bounds
-    if lo <= hi:
-        return (hue >= lo) & (hue <= hi)
-    return (hue >= lo) | (hue <= hi)
+    return (hue >= lo) & (hue <= hi) if lo <= hi else (hue >= lo) | (hue <= hi)
 
 
 def hue_swap(
@@ -42,8 +40,7 @@ def hue_swap(
     shift = (_middle(destin) - _middle(source)) % _HUES
     if shift == 0 or not chosen.any():
         return swapped
-    pixels = image[chosen].astype(np.float32)[None] / np.float32(255)
-    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    hsv = cv2.cvtColor(image[chosen].astype(np.float32)[None] / np.float32(255), cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + np.float32(2 * shift)) % np.float32(360)
     rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0]
     swapped[chosen] = np.rint(rgb * 255).clip(0, 255).astype(np.uint8)

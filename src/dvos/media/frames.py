@@ -10,6 +10,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
@@ -59,8 +60,7 @@ class FrameSource(Protocol):
         return self.frames()
 
 
-#: Frames, or uint8 arrays or tensors of RGB (H, W, 3) or grey (H, W), in any iterable, a stack of
-#: them, or one alone.
+#: Frames, or uint8 arrays or tensors, RGB (H, W, 3) or grey (H, W): an iterable, a stack or one.
 AnyFrames = FrameSource | Iterable[NDArray[np.uint8] | VideoFrame]
 
 #: A video file, a folder of images, a photo, a source of frames, or frames.
@@ -91,7 +91,7 @@ class ImageList:
         self.intensity = intensity
         self.damage: list[str] = []
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width) of the first image."""
         with OpenStores() as stores:
@@ -149,27 +149,19 @@ class ImageFolder(ImageList):
         if not paths:
             endings = ", ".join(sorted(IMAGE_SUFFIXES))
             raise MediaError.at(folder, "no images in this folder", f"files named {endings}")
-        name = real_path(folder).name
-        super().__init__(name, paths, frame_rate=frame_rate, intensity=intensity)
-        sizes: dict[Path, tuple[int, int]] = {}
+        super().__init__(real_path(folder).name, paths, frame_rate=frame_rate, intensity=intensity)
         with FaultCollector(MediaError) as faults:
             # A file that is not there leaves a gap: it is told when its turn comes.
-            for path in filter(Path.is_file, paths):
-                if (size := faults.collect(image_size, path)) is not None:
-                    sizes[path] = size
+            found = ((path, faults.collect(image_size, path)) for path in paths if path.is_file())
+            sizes = {path: size for path, size in found if size is not None}
             if not sizes:
                 faults.raise_if_any()
                 raise MediaError.at(paths[0], absent(paths[0]), "an image file", "check the path")
-            self._size, count = Counter(sizes.values()).most_common(1)[0]
+            self.size, count = Counter(sizes.values()).most_common(1)[0]
             for path, size in sizes.items():
-                if size != self._size:
-                    usual = f"{told(self._size)}, as {count} of {len(paths)} images in the folder"
+                if size != self.size:
+                    usual = f"{told(self.size)}, as {count} of {len(paths)} images in the folder"
                     faults.add(path, f"is {told(size)}", usual, "resize it or move it away")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of every image."""
-        return self._size
 
 
 class PanClip(ImageList):
@@ -267,8 +259,8 @@ _POLL = 0.1
 def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
     """Give ``items`` in order while a thread already fetches the next ones, at most ``depth``.
 
-    An exception of ``items`` is raised here, after the items before it. When
-    the consumer stops early the thread ends, and ``items`` is closed in it.
+    Their exception is raised here, after the items before it. When the consumer stops early the
+    thread ends, and ``items`` is closed in it.
     """
     # An item alone in a tuple; the last entry is what ended the reading.
     waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)
@@ -310,23 +302,14 @@ def read_ahead(items: Iterator[T], *, depth: int) -> Generator[T, None, None]:
 def behind(
     items: Iterable[T], most: int, is_ready: Callable[[T], bool] = lambda _: False
 ) -> Generator[T, None, None]:
-    """Give items in order, each when it is ready or ``most`` further ones have begun.
-
-    An exception of ``items`` is raised after the items before it.
-    """
-    faults: list[Exception] = []
-
-    def begun() -> Iterator[T]:
-        try:
-            yield from items
-        except Exception as error:
-            faults.append(error)
-
+    """Items in order, each when it is ready or ``most`` more have begun, then what was raised."""
     waiting: deque[T] = deque()
-    for item in begun():
-        waiting.append(item)
-        while len(waiting) > most or (waiting and is_ready(waiting[0])):
-            yield waiting.popleft()
+    try:
+        for item in items:
+            waiting.append(item)
+            while len(waiting) > most or (waiting and is_ready(waiting[0])):
+                yield waiting.popleft()
+    except Exception:
+        yield from waiting
+        raise
     yield from waiting
-    for fault in faults:
-        raise fault

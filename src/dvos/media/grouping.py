@@ -67,8 +67,7 @@ def group_mask(
     """Number the objects of a mask, bool (H, W), touching ones apart, by the maps of its frame.
 
     Left out are objects of fewer pixels than ``minimum_area``, and, where the frame's edge does not
-    cut them, of less than a tenth of the usual ``area``: that given, or what the mask's pixels
-    point to where that is less.
+    cut them, of less than a tenth of the ``area`` given, or of what pixels point to if less.
     """
     # Its compiler takes seconds to load: only those who group pay.
     from dvos.media import votes
@@ -93,8 +92,7 @@ def group_mask(
     offsets = (np.ascontiguousarray(each, np.float32) for each in maps.offset)
     towards = votes.aim(weight, *offsets)
     heaps, away = votes.cast(weight, *towards)
-    total = float(weight.sum())
-    side = _SIDE * float(away.sum()) / max(total, 1.0)
+    side = _SIDE * float(away.sum()) / max(float(weight.sum()), 1.0)
     sigma = max(_SMALLEST_BLUR, _BLUR * side)
     for each in (heaps, away):
         cv2.GaussianBlur(each, (0, 0), sigma, each, borderType=cv2.BORDER_CONSTANT)
@@ -103,9 +101,6 @@ def group_mask(
     lowest = least / (2 * np.pi * (1 + _SCATTER**2) * sigma**2)
     peaks = np.flatnonzero((heaps == cv2.dilate(heaps, _NEIGHBOURS)) & (heaps >= lowest))
     centres, limits = votes.find_centres(heaps, _SIDE * away, peaks)
-    if not len(centres):
-        none = None if maps.motion is None else np.zeros((0, 2), np.float32)
-        return GroupedMask(np.zeros(mask.shape, np.int32), none)
     nearest = votes.surround(centres, limits, height, width)
     told = np.zeros((0, height, width), np.float32) if maps.motion is None else maps.motion
     owners, areas, motion = votes.assign(weight, *towards, nearest, told, len(centres))
@@ -114,6 +109,5 @@ def group_mask(
     numbers = np.zeros(len(centres) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
     labels = votes.spread(mask, owners, numbers, rows, columns)
-    if maps.motion is None:
-        return GroupedMask(labels, None)
-    return GroupedMask(labels, motion[kept] * np.array([across, down], np.float32))
+    moved = motion[kept] * np.array([across, down], np.float32)
+    return GroupedMask(labels, None if maps.motion is None else moved)

@@ -165,8 +165,7 @@ def _is_deep(path: Path) -> bool:
     if split_address(path) is not None:
         return False  # a clip store's frame
     with suppress(OSError, ValueError, MediaError):
-        with open(path, "rb") as stream:
-            head = stream.read(32)
+        head = read_bytes(path, size=32)
         if sniff(head) == "PNG":
             # Its depth stands in its first chunk.
             return len(head) > 24 and head[24] > 8

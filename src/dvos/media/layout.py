@@ -62,7 +62,7 @@ def list_folders(folder: Path) -> list[Path]:
 
     A MediaError if a link without an ending leads nowhere: all files of a folder are missing.
     """
-    entries = _ordered(filter(_may_be_folder, _entries(folder)))
+    entries = list(filter(_may_be_folder, _entries(folder)))
     with FaultCollector(MediaError) as faults:
         for path in (folder / entry.name for entry in entries if entry.is_symlink()):
             if not path.suffix and not os.path.exists(path):  # noqa: PTH110
@@ -128,20 +128,17 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         # They know what they are: of some ten thousand files, none is asked for.
         with os.scandir(folder) as found:
-            return [entry for entry in found if not left_by_system(entry.name)]
+            entries = [entry for entry in found if not left_by_system(entry.name)]
     except OSError as error:
         problem = f"cannot be listed ({error.strerror})"
         raise MediaError.at(folder, problem, remedy="check its permissions") from error
-
-
-def _ordered(entries: Iterable[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
     return sorted(entries, key=lambda entry: natural_key(entry.name))
 
 
 def _names(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
     """Names of the files with one of the endings, which is told in lower case, in natural order."""
     unread = []
-    for entry in _ordered(_entries(folder)):
+    for entry in _entries(folder):
         suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
         if suffix in suffixes and _is_file(entry):
             yield entry.name, suffix
@@ -205,9 +202,8 @@ def _tell_lone(
 ) -> None:
     """A fault for each path whose stem is not among those of its partners in a folder."""
     lone = [path for path in paths if stem_of(path) not in stems]
-    unread = (
-        {stem_of(Path(one.name)): one.name for one in _ordered(_entries(folder))} if lone else {}
-    )
+    names = [one.name for one in _entries(folder)] if lone else []
+    unread = {stem_of(Path(name)): name for name in names}
     for path in lone:
         found = f"no {what} of that name in {folder}"
         if stem_of(path) in unread:

@@ -15,6 +15,8 @@ from dvos.media.layout import (
 from dvos.tables import STORE_SUFFIX
 
 _MEDIA = frozenset({*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, STORE_SUFFIX})
+#: What a run leaves in the folder that it writes.
+_RECORDS = (".progress", "run.json", "stages.json")
 
 
 def tell_left_out(
@@ -22,12 +24,12 @@ def tell_left_out(
 ) -> None:
     """Warn of pictures, videos and stores of a folder, two levels deep, that are not ``used``.
 
-    Masks lie beside their frames; folders that a run wrote, and inner ones of ``known`` names, are
-    others' concern.
+    Masks lie beside their frames; folders of ``known`` names or that a run wrote are not looked at.
     """
     left: list[str] = []
     for inner in [folder, *_parts(folder)]:
-        if inner != folder and (inner.name in known or _is_made(inner)):
+        is_made = any((inner / name).exists() for name in _RECORDS)
+        if inner != folder and (is_made or inner.name in known):
             continue
         places = [inner] if inner == folder else [inner, *_parts(inner)]
         files = [file for place in places for file in list_files(place, _MEDIA)]
@@ -42,8 +44,3 @@ def tell_left_out(
 
 def _parts(folder: Path) -> list[Path]:
     return [part for part in list_folders(folder) if not is_of_masks(part)]
-
-
-def _is_made(folder: Path) -> bool:
-    """Whether a run wrote a folder: it left a record there."""
-    return any((folder / name).exists() for name in (".progress", "run.json", "stages.json"))

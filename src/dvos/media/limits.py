@@ -1,7 +1,6 @@
 """How large an image may be: as OpenCV reads it at most, and as the machine has memory for.
 
-Processes and threads that read at the same time have each a share of what was free; what was
-decoded is kept up to a bound.
+Readers at the same time have each a share of what was free; what was decoded is kept to a bound.
 """
 
 import threading
@@ -46,8 +45,7 @@ _share = MemoryShare(1, float("inf"))
 def check_room(path: Path, height: int, width: int, bytes_a_pixel: float) -> None:
     """Refuse an image before it is decoded, by a MediaError.
 
-    It has no pixel, more than :data:`MOST_PIXELS`, or decoding and converting it needs more memory
-    than is free, where the system tells how much that is.
+    It has no pixel, more than :data:`MOST_PIXELS`, or needs more memory than is known to be free.
     """
     if height * width == 0:
         raise MediaError.at(path, f"no pixels ({width} x {height})")
@@ -103,9 +101,8 @@ def free_memory() -> float:
 class ImageCache:
     """What was decoded, by key, up to ``memory`` bytes; the least recently used goes first.
 
-    One cache is shared by all sources of a data set, so that one bound holds for all. The latest
-    is kept whatever its size. A copy in another process begins empty: files are cheaper to read
-    again than to send.
+    All sources of a data set share one, so that one bound holds. The latest is kept whatever its
+    size. A copy in another process begins empty: files are cheaper to read again than to send.
     """
 
     def __init__(self, memory: int, size_of: Callable[[Any], int] = attrgetter("nbytes")) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import cv2
+import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,9 +43,8 @@ def read_mask(path: Path, void: str = "auto") -> Mask:
     fastest; samples of any type where all values are whole and in 0..65535. What other programs
     write for "unknown" and for soft edges is told by :mod:`dvos.media.mask_values`, or by ``void``:
     ``none``, or values with commas between; with ``auto`` a file ``void.txt`` in the folder may.
-
-    It is uint8 (H, W) where samples have at most 8 bit and no values are declared, else uint16. A
-    MediaError if it is missing, lossy, of an unknown kind, damaged, coloured, or a stack.
+    The mask is uint8 (H, W) where samples have at most 8 bit and no values are declared, else
+    uint16. A MediaError if it is missing, lossy, of an unknown kind, damaged, coloured, or a stack.
     """
     path = path if isinstance(path, Path) else Path(path)  # to make one again takes its time
     return recognised(_read_stored(path), path, _read_stored, void)
@@ -98,8 +98,7 @@ def write_mask(path: Path, mask: NDArray[Any]) -> None:
     if suffix != ".nrrd":
         write_image(path, mask)
         return
-    # Written by hand: pynrrd puts the date into the header, and the same mask
-    # must give the same bytes.
+    # By hand: the same mask must give the same bytes, and pynrrd puts the date into the header.
     header = (
         f"NRRD0004\ntype: {mask.dtype}\ndimension: 2\nsizes: {mask.shape[1]} {mask.shape[0]}\n"
         "encoding: gzip\nendian: little\nkinds: domain domain\n\n"
@@ -111,16 +110,8 @@ def write_mask(path: Path, mask: NDArray[Any]) -> None:
 
 def is_binary(mask: NDArray[Any]) -> bool:
     """Whether the mask tells no instances apart: at most one value besides 0 and unknown."""
-    if mask.dtype == np.bool_ or mask.size == 0:
-        return True
-    largest = mask.max()
-    if np.count_nonzero(mask) in (0, np.count_nonzero(mask == largest)):
-        return True
-    unknown = unknown_value(mask)
-    if unknown is None:
-        return False
-    objects = mask[(mask != 0) & (mask != unknown)]
-    return bool((objects == objects[0]).all())
+    known = without_unknown(mask)
+    return bool(np.count_nonzero(known) == np.count_nonzero(known == known.max(initial=1)))
 
 
 def unknown_value(mask: NDArray[Any]) -> int | None:
@@ -130,15 +121,13 @@ def unknown_value(mask: NDArray[Any]) -> int | None:
     """
     if mask.dtype == np.uint8:
         unknown = SEMANTIC[1]
-        holds = (mask == unknown).any() and np.isin(mask, SEMANTIC).all()
-        return unknown if holds else None
+        return unknown if (mask == unknown).any() and np.isin(mask, SEMANTIC).all() else None
     return IGNORE if mask.dtype != np.bool_ and (mask == IGNORE).any() else None
 
 
 def object_pixels(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Where a mask as stored holds an object, bool (H, W); pixels of unknown label hold none."""
-    unknown = unknown_value(mask)
-    return np.asarray(mask != 0 if unknown is None else (mask != 0) & (mask != unknown))
+    return np.asarray(without_unknown(mask) != 0)
 
 
 def without_unknown(mask: NDArray[Any]) -> NDArray[Any]:
@@ -206,8 +195,7 @@ def _plane(shape: tuple[int, ...], path: Path) -> tuple[int, int]:
     """Drop axes of length 1, the slowest first, until two are left."""
     axes = list(shape)
     while len(axes) > 2 and 1 in axes:
-        # From either end: a one-slice volume or a one-component image, while
-        # an image one pixel high keeps its height.
+        # From either end: of one slice or one component; an image one pixel high keeps its height.
         axes.pop(0 if axes[0] == 1 else len(axes) - 1 - axes[::-1].index(1))
     if len(axes) != 2 or 0 in axes:
         found = f"{len(shape)} axes of lengths {' x '.join(map(str, shape[::-1]))}"
@@ -246,8 +234,7 @@ def read_label_image(path: Path) -> NDArray[np.int32]:
     A MediaError if it cannot be read, or holds anything but whole numbers of one channel.
     """
     path = Path(path)
-    data = read_bytes(path, "a label image")
-    array = stored_samples(data, path)
+    array = stored_samples(read_bytes(path, "a label image"), path)
     if array.ndim == 3 and (array[..., 1:3] == array[..., :1]).all():
         array = array[..., 0]
     expected = f"whole numbers from 0 to {LARGEST_32}, one for each pixel"
@@ -286,8 +273,6 @@ def read_nrrd(data: bytes, path: Path) -> NDArray[Any]:
 
     Never more is decompressed than the header declares.
     """
-    import nrrd
-
     stream = io.BytesIO(data)
     with _opened_nrrd(stream, path) as (header, shape):
         beside = header.pop("datafile", header.pop("data file", None))
@@ -300,16 +285,13 @@ def read_nrrd(data: bytes, path: Path) -> NDArray[Any]:
         # What is unpacked, its samples, and the mask that they become.
         if math.prod(shape):
             check_room(path, math.prod(shape[:-1]), math.prod(shape[-1:]), 2 * each + 4)
-        unpack = None
-        if header["encoding"] in ("gzip", "gz"):
-            unpack = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress
-        elif header["encoding"] in ("bzip2", "bz2"):
-            unpack = bz2.BZ2Decompressor().decompress
-        if unpack is not None:
+        gzip_, bzip2 = zlib.decompressobj(zlib.MAX_WBITS | 16), bz2.BZ2Decompressor()
+        unpackers: dict[str, Any] = {"gzip": gzip_, "gz": gzip_, "bzip2": bzip2, "bz2": bzip2}
+        if unpacker := unpackers.get(header["encoding"]):
             skipped = int(header.get("byteskip", header.get("byte skip", 0)))
             # Where they end the file (-1), a header of their own may precede them.
             most = each * math.prod(shape) + (skipped if skipped >= 0 else 2**16)
-            unpacked = unpack(stream.read(), most + 1)
+            unpacked = unpacker.decompress(stream.read(), most + 1)
             if len(unpacked) > most:
                 raise ValueError("more samples than its header declares")
             stream = io.BytesIO(unpacked)
@@ -324,8 +306,6 @@ def read_nrrd(data: bytes, path: Path) -> NDArray[Any]:
 @contextmanager
 def _opened_nrrd(stream: BinaryIO, path: Path) -> Iterator[tuple[dict[str, Any], tuple[int, ...]]]:
     """Header and shape; the stream then stands behind the header."""
-    import nrrd
-
     try:
         with stream:
             with np.errstate(all="raise"):  # numbers that no integer holds

@@ -96,11 +96,7 @@ def recognised(mask: Mask, path: Path, read: Reader, void: str = "auto") -> Mask
 
 
 def declared_void(folder: Path, void: str = "auto") -> tuple[int, ...] | None:
-    """The values that mean "unknown" in a folder's masks by a declaration; None without one.
-
-    Raises:
-        MediaError: If the file holds neither ``none`` nor numbers.
-    """
+    """The values declared "unknown" in a folder's masks, or None; a MediaError if it is amiss."""
     if void != "auto":
         return () if void == "none" else tuple(map(int, void.split(",")))
     inner = str(folder)  # text: each of some ten thousand masks is asked about
@@ -152,10 +148,7 @@ def _are_stretched(folder: Path, _changed: int, read: Reader) -> bool:
 
 @lru_cache(maxsize=256)
 def _judged(folder: Path, _changed: int, value: int, read: Reader, stretched: bool) -> bool | None:
-    """Whether most masks of a folder tell that a value means "unknown"; None if none tells.
-
-    A mask whose ids reach up to the value, or beyond, shows that it is an id as others.
-    """
+    """Whether most masks of a folder tell that a value means "unknown"; None if none tells."""
     votes = []
     for path in evenly(list_files(folder, MASK_SUFFIXES), _MOST):
         with suppress(MediaError):
@@ -165,6 +158,7 @@ def _judged(folder: Path, _changed: int, value: int, read: Reader, stretched: bo
             values = _values(mask)
             if mask.size < 256 or not (values > 0).any():
                 continue
+            # Ids that reach up to it, or beyond, show that it is an id as others.
             if value - 1 in values or ((values > value) & (values < IGNORE)).any():
                 return False
             if value in values and not set(values) <= set(SEMANTIC):
@@ -222,10 +216,7 @@ def _has_soft_edges(mask: Mask, nearly: int) -> bool:
 
 
 def _contacts(mask: Mask, top: int) -> NDArray[np.int64]:
-    """How often ground (0), what lies below ``top`` (1) and the rest (2) are neighbours, (3, 3).
-
-    Neighbours lie side by side or one above the other.
-    """
+    """How often ground (0), what lies below ``top`` (1) and the rest (2) share sides, (3, 3)."""
     counts = np.zeros(9, np.int64)
     # Some rows at a time: what is worked out is many times as large as the mask.
     for start in range(0, len(mask), _ROWS):
@@ -242,5 +233,4 @@ def _tell(words: str, path: Path) -> None:
     # Once, not for each of a thousand masks.
     if words not in _TOLD:
         _TOLD.add(words)
-        of_all = {"once": words}
-        _log.warning("%s: %s; so it is in other masks like it", path, words, extra=of_all)
+        _log.warning("%s: %s; so it is in other masks like it", path, words, extra={"once": words})

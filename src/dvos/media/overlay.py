@@ -19,6 +19,7 @@ Colour = tuple[int, int, int]
 OVERLAY_COLOUR: Colour = (204, 68, 150)
 OVERLAY_ALPHA = 0.4
 
+#: Hues step by the golden ratio, which spreads any run of neighbouring ids over the hue circle.
 _GOLDEN = 0.6180339887498949
 _LABEL_HEIGHT = 22
 #: Pixels that OpenCV's first font is high at a scale of one.
@@ -62,10 +63,7 @@ def outline(image: Image, mask: NDArray[Any], *, colour: Colour = OVERLAY_COLOUR
 
 @lru_cache(maxsize=1)
 def id_colours() -> Image:
-    """The colour of each id: uint8 (65536, 3) RGB, row 0 black.
-
-    Hues step by the golden ratio, which spreads any run of neighbouring ids over the hue circle.
-    """
+    """The colour of each id: uint8 (65536, 3) RGB, row 0 black."""
     ids = np.arange(65536)
     hue = np.floor((ids * _GOLDEN) % 1.0 * 180)
     strength = np.array([[120, 220], [235, 255], [180, 165]])[ids % 3]  # saturation and value
@@ -117,8 +115,7 @@ def contact_sheet(
     step_y = height + gap + (_LABEL_HEIGHT if labels is not None else 0)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    shape = (rows * step_y + gap, columns * (width + gap) + gap, 3)
-    sheet = np.empty(shape, dtype=np.uint8)
+    sheet = np.empty((rows * step_y + gap, columns * (width + gap) + gap, 3), dtype=np.uint8)
     sheet[:] = background
     ink = (0, 0, 0) if sum(background) > 382 else (255, 255, 255)
     font = cv2.FONT_HERSHEY_SIMPLEX

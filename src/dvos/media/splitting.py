@@ -34,10 +34,8 @@ def split_mask(
     lies near; a pixel belongs to the maximum that the steepest way up leads to (watershed by
     ascent, as Meyer 1994 defines it). How near is near is told by the usual width of an object in
     pixels: that given, as of :func:`inner_width`, as far as it does not depart much from the median
-    of the mask's components.
-
-    Components of fewer pixels than ``minimum_area`` are left out, and those that the frame's edge
-    does not cut below a tenth of the usual area of an object of that width.
+    of the mask's components. Of these are left out those of fewer pixels than ``minimum_area``, and
+    those that the frame's edge does not cut below a tenth of the usual area for that width.
     """
     count, components = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     # Several times as fast as having OpenCV measure the components.
@@ -132,10 +130,7 @@ def _divide(
 
 
 def _steepest(surface: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.int32]:
-    """For each pixel of an object its highest neighbour or itself, the first of equal ones.
-
-    int32 (H * W,).
-    """
+    """For each pixel (H * W,) of an object its highest neighbour or itself, the first of equals."""
     height, width = surface.shape
     above: NDArray[np.int32] = np.arange(height * width, dtype=np.int32)
     bordered = cv2.copyMakeBorder(surface, 1, 1, 1, 1, cv2.BORDER_CONSTANT).ravel()

@@ -17,8 +17,7 @@ from dvos.media.limits import check_room
 Array = NDArray[Any]
 _ROWS = 64
 
-#: Photometric interpretation (TIFF 6.0, tag 262) by the name used in messages,
-#: with how many samples of a pixel are its colour.
+#: Photometric interpretations (TIFF 6.0, tag 262), and how many samples of a pixel are its colour.
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 #: Kinds of extra samples (tag 338) that are alpha.
@@ -35,9 +34,8 @@ def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
 
     (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied, upright; of the type stored,
     but that less than 8 bit are stretched to uint8, 9 to 15 to uint16. ``stored`` samples of a mask
-    are indices of a palette, "white is zero" not turned round, few bits not stretched.
-
-    A MediaError if it is damaged, a stack of pages, or of a layout that tells no colours.
+    are indices of a palette, "white is zero" not turned round, few bits not stretched. A MediaError
+    if it is damaged, a stack of pages, or of a layout that tells no colours.
     """
     with _first_page(data, path) as page:
         _check_whole(page, len(data), path)
@@ -65,8 +63,7 @@ def tiff_size(path: Path) -> tuple[int, int]:
 def tiff_depth(path: Path) -> int:
     """Bits of a sample of a TIFF, from its header only."""
     with _first_page(path, path) as page:
-        bits = page.bitspersample
-        return int(bits if isinstance(bits, int) else max(bits))
+        return int(np.max(page.bitspersample))
 
 
 def turned(array: Array, orientation: int) -> Array:
@@ -173,8 +170,7 @@ def _alpha(page: Any, samples: int, path: Path) -> tuple[int, int] | None:
         return 3, _UNASSOCIATED
     if colours == 1 and samples > 1:
         found = f"a TIFF of {samples} bands that does not say which are its colours"
-        remedy = "export red, green and blue as RGB"
-        raise MediaError.at(path, found, "grey, RGB or RGBA", remedy)
+        raise MediaError.at(path, found, "grey, RGB or RGBA", "export red, green and blue as RGB")
     return None
 
 

@@ -111,9 +111,8 @@ class VideoFile:
                     raise MediaError.at(self.path, f"{found} {told(self._coded)}", expected, remedy)
                 time_s = clock.time_of(index, frame)
                 if index >= start:
-                    name = f"{self.name}_{index:06d}"
                     image = to_rgb(frame, self._matrix, self.intensity)
-                    yield VideoFrame(index, time_s, name, image)
+                    yield VideoFrame(index, time_s, f"{self.name}_{index:06d}", image)
         clock.close(damage)
         self.frame_count = index + 1
 
@@ -151,25 +150,20 @@ def _decoded(path: Path, threads: int, damage: list[str]) -> Generator[Any, None
             raise MediaError.at(path, found, "at least one frame", remedy)
 
 
-def _open_file(name: str) -> Any:
-    """PyAV's container; tags that are no UTF-8 are no reason to refuse it."""
-    import av
-
-    try:
-        return av.open(name, metadata_errors="replace")
-    except TypeError:  # from release 19 on they never are, and it has no such argument
-        return av.open(name)
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     import av
 
     if not path.is_file() or path.stat().st_size == 0:
         read_bytes(path, "a video file")
+    # As a file, since a name with a colon would be taken for an address.
+    name = f"file:{path}"
     try:
-        # As a file, since a name with a colon would be taken for an address.
-        container = _open_file(f"file:{path}")
+        try:
+            # Tags that are no UTF-8 are no reason to refuse it.
+            container = av.open(name, metadata_errors="replace")
+        except TypeError:  # from release 19 on they never are, and it has no such argument
+            container = av.open(name)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         found = f"cannot be opened as a video ({getattr(error, 'strerror', None) or error})"
         remedy = "if it is one, it is damaged or was cut off before it was finished: copy it again"

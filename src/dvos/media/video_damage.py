@@ -2,7 +2,9 @@
 
 import math
 import os
+import re
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -120,8 +122,7 @@ class DamageLog:
             if self._packets < stream.frames and short > frame_s / 2:
                 stated = f"{stream.frames} frames, {self.frames} were decoded, the last at"
         elif len(container.streams) == 1 and container.duration:
-            # Some count the duration from the first stamp, some from 0, which stamps of
-            # the time of day are far from.
+            # Some count it from the first stamp, some from 0, far from stamps of the time of day.
             duration, first = container.duration / 1_000_000, self._first_s or 0.0
             reached = self._last_s + (first if duration >= first else 0.0)
             # A second's grace: containers round, and last a frame longer, which may be days.
@@ -142,10 +143,8 @@ class DamageLog:
     def _end_repaired(self) -> None:
         if self._repaired is not None:
             first, time_s = self._repaired
-            self._lines.append(
-                f"frames {first} to {self.frames - 1} (from {time_s:.2f} s): damaged, given as"
-                " the decoder repaired them"
-            )
+            which = f"frames {first} to {self.frames - 1} (from {time_s:.2f} s)"
+            self._lines.append(f"{which}: damaged, given as the decoder repaired them")
             self._repaired = None
 
 
@@ -166,16 +165,11 @@ def _is_whole_avi(path: Path) -> bool:
     return place == end and all(stop <= end for stop in _listed(head))
 
 
-def _listed(head: bytes) -> list[int]:
+def _listed(head: bytes) -> Iterator[int]:
     """Where the indices end of the segments that the header lists, OpenDML 1.02, page 16."""
-    stops = []
-    place = head.find(b"indx")
-    while place >= 0:
-        body = head[place + 8 :]
+    for found in re.finditer(b"indx", head):
+        body = head[found.start() + 8 :]
         if len(body) >= _INDEX and body[3] == _OF_INDICES:
-            count = int.from_bytes(body[4:8], "little")
-            entries = body[_INDEX : _INDEX + _ENTRY * count]
+            entries = body[_INDEX : _INDEX + _ENTRY * int.from_bytes(body[4:8], "little")]
             for offset, size, _ in struct.iter_unpack("<QII", entries[: len(entries) // 16 * 16]):
-                stops.append(offset + size)
-        place = head.find(b"indx", place + 4)
-    return stops
+                yield offset + size

@@ -26,14 +26,11 @@ class VideoWriter(BlockWriter):
     last row or column. The same frames give the same bytes wherever the number of cores is the
     same. A MediaError if an argument is out of range, or PyAV lacks x264.
 
-    Args:
-        path: Ending ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``.
-        frame_rate: Frames a second, 1e-6 to 1e6.
-        size: (height, width) of the frames.
-        crf: Constant rate factor of x264: 0 lossless, 18 hardly visible loss, 51 worst.
-        timed: Whether each frame comes with its own time; ``frame_rate`` is then the mean, which
-            tells how fine and how far apart times can be stored: 1/90,000 s and 6 hours at usual
-            rates, 1 ms and 24 days below 0.01.
+    The path ends in ``.mp4``, ``.m4v``, ``.mov`` or ``.mkv``; frames a second are 1e-6 to 1e6;
+    ``size`` is (height, width); ``crf``, x264's constant rate factor, is 0 lossless, 18 hardly
+    visible loss, 51 worst. Of a ``timed`` writer, whose frames come with times of their own, the
+    rate is the mean, which tells how fine and how far apart times can be stored: 1/90,000 s and 6
+    hours at usual rates, 1 ms and 24 days below 0.01.
     """
 
     def __init__(
@@ -84,8 +81,7 @@ class VideoWriter(BlockWriter):
         if not in_matroska and self._tick == Fraction(1, 1000):
             # FFmpeg's own clock is too fine for days between frames.
             muxing["video_track_timescale"] = "1000"
-        # x264's macroblock tree reads memory that was never written: with it,
-        # equal frames give unequal files now and then.
+        # With its macroblock tree x264 reads unwritten memory: equal frames give unequal files.
         options = {"crf": str(self._crf), "preset": "fast", "x264-params": "mbtree=0"}
         if self._timed or self._rate < 0.01:
             # Reordered frames would make the container's duration end too early.

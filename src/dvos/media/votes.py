@@ -31,23 +31,15 @@ def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Numbers, Singles, Sing
     sure, then arrives, and one that hits the centre stays.
     """
     height, width = weight.shape
-    n = 0
-    for i in range(height):
-        for j in range(width):
-            n += weight[i, j] > 0
-    places = np.empty((n, 2), np.int32)
-    columns, rows = np.empty(n, np.float32), np.empty(n, np.float32)
-    n = 0
-    for i in range(height):
-        for j in range(width):
-            if weight[i, j] == 0:
-                continue
-            u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
-            row, column = int(v + 0.5), int(u + 0.5)
-            if weight[row, column] > 0:
-                u, v = _aim(u, x[row, column], width), _aim(v, y[row, column], height)
-            places[n, 0], places[n, 1], columns[n], rows[n] = i, j, u, v
-            n += 1
+    places = np.argwhere(weight).astype(np.int32)
+    columns, rows = np.empty(len(places), np.float32), np.empty(len(places), np.float32)
+    for n in range(len(places)):
+        i, j = places[n]
+        u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
+        row, column = int(v + 0.5), int(u + 0.5)
+        if weight[row, column] > 0:
+            u, v = _aim(u, x[row, column], width), _aim(v, y[row, column], height)
+        columns[n], rows[n] = u, v
     return places, columns, rows
 
 
@@ -108,16 +100,11 @@ def find_centres(
     may point that belongs to it, (N,).
     """
     height, width = votes.shape
-    tops, heights = np.empty(len(peaks), np.int32), np.empty(len(peaks), np.float32)
-    count = 0
-    for peak in peaks:
-        if not _equals_earlier(votes, peak // width, peak % width):
-            tops[count], heights[count] = peak, -votes[peak // width, peak % width]
-            count += 1
-    tops, heights = tops[:count], heights[:count]
+    first = [peak for peak in peaks if not _equals_earlier(votes, peak // width, peak % width)]
+    tops = np.array(first, np.int32)
     taken = np.zeros((height, width), np.uint8)
-    kept = np.zeros(count, np.bool_)
-    for n in np.argsort(heights, kind="mergesort"):
+    kept = np.zeros(len(tops), np.bool_)
+    for n in np.argsort(-votes.ravel()[tops], kind="mergesort"):
         i, j = tops[n] // width, tops[n] % width
         if taken[i, j]:
             continue
@@ -128,15 +115,12 @@ def find_centres(
             for column in range(max(j - reach, 0), min(j + reach + 1, width)):
                 if (row - i) ** 2 + (column - j) ** 2 <= near * near:
                     taken[row, column] = 1
-    centres = np.empty((kept.sum(), 2), np.int32)
-    limits = np.empty(len(centres), np.float32)
-    number = 0
-    for n in range(count):
-        if kept[n]:
-            i, j = tops[n] // width, tops[n] % width
-            centres[number, 0], centres[number, 1] = i, j
-            limits[number] = max(_REACH * sides[i, j] / votes[i, j], 1.5)
-            number += 1
+    tops = tops[kept]
+    centres = np.stack((tops // width, tops % width), axis=1).astype(np.int32)
+    limits = np.empty(len(tops), np.float32)
+    for n in range(len(tops)):
+        i, j = centres[n]
+        limits[n] = max(_REACH * sides[i, j] / votes[i, j], 1.5)
     return centres, limits
 
 
@@ -152,8 +136,7 @@ def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numb
         for row in range(max(i - reach, 0), min(i + reach + 1, height)):
             for column in range(max(j - reach, 0), min(j + reach + 1, width)):
                 away = np.float32((row - i) * (row - i) + (column - j) * (column - j))
-                first = nearest[row, column] == 0
-                if away <= limit and (first or away < distance[row, column]):
+                if away <= limit and (nearest[row, column] == 0 or away < distance[row, column]):
                     nearest[row, column] = n + 1
                     distance[row, column] = away
     return nearest
@@ -188,10 +171,8 @@ def assign(
         if owner and len(motion):
             moved[owner - 1, 0] += weight[i, j] * motion[0, i, j]
             moved[owner - 1, 1] += weight[i, j] * motion[1, i, j]
-    for n in range(count):
-        if area[n] > 0:
-            moved[n] /= area[n]
-    return owners, area, moved.astype(np.float32)
+    mean = moved / np.maximum(area, 1.0).reshape(count, 1)
+    return owners, area, mean.astype(np.float32)
 
 
 @jit
