@@ -16,6 +16,7 @@ from dvos.errors import DvosError, FaultCollector, TableError, UsageError
 from dvos.files import absent
 from dvos.formats import known
 from dvos.formats.importing import examine
+from dvos.media.clip_store import OpenStores
 from dvos.registry import check_network, training_spec
 from dvos.tables.cells import read_records
 from dvos.workflow.data_folder import ExtractedFrames, read_data_folder
@@ -133,8 +134,6 @@ def _count_rows(kind: str, path: Path) -> int:
 
 
 def _read_clips(path: Path) -> list[tables.ClipRow]:
-    from dvos.media.clip_store import OpenStores
-
     with OpenStores() as stores:
         return tables.read_clips(path, stores.image_size, stores.mask_size)
 

@@ -26,8 +26,6 @@ from dvos.errors import INTERRUPTED, DvosError, TableError, UsageError
 
 _log = logging.getLogger(__name__)
 
-_SUMMARY = "Dense-pattern video object segmentation: label a few stills, segment every frame."
-
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings.", show_default=False)
 ]
@@ -47,7 +45,7 @@ def build_app(words: Sequence[str]) -> typer.Typer:
     """The command line as one line of words needs it: only the command named gets its options."""
     app = typer.Typer(
         name="dvos",
-        help=_SUMMARY,
+        help="Dense-pattern video object segmentation: label a few stills, segment every frame.",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -75,10 +73,8 @@ def command_function(command: str) -> Callable[..., None]:
     for option in options_of(settings_model(command), known.short):
         if option.name == argument:
             described: Any = typer.Argument(help=option.description, show_default=False)
-            many = rest or get_origin(option.annotation) is list
-            annotations[option.name] = Annotated[
-                list[Path] | None if many else Path | None, described
-            ]
+            kind: Any = list[Path] if rest or get_origin(option.annotation) is list else Path
+            annotations[option.name] = Annotated[kind | None, described]
         elif option.scalar is not None:
             flag = f"--{option.name.replace('_', '-')}"
             many = get_origin(option.scalar) is list
@@ -154,24 +150,22 @@ def check(
     ] = None,
 ) -> None:
     """Check configurations, tables and data folders; report all faults; write nothing else."""
-    from dvos.checking import check as check_one
-    from dvos.checking import draw_batch
+    from dvos import checking
 
     if picture is not None and len(paths) != 1:
-        raise UsageError.at(
-            "--picture", f"with {len(paths)} paths", "one YAML configuration of dvos train"
-        )
+        expected = "one YAML configuration of dvos train"
+        raise UsageError.at("--picture", f"with {len(paths)} paths", expected)
     errors: list[DvosError] = []
     for path in paths:
         try:
-            typer.echo(f"{check_one(path, command=command)}: good")
+            typer.echo(f"{checking.check(path, command=command)}: good")
         except DvosError as error:
             errors.append(error)
     if errors:
         worst = max(errors, key=lambda error: error.exit_code)
         raise type(worst)(fault for error in errors for fault in error.faults)
     if picture is not None:
-        typer.echo(draw_batch(paths[0], picture))
+        typer.echo(checking.draw_batch(paths[0], picture))
 
 
 @config.command("show", epilog="Example: dvos config show train --full > train.yaml")
@@ -328,8 +322,7 @@ def _told(error: BaseException) -> tuple[list[str], int]:
         return [f"{where}: {reason}{remedy}"], 1
     if "KeyboardInterrupt" in str(error):  # of a library that was interrupted in making something
         return [INTERRUPTED[0]], INTERRUPTED[1]
-    kind = type(error).__name__
-    return [f"unforeseen {kind}: {error}; run again with --debug and report it"], 1
+    return [f"unforeseen {type(error).__name__}: {error}; run again with --debug and report it"], 1
 
 
 def _tell_warning(
@@ -350,9 +343,6 @@ def _tell_warning(
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to the standard error of the moment, which tests and progress bars replace."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
