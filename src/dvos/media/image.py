@@ -1,9 +1,7 @@
 """Images in and out: PNG, JPEG, TIFF, BMP, WebP, and what a photo tells of its camera.
 
-See ``docs/reference/media.md``.
-
-OpenCV and libjpeg hand back what they could decode of a damaged file and say nothing: here the
-container is checked first, or the decoder is told to be strict.
+See ``docs/reference/media.md``. OpenCV and libjpeg hand back what they could decode of a damaged
+file and say nothing: here the container is checked first, or the decoder is told to be strict.
 """
 
 import io
@@ -27,7 +25,7 @@ from PIL import Image
 from dvos.errors import MediaError
 from dvos.files import read_bytes, write_bytes
 from dvos.media.limits import check_room
-from dvos.media.png import SIGNATURE, animation, check_png, png_header, read_large_png
+from dvos.media.png import ANIMATION, SIGNATURE, check_png, png_header, read_large_png
 from dvos.media.tiff import by_rows, read_tiff, tiff_size, turned
 
 Array = NDArray[Any]
@@ -47,6 +45,7 @@ _BEGINNINGS = {
     b"BM": "BMP",
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
 }
+_UNKNOWN = ("not an image", "PNG, JPEG, TIFF, BMP or WebP", "convert it or correct the path")
 _GUARD = Lock()
 #: A camera's stray bytes between segments harm no pixel; all else libjpeg complains of does.
 _HARMLESS_JPEG = "extraneous bytes before marker"
@@ -63,10 +62,7 @@ def read_image(path: Path, intensity: str = "full") -> NDArray[np.uint8]:
 
 
 def read_reduced(path: Path, side: int) -> NDArray[np.uint8] | None:
-    """A JPEG as small as its decoder can make it, a quarter of the time; None of other formats.
-
-    Neither height nor width becomes less than ``side`` by that.
-    """
+    """A JPEG decoded small, no side below ``side``, in a quarter of the time; None of others."""
     data = read_bytes(path)
     if sniff(data[:16]) != "JPEG":
         return None
@@ -121,7 +117,7 @@ def image_size(path: Path) -> tuple[int, int]:
     head = read_bytes(path, size=32)
     kind = sniff(head)
     if not kind:
-        raise _unknown(path)
+        raise MediaError.at(path, *_UNKNOWN)
     if kind == "PNG":
         return png_header(head, path)[:2]
     if kind == "TIFF":
@@ -183,12 +179,12 @@ def decode(data: bytes, path: Path) -> Array:
     if kind == "TIFF":
         return read_tiff(data, path)
     if kind not in ("WebP", "BMP"):
-        raise _unknown(path)
+        raise MediaError.at(path, *_UNKNOWN)
     if kind == "WebP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise MediaError.damaged(path, kind, "the file ends early")
     with open_header(data, path) as header:
         if getattr(header, "n_frames", 1) > 1:
-            raise animation(path)
+            raise MediaError.at(path, *ANIMATION)
         array = _decode_cv(data, path, kind)
     return array if kind == "BMP" else _turned_by_exif(array, data, path, b"EXIF")
 
@@ -232,8 +228,7 @@ def _read(path: Path, intensity: str, channels: int) -> NDArray[np.uint8]:
     array = decode(read_bytes(path), path)
     if array.dtype not in (np.uint8, np.uint16) and intensity == "full":
         remedy = "give the samples that become black and white as intensity LOW,HIGH"
-        found = f"samples of type {array.dtype}"
-        raise MediaError.at(path, found, "8 or 16 bit, unsigned", remedy)
+        raise MediaError.at(path, f"samples of type {array.dtype}", "8 or 16 bit, unsigned", remedy)
     pixels = to_uint8(array, intensity)
     if pixels.ndim == 3 and pixels.shape[2] == channels:
         return np.ascontiguousarray(pixels)
@@ -316,11 +311,6 @@ def _orientation(image: Any) -> int:
     return value if 1 <= value <= 8 else 1
 
 
-def _unknown(path: Path) -> MediaError:
-    expected, remedy = "PNG, JPEG, TIFF, BMP or WebP", "convert it or correct the path"
-    return MediaError.at(path, "not an image", expected, remedy)
-
-
 #: Tags of EXIF.
 _EXIF, _FOCAL, _FOCAL_35, _WIDTH = 0x8769, 0x920A, 0xA405, 0xA002
 _RESOLUTION, _RESOLUTION_UNIT = 0xA20E, 0xA210
@@ -367,13 +357,10 @@ def _xmp(image: Any) -> dict[Any, float]:
     """Numbers of XMP, attributes as well as elements, without parsing foreign XML."""
     data = image.info.get("xmp") or b""
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
-    found = {}
-    for name in (_HEIGHT, _PITCH):
-        number = r"([+-]?[0-9]{1,9}(?:\.[0-9]{1,12})?)"
-        match = re.search(rf"\b{name}\s*(?:=\s*[\"']|>)\s*{number}\b", text)
-        if match:
-            found[name] = float(match[1])
-    return found
+    number = r"([+-]?[0-9]{1,9}(?:\.[0-9]{1,12})?)"
+    named = rf"\b({_HEIGHT}|{_PITCH})\s*(?:=\s*[\"']|>)\s*{number}\b"
+    # Of several the first counts.
+    return {name: float(value) for name, value in reversed(re.findall(named, text))}
 
 
 def _focal_pixels(told: dict[Any, float], width: int, height: int) -> float | None:

@@ -23,6 +23,8 @@ from dvos.media.limits import check_room
 Bytes = NDArray[np.uint8]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: What is wrong with an image file that holds several.
+ANIMATION = ("an animation of several frames", "one image", "save each frame as a file of its own")
 
 # Bytes of a pixel of 8 bit samples by colour type: grey, RGB, RGBA.
 _PIXEL_BYTES = {0: 1, 2: 3, 6: 4}
@@ -56,18 +58,9 @@ def png_header(data: bytes, path: Path) -> PngHeader:
 
 
 def check_png(data: bytes, path: Path) -> None:
-    """Walk the chunks of a PNG: each whole, each checksum right, IEND at the end, one frame.
-
-    A MediaError at the first chunk that is not, or that begins an animation.
-    """
+    """Raise a MediaError at a PNG's first chunk that is damaged or begins an animation."""
     for _ in _chunks(data, path):
         pass
-
-
-def animation(path: Path) -> MediaError:
-    """The error of an image file that holds several."""
-    remedy = "save each frame as a file of its own"
-    return MediaError.at(path, "an animation of several frames", "one image", remedy)
 
 
 def read_png_window(
@@ -79,12 +72,8 @@ def read_png_window(
     kind that can be read in part (8 bit grey, RGB or RGBA, not interlaced), sound or not. A
     MediaError if it is missing, truncated or corrupt.
     """
-    if window == (0, 0, *size):
+    if window == (0, 0, *size) or read_bytes(path, size=len(SIGNATURE)) != SIGNATURE:
         return None
-    with suppress(OSError), open(path, "rb") as stream:
-        if stream.read(len(SIGNATURE)) != SIGNATURE:
-            return None
-    # What could not be opened is told by the reader of the whole.
     data = read_bytes(path)
     header = png_header(data, path)
     step = _PIXEL_BYTES.get(header.colour_type, 0)
@@ -163,7 +152,7 @@ def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:
         if kind == b"IEND":
             return
         if kind == b"acTL" and int.from_bytes(view[at + 8 : at + 12], "big") > 1:
-            raise animation(path)
+            raise MediaError.at(path, *ANIMATION)
         yield kind, view[at + 8 : end - 4]
         at = end
     raise MediaError.damaged(path, "PNG", f"the file ends early, at byte {size}")
