@@ -59,7 +59,7 @@ def predictions(
 def averaged(
     given: Generator[FramePrediction, None, None], count: int = 4, start: int = 0
 ) -> list[FramePrediction]:
-    return list(averaged_along_flow(given, count, start=start, threshold=0.5))
+    return list(averaged_along_flow(given, count, start=start))
 
 
 def test_in_a_still_scene_it_is_the_mean_of_the_window() -> None:
@@ -150,7 +150,7 @@ def test_frames_before_a_fault_of_the_video_are_given_then_it_is_told() -> None:
         yield from predictions(passing(3), [disc(60.0)] * 3)
         raise MediaError.at("clip.mp4", "ends early", "all its frames")
 
-    found = averaged_along_flow(broken(), 4, start=0, threshold=0.5)
+    found = averaged_along_flow(broken(), 4, start=0)
     assert [next(found).frame_index for _ in range(3)] == [0, 1, 2]
     with pytest.raises(MediaError, match="ends early"):
         next(found)
@@ -166,7 +166,7 @@ def test_who_stops_early_ends_the_predictions() -> None:
         finally:
             ended.append(True)
 
-    found = averaged_along_flow(endless(), 2, start=0, threshold=0.5)
+    found = averaged_along_flow(endless(), 2, start=0)
     next(found)
     found.close()  # type: ignore[attr-defined]
     assert ended

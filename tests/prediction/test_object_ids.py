@@ -65,3 +65,30 @@ def test_a_single_pixel_and_nothing() -> None:
     found = _found(mask)
     assert found.length[0] == found.width[0] == pytest.approx(4 / 12**0.5)
     assert found.rows() == [[1, 1, 1.15, 1.15, 0.0, 7.0, 5.0, 0.9, 0]]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_an_object_reaches_to_half_of_what_it_shows_in_the_mask(threshold: float) -> None:
+    """One seen well ends at the mask or little below, one seen weakly further out; rims and rows
+    below 0.6 of the threshold belong to none, nor does what has no part in the mask."""
+    scale = threshold / 0.5
+    probability = np.zeros((40, 120), np.float32)
+    for left, core, rim in ((5, 0.96, 0.46), (25, 0.62, 0.46), (45, 0.62, 0.32), (65, 0.62, 0.29)):
+        probability[10:22, left : left + 12] = rim * scale
+        probability[13:19, left + 3 : left + 9] = core * scale
+    probability[10:22, 85:97] = 0.46 * scale
+    x, y = np.meshgrid(2 * np.arange(60) + 0.5, 2 * np.arange(20) + 0.5)
+    centres = np.array([10.5, 30.5, 50.5, 70.5, 90.5])
+    nearest = centres[np.abs(x[..., None] - centres).argmin(-1)]
+    maps = ObjectMaps(np.stack([nearest - x, 15.5 - y]).astype(np.float32) / 2, None)
+    mask = probability >= threshold
+
+    def areas(**choices: object) -> list[int]:
+        known, given = CountCalibration(), {"threshold": threshold, **choices}
+        return find_objects(mask, probability, known, **given).area.tolist()  # type: ignore[arg-type]
+
+    assert areas(maps=maps) == [36, 144, 144, 36]
+    assert areas() == [36, 36, 36, 36]
+    # Of its fewest pixels the mask must have half.
+    assert areas(maps=maps, minimum_area=73) == []
+    assert areas(maps=maps, minimum_area=72) == [144, 144]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_stills import blob_mask, shown
 
-from dvos.config.training import LossSettings
+from dvos.config.training import LossSettings, TrainingSettings
 from dvos.media.grouping import ObjectMaps
 from dvos.media.mask import IGNORE
 from dvos.networks.spec import Normalisation, ObjectChannels
@@ -15,7 +15,13 @@ from dvos.training.augment.spatial import resize_ids
 from dvos.training.clips.clip import Clip
 from dvos.training.losses import ObjectBatch, centre, motion, offset
 from dvos.training.objective import build_loss
-from dvos.training.targets import TruthChannels, object_count, object_truth
+from dvos.training.targets import (
+    QueryTarget,
+    TruthChannels,
+    object_count,
+    object_truth,
+    size_weights,
+)
 
 
 def clip_of(*ids: np.ndarray, apart: bool = True) -> Clip:
@@ -155,3 +161,36 @@ def test_the_channels_are_read_in_the_order_they_are_told_in() -> None:
     assert maps.offset.ravel().tolist() == [channel / 2 for channel in order]
     order = [ObjectChannels.MOTION_X, ObjectChannels.MOTION_Y]
     assert maps.motion.ravel().tolist() == [channel / 2 for channel in order]
+
+
+def test_small_objects_and_what_is_around_them_weigh_as_much_as_the_median() -> None:
+    ids = np.zeros((60, 200), np.uint16)
+    ids[10:20, 20:40], ids[10:20, 60:70], ids[10:12, 100:105] = 3, 9, 12  # 200, 100, 10 pixels
+    ids[40:50, 150:160] = IGNORE
+    weights = size_weights(ids)
+    assert weights.dtype == np.float32
+    assert np.unique(weights[ids == 3]).tolist() == [1]  # no object weighs less
+    assert np.unique(weights[ids == 9]).tolist() == [1]  # the median
+    assert np.unique(weights[ids == 12]).tolist() == [5]  # not ten times as much
+    rows, columns = np.nonzero(weights == 5)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 18, 93, 111)
+    assert (weights[rows.max() + 1 :] == 1).all()
+    ids[10:12, 60:70] = 0
+    assert np.unique(size_weights(ids)[ids == 9]).tolist() == [1]
+    assert (size_weights(np.zeros((8, 8), np.uint16)) == 1).all()
+
+
+def test_small_objects_weigh_more_in_training_alone_and_where_objects_are_told_apart() -> None:
+    ids = np.zeros((40, 80), np.uint16)
+    ids[10:20, 10:30], ids[10:20, 40:60], ids[10:15, 66:76] = 1, 2, 3
+    settings = TrainingSettings(out="x", network={"dvos": {"objects": True}})
+    target, rng = QueryTarget(settings, references=0), np.random.default_rng(0)
+
+    def weight(chosen: QueryTarget, clip: Clip) -> float:
+        return float(chosen.labels(rng, 0, clip, "stills")["weight"][0, 12, 70])
+
+    assert weight(target, clip_of(ids)) == 4
+    assert weight(target, clip_of(ids, apart=False)) == 1
+    assert float(target.validation_labels(clip_of(ids))["weight"].max()) == 1
+    paper = TrainingSettings(out="x", network={"name": "paper"})
+    assert weight(QueryTarget(paper, references=0), clip_of(ids)) == 1

@@ -65,7 +65,7 @@ class _Seen:
 
 
 def averaged_along_flow(
-    predictions: Generator[FramePrediction, None, None], count: int, *, start: int, threshold: float
+    predictions: Generator[FramePrediction, None, None], count: int, *, start: int
 ) -> Iterator[FramePrediction]:
     """Average each frame's prediction with those of ``count`` neighbours before and after it.
 
@@ -80,7 +80,7 @@ def averaged_along_flow(
 
     def oldest() -> Iterator[FramePrediction]:
         place = len(window) - waiting
-        made = _averaged(list(window), place, count, threshold)
+        made = _averaged(list(window), place, count)
         window[place].prediction = None
         if made.frame_index >= start:
             yield made
@@ -153,7 +153,7 @@ def _flow(
     return _Flow(columns, rows, trust[..., None])
 
 
-def _averaged(window: list[_Seen], place: int, count: int, threshold: float) -> FramePrediction:
+def _averaged(window: list[_Seen], place: int, count: int) -> FramePrediction:
     own = window[place]
     total = own.maps
 
@@ -171,14 +171,10 @@ def _averaged(window: list[_Seen], place: int, count: int, threshold: float) -> 
         if brought is not None:
             total = total + brought
     assert own.prediction is not None
-    return (
-        own.prediction if total is own.maps else _moved(own.prediction, own.maps, total, threshold)
-    )
+    return own.prediction if total is own.maps else _moved(own.prediction, own.maps, total)
 
 
-def _moved(
-    prediction: FramePrediction, own: Singles, total: Singles, threshold: float
-) -> FramePrediction:
+def _moved(prediction: FramePrediction, own: Singles, total: Singles) -> FramePrediction:
     """The frame's prediction, changed by what the average of its maps departs from them."""
     height, width = prediction.probability.shape
     change = total[..., 0] / total[..., 1] - own[..., 0]
@@ -191,7 +187,7 @@ def _moved(
             step = total[..., axis] / weight - own[..., axis] / own_weight
             layer += _sized(step, (layer.shape[1], layer.shape[0]))
         maps = ObjectMaps(offset, maps.motion)
-    mask = probability >= threshold
+    mask = probability >= prediction.threshold
     return replace(prediction, probability=probability, mask=mask, maps=maps)
 
 

@@ -102,9 +102,10 @@ class HostFlow:
     def _prediction(
         self, frame: VideoFrame, probability: NDArray[np.float32], **others: Any
     ) -> FramePrediction:
-        mask, calibration = probability >= self._options.threshold, self._calibration
-        known = {**vars(frame), "probability": probability, "mask": mask}
-        return FramePrediction(**known, calibration=calibration, **others)
+        threshold = self._options.threshold
+        others |= {"mask": probability >= threshold, "threshold": threshold}
+        known = {**vars(frame), "probability": probability, "calibration": self._calibration}
+        return FramePrediction(**known, **others)
 
     def _small_mean(self, frames: list[VideoFrame], found: Sequence[Found]) -> Tensor:
         """The mean (B, h, w) of views, of which those of another scale have another size."""

@@ -48,7 +48,7 @@ COUNTS, TOTALS = "counts.csv", "totals.csv"
 _TABLES = {COUNTS: COUNT_COLUMNS, TOTALS: TOTAL_COLUMNS}
 RUN = "run.json"
 _LOOKED_AT = 8  # clips of which the first frame is looked at, evenly spread
-_VERSION = 3  # raised whenever the same input and settings give other masks or rows than before
+_VERSION = 4  # raised whenever the same input and settings give other masks or rows than before
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class FramePrediction:
     std: NDArray[np.float32] | None = None
     followed: FrameObjects | None = None  # the objects; of :func:`dvos.prediction.tracks.followed`
     calibration: CountCalibration | None = None  # what training learnt about objects
+    threshold: float = 0.5  # of ``mask``
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
@@ -55,9 +56,15 @@ class FramePrediction:
 
     def measured(self, known: CountCalibration, minimum_area: int) -> FrameObjects:
         """The objects by what is ``known`` of them, those of so few pixels left out."""
-        found = (self.mask, self.probability, known)
-        ids, maps = self.instances, self.maps
-        return find_objects(*found, minimum_area=minimum_area, ids=ids, maps=maps)
+        return find_objects(
+            self.mask,
+            self.probability,
+            known,
+            minimum_area=minimum_area,
+            ids=self.instances,
+            maps=self.maps,
+            threshold=self.threshold,
+        )
 
     @property
     def count(self) -> int:
@@ -91,7 +98,6 @@ class LevelPrediction(FramePrediction):
     """
 
     _levels: NDArray[np.uint16]
-    _threshold: float
     _told: NDArray[np.float32] | None
 
     @classmethod
@@ -105,7 +111,7 @@ class LevelPrediction(FramePrediction):
     ) -> Self:
         """The prediction of a frame: probability (H, W) times 65,535 and output ``objects``."""
         made = object.__new__(cls)
-        own = {"_levels": levels, "_threshold": threshold, "_told": told}
+        own = {"_levels": levels, "threshold": threshold, "_told": told}
         # What is not named here keeps the default of its field.
         vars(made).update(vars(frame) | own, calibration=calibration)
         return made
@@ -125,7 +131,7 @@ class LevelPrediction(FramePrediction):
         """``probability >= threshold``."""
         # The lowest level whose probability, rounded to float32 as above, reaches it.
         every = np.arange(2**16, dtype=np.uint16) / _HIGHEST_LEVEL
-        return self._levels >= int(np.searchsorted(every, np.float32(self._threshold)))
+        return self._levels >= int(np.searchsorted(every, np.float32(self.threshold)))
 
 
 @dataclass(frozen=True)

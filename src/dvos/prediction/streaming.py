@@ -163,10 +163,7 @@ class StreamingPredictor:
         count = self._flow_frames
         first = max(0, start - count)
         predictions = self._predictions(video_or_frames, first, flow, [flips], flow.mean)
-        if not count:
-            return predictions
-        threshold = self._options.threshold
-        return averaged_along_flow(predictions, count, start=start, threshold=threshold)
+        return averaged_along_flow(predictions, count, start=start) if count else predictions
 
     def segment_views(
         self, video_or_frames: Frames, views: Views, *, start: int = 0

@@ -38,6 +38,8 @@ OBJECT_STRIDE = 2
 _SCRAP = 8
 #: Weight of objects that touch others: where an object stands alone, its outline tells its centre.
 _CROWDED = 3
+#: Largest weight of a small object's pixels in the mask, and how far around it this weight goes.
+_HEAVIEST, _AROUND = 5.0, 7
 #: The larger of two areas of an object over the smaller, at most, where its motion is told.
 _ALIKE = 1.3
 
@@ -99,8 +101,9 @@ class QueryTarget(Target):
     """The mask of a clip's last frame, the query, and where asked the objects in it.
 
     Beside frames items have target float32 (1, H, W), 0 or 1, and weight float32 (1, H, W), 0 where
-    the label is unknown, else the weight of the clip's source; and objects float32
-    (8, H / 2, W / 2), see :func:`object_truth`, weights likewise.
+    the label is unknown, else the weight of the clip's source, in training times
+    :func:`size_weights` where objects are told apart; and objects float32 (8, H / 2, W / 2), see
+    :func:`object_truth`, their weights that of the source.
     ``references`` before the query are ``network.references`` by default.
     """
 
@@ -116,9 +119,11 @@ class QueryTarget(Target):
         return ClipRequest(self._frames, size, scale, objects=self._objects)
 
     def labels(self, rng: np.random.Generator, k: int, clip: Clip, source: str) -> Item:
-        """What the query shows, weighted by the clip's source."""
+        """What the query shows, weighted by the size of its objects and the clip's source."""
         del rng, k
         item = self.validation_labels(clip)
+        if self._objects and clip.tells_apart:
+            item["weight"] *= torch.from_numpy(size_weights(clip.ids[-1]))
         if source == "pseudo" and self._pseudo_weight != 1:
             item["weight"] *= self._pseudo_weight
             if self._objects:
@@ -290,6 +295,23 @@ def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: flo
         cv2.warpAffine(frame, matrix, size, frames[number], smooth, cv2.BORDER_REFLECT_101)
         cv2.warpAffine(mask, matrix, size, ids[number], nearest, cv2.BORDER_REFLECT_101)
     return Clip(frames, ids, clip.labelled, clip.tells_apart)
+
+
+def size_weights(ids: NDArray[np.uint16]) -> Singles:
+    """Weights of the pixels of a mask (H, W), float32, by which small objects count as others do.
+
+    Of an object the median area of all over its own, 1 to 5, its surroundings of 7 pixels included:
+    of a pixel, what small and half hidden objects add to the loss would not be seen beside others.
+    """
+    areas = np.bincount(ids.ravel(), minlength=IGNORE + 1)
+    there = np.flatnonzero(areas)
+    there = there[known_objects(there)]
+    of_object = np.ones(IGNORE + 1, np.float32)
+    if len(there):
+        of_object[there] = np.clip(np.median(areas[there]) / areas[there], 1, _HEAVIEST)
+    own = of_object[ids]
+    around = cv2.dilate(own, np.ones((2 * _AROUND + 1,) * 2, np.uint8))
+    return np.where(known_objects(ids), own, around)
 
 
 def object_truth(clip: Clip) -> Singles:
