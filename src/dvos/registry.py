@@ -7,6 +7,7 @@ entry of :data:`NETWORKS`; see ``docs/how-to/extend.md``. Importing this loads n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from dvos.config.load import load_settings
 from dvos.config.network import NetworkSettings
 from dvos.config.prediction import PredictionOptions, PredictorOptions
-from dvos.errors import CheckpointError, ConfigError, Fault
+from dvos.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,21 +109,17 @@ def check_network(settings: NetworkSettings) -> None:
 
 def training_spec(settings: NetworkSettings) -> NetworkSpec:
     """The spec of the network that settings name; a ConfigError tells of options that are wrong."""
-    spec = network_spec(settings.name)
+    spec, options = network_spec(settings.name), settings.options
     if spec.settings is None:
-        if settings.options:
-            raise ConfigError.at(
-                "network.options",
-                f"holds {', '.join(settings.options)}, but the network {spec.name} has no options",
-                remedy="leave it out",
-            )
+        if options:
+            found = f"holds {', '.join(options)}, but the network {spec.name} has no options"
+            raise ConfigError.at("network.options", found, remedy="leave it out")
         return spec
     try:
-        load_settings(spec.settings, options=settings.options)
+        load_settings(spec.settings, options=options)
     except ConfigError as error:
         raise ConfigError(
-            Fault(f"network.options: {fault.where}", fault.found, fault.expected, fault.remedy)
-            for fault in error.faults
+            replace(fault, where=f"network.options: {fault.where}") for fault in error.faults
         ) from error
     return spec
 
@@ -136,9 +133,8 @@ def spec_of(checkpoint: Path) -> NetworkSpec | None:
         return None
     name = read_network_info(checkpoint).name
     if name not in NETWORKS:
-        raise CheckpointError.at(
-            checkpoint, f"holds the network {name!r}", f"one of {_known()}", "update dvos"
-        )
+        found = f"holds the network {name!r}"
+        raise CheckpointError.at(checkpoint, found, f"one of {_known()}", "update dvos")
     return network_spec(name)
 
 
@@ -150,9 +146,8 @@ def load_network(
 
     spec = spec_of(Path(checkpoint))
     if spec is None:
-        raise CheckpointError.at(
-            checkpoint, "is an ONNX file, which holds a graph", "a weights file of torch"
-        )
+        found = "is an ONNX file, which holds a graph"
+        raise CheckpointError.at(checkpoint, found, "a weights file of torch")
     return weights.load_network(checkpoint, spec.network, device=device, sees_query=sees_query)
 
 
@@ -174,32 +169,26 @@ def predictor_of(
     if first_mask_checkpoint is not None:
         spec = spec_of(first_mask_checkpoint)
         if spec is not None and spec.starts_from_masks:
-            raise CheckpointError.at(
-                first_mask_checkpoint,
-                "is XMem, which finds no first mask",
-                "a network that segments without one, as 'dvos' or 'paper'",
-                "give the best.safetensors of such a training as --first-mask-checkpoint",
-            )
+            found = "is XMem, which finds no first mask"
+            wanted = "a network that segments without one, as 'dvos' or 'paper'"
+            remedy = "give the best.safetensors of such a training as --first-mask-checkpoint"
+            raise CheckpointError.at(first_mask_checkpoint, found, wanted, remedy)
         finder = predictor_of(first_mask_checkpoint, PredictorOptions(device=options.device))
     spec = spec_of(checkpoint)
     if first_mask is not None and (spec is None or not spec.starts_from_masks):
-        raise CheckpointError.at(
-            checkpoint,
-            "holds a network that finds objects by itself, and a first mask is given",
-            "XMem, which follows the objects of a first mask",
-            "leave out --first-mask, or give an XMem checkpoint",
-        )
-    predictor: Predictor
+        found = "holds a network that finds objects by itself, and a first mask is given"
+        wanted = "XMem, which follows the objects of a first mask"
+        remedy = "leave out --first-mask, or give an XMem checkpoint"
+        raise CheckpointError.at(checkpoint, found, wanted, remedy)
     if spec is None:
         from dvos.prediction.streaming import onnx_predictor
 
-        predictor = onnx_predictor(checkpoint, options)
-    else:
-        from dvos.prediction.network import LoadedNetwork
+        return onnx_predictor(checkpoint, options)
+    from dvos.prediction.network import LoadedNetwork
 
-        masks = (first_mask, finder) if spec.starts_from_masks else ()
-        loaded = LoadedNetwork.read(checkpoint, options.device, spec)
-        predictor = spec.predictor(loaded, options, *masks)
+    masks = (first_mask, finder) if spec.starts_from_masks else ()
+    loaded = LoadedNetwork.read(checkpoint, options.device, spec)
+    predictor: Predictor = spec.predictor(loaded, options, *masks)
     return predictor
 
 
@@ -220,19 +209,13 @@ def features_of(checkpoint: Path, device: str = "auto", *, tile: int = 0) -> Fea
 
     spec = spec_of(checkpoint)
     if spec is None:
-        raise CheckpointError.at(
-            checkpoint,
-            "an ONNX file offers no features",
-            "the checkpoint that it was converted from",
-        )
+        wanted = "the checkpoint that it was converted from"
+        raise CheckpointError.at(checkpoint, "an ONNX file offers no features", wanted)
     loaded = LoadedNetwork.read(checkpoint, device, spec)
     if not offers_features(loaded.network):
-        raise CheckpointError.at(
-            checkpoint,
-            f"holds a network of the kind {spec.name!r}, which offers no features",
-            "one that does, as 'dvos'",
-            "leave out what needs them: for pseudo-labels --set probe=false",
-        )
+        found = f"holds a network of the kind {spec.name!r}, which offers no features"
+        remedy = "leave out what needs them: for pseudo-labels --set probe=false"
+        raise CheckpointError.at(checkpoint, found, "one that does, as 'dvos'", remedy)
     return FeatureReader(loaded, tile)
 
 

@@ -23,10 +23,8 @@ _TILE = 96
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on whatever device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in text for word in _WORDS)
+    told = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def fits(work: Callable[[], None], shrink: Callable[[], bool]) -> bool:
@@ -56,12 +54,9 @@ class AtOnce:
     """
 
     def __init__(self, size: int, what: str, then: Callable[[], str | None] = lambda: None) -> None:
-        self.size = size
-        self._what = what
-        self._then = then
+        self.size, self._what, self._then = size, what, then
         # What the untold line says: how many did not fit, and what was chosen for one alone.
-        self._failed = 0
-        self._chosen = ""
+        self._failed, self._chosen = 0, ""
 
     def run(self, count: int, work: Callable[[slice], None]) -> None:
         """Do work on ``count`` things, part by part; where it raises it leaves nothing behind."""
@@ -86,15 +81,11 @@ class AtOnce:
     def _tell(self) -> None:
         if not self._failed:
             return
-        chosen = f"{self.size} at once"
-        if self._chosen:
-            chosen = self._chosen if self.size == 1 else f"{self._chosen}, {chosen}"
-        logging.getLogger(__name__).warning(
-            "memory ran out with %d %s at once; from now on %s, with the same results",
-            self._failed,
-            self._what,
-            chosen,
-        )
+        chosen = [self._chosen] if self._chosen else []
+        if self.size > 1 or not chosen:
+            chosen.append(f"{self.size} at once")
+        told = "memory ran out with %d %s at once; from now on %s, with the same results"
+        logging.getLogger(__name__).warning(told, self._failed, self._what, ", ".join(chosen))
         self._failed, self._chosen = 0, ""
 
 
@@ -107,9 +98,8 @@ def best_device() -> torch.device:
         found = _disagreement(torch.device("mps"))
         if not found:
             return torch.device("mps")
-        logging.getLogger(__name__).warning(
-            "mps is passed over for the CPU: %s; ask for it with device=mps", found
-        )
+        told = "mps is passed over for the CPU: %s; ask for it with device=mps"
+        logging.getLogger(__name__).warning(told, found)
     return torch.device("cpu")
 
 

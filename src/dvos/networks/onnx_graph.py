@@ -68,12 +68,9 @@ def read_onnx_info(path: Path, metadata: dict[str, str]) -> OnnxInfo:
         strides = tuple(int(stride) for stride in values["strides"])
         return OnnxInfo.described(text, references=int(values["references"]), strides=strides)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError.at(
-            path,
-            "an ONNX file that does not say which network it holds",
-            "one written by dvos convert",
-            "write it with: dvos convert best.safetensors --out model.onnx",
-        ) from error
+        found = "an ONNX file that does not say which network it holds"
+        remedy = "write it with: dvos convert best.safetensors --out model.onnx"
+        raise CheckpointError.at(path, found, "one written by dvos convert", remedy) from error
 
 
 def require(purpose: str, *modules: str) -> list[ModuleType]:
@@ -117,11 +114,9 @@ def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
     RunError if the difference is above :data:`LARGEST_DIFFERENCE`.
     """
     if not (hasattr(network, "encode") and hasattr(network, "decode")):
-        raise CheckpointError.at(
-            path.name,
-            f"a network of the kind {info.name!r} cannot be exported",
-            "one that encodes frames one by one, as 'dvos' and 'paper' do",
-        )
+        found = f"a network of the kind {info.name!r} cannot be exported"
+        wanted = "one that encodes frames one by one, as 'dvos' and 'paper' do"
+        raise CheckpointError.at(path.name, found, wanted)
     require("ONNX export", "onnx", "onnxruntime", "onnxscript")
     step = _Step(network).eval()
     with torch.no_grad():
@@ -133,16 +128,12 @@ def export_network(path: Path, network: nn.Module, info: NetworkInfo) -> float:
         strides=tuple(_PROBE // x.shape[-1] for x in maps),
     )
     folded = network.for_inference() if isinstance(network, DvosNetwork) else network
-    traced = _traced(_Step(folded).eval(), network, described)
-    graph = _finished(traced, described)
+    graph = _finished(_traced(_Step(folded).eval(), network, described), described)
     difference = max(_difference(graph, step, described, case) for case in _CHECKED)
     if not difference <= LARGEST_DIFFERENCE:
-        raise RunError.at(
-            path,
-            f"the exported graph differs from the network by {difference:.1e}",
-            f"at most {LARGEST_DIFFERENCE:.0e}",
-            "nothing was written; try another release of torch and onnxruntime",
-        )
+        found = f"the exported graph differs from the network by {difference:.1e}"
+        remedy = "nothing was written; try another release of torch and onnxruntime"
+        raise RunError.at(path, found, f"at most {LARGEST_DIFFERENCE:.0e}", remedy)
     write_bytes(path, graph)
     return difference
 
@@ -152,10 +143,10 @@ def _example(
 ) -> tuple[Tensor, list[list[Tensor]]]:
     """Noise (B, 3, H, W), and the features of R frames of noise; H and W in strides."""
     noise = torch.Generator().manual_seed(seed)
-    shape = (case[0], 3, case[1] * info.strides[-1], case[2] * info.strides[-1])
-    frames = [torch.randn(shape, generator=noise) for _ in range(info.references + 1)]
+    shape = (case[0], 3, *(side * info.strides[-1] for side in case[1:]))
+    *references, frame = (torch.randn(shape, generator=noise) for _ in range(info.references + 1))
     with torch.no_grad():
-        return frames[-1], [network.encode(frame) for frame in frames[:-1]]
+        return frame, [network.encode(reference) for reference in references]
 
 
 def _traced(step: _Step, network: nn.Module, info: OnnxInfo) -> Any:
@@ -203,11 +194,10 @@ def _finished(model: Any, info: OnnxInfo) -> bytes:
     del model.graph.input[:]
     model.graph.input.extend(kept)
     # Sizes of what lies between are the exporter's notes and of no use here.
-    del model.graph.value_info[:]
+    del model.graph.value_info[:], model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    del model.metadata_props[:]
     text = info.describe(
         references=info.references,
         reference_interval=info.extra.get("reference_interval", 1),
@@ -261,10 +251,9 @@ class OnnxNetwork:
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Features of frames (B, 3, H, W), normalised; any H and W."""
-        frames = padded(frames, self._strides[-1])
-        names = [feature_name(x) for x in self._strides]
-        maps = self._encoder.run(names, {FRAME: frames.contiguous().numpy()})
-        return [torch.from_numpy(values) for values in maps]
+        frames = padded(frames, self._strides[-1]).contiguous()
+        names = [*map(feature_name, self._strides)]
+        return [*map(torch.from_numpy, self._encoder.run(names, {FRAME: frames.numpy()}))]
 
     def decode(
         self,
@@ -295,7 +284,7 @@ def load_onnx_network(path: Path) -> tuple[OnnxNetwork, OnnxInfo]:
     except Exception as error:  # protobuf's own errors have no common base that is public
         raise damaged from error
     info = read_onnx_info(path, {p.key: p.value for p in model.metadata_props})
-    maps = [feature_name(stride) for stride in info.strides]
+    maps = [*map(feature_name, info.strides)]
     references = [value.name for value in model.graph.input if value.name != FRAME]
     try:
         extract = onnx.utils.Extractor(model).extract_model
@@ -313,5 +302,5 @@ def _session(model: Any) -> Any:
     # Threads that wait busily would take the cores from reading and writing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    providers = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    graph, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(graph, options, providers=providers)

@@ -51,10 +51,8 @@ class Normalisation:
 
     def tensors(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, float32 (C, 1, 1)."""
-        mean, std = (
-            torch.tensor(part, dtype=torch.float32, device=device).view(-1, 1, 1)
-            for part in (self.mean, self.std)
-        )
+        both = torch.tensor([self.mean, self.std], dtype=torch.float32, device=device)
+        mean, std = both[:, :, None, None]
         return mean, std
 
 

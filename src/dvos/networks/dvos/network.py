@@ -210,10 +210,8 @@ class DvosNetwork(nn.Module):
 
     def __init__(self, shape: DvosShape | None = None, **arguments: Any) -> None:
         super().__init__()
-        shape = shape or DvosShape(**arguments)
-        self.shape = shape
-        self.references = shape.references
-        frozen = shape.frozen_statistics
+        self.shape = shape = shape or DvosShape(**arguments)
+        self.references, frozen = shape.references, shape.frozen_statistics
         self.encoder = efficientnet.EfficientNetLite(shape.encoder, frozen=frozen)
         self.reduce = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 1)
@@ -329,5 +327,5 @@ class DvosNetwork(nn.Module):
     def _encode_clips(self, frames: Tensor) -> list[list[Tensor]]:
         """Encode (B, T, 3, H, W) as one batch; for each scale T maps (B, C, h, w)."""
         # (B, T, 3, H, W) to (T * B, 3, H, W), so that the maps of one frame lie together.
-        batch = frames.transpose(0, 1).flatten(0, 1)
-        return [list(x.chunk(frames.shape[1])) for x in self.encode(batch)]
+        maps = self.encode(frames.transpose(0, 1).flatten(0, 1))
+        return [list(x.chunk(frames.shape[1])) for x in maps]

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -26,13 +28,12 @@ from dvos.networks.dvos.network import OBJECT_STRIDE, STRIDE, DvosNetwork, cropp
 
 _log = logging.getLogger(__name__)
 
-#: Pixels of all frames of a size from which on compiling saves more than it costs: on an
-#: H200 it saves 1.3 ms for each million, and takes 30 s.
+#: Pixels of all frames of a size from which on compiling saves more than it costs: on an H200 it
+#: saves 1.3 ms for each million, and takes 30 s.
 _PIXELS_WORTH_COMPILING = 24 * 10**9
 #: Mean difference of compiled outputs from others, in shares of their mean size, that
 #: another order of rounding explains in half precision.
 _ROUNDING = 0.05
-_REMEDY = "set compile=off"
 #: Characters shown of what the compiler says.
 _LONGEST_REASON = 200
 
@@ -45,6 +46,7 @@ _DECODER_REACH = 2 * 3 + 4 + (2 + 4 + 8)
 
 #: Outer and inner box of a tile: top, bottom, left, right in pixels.
 _Box = tuple[int, int, int, int]
+_Way = Callable[[Any], Any]
 
 
 class TiledDvosNetwork:
@@ -53,9 +55,7 @@ class TiledDvosNetwork:
     def __init__(self, network: DvosNetwork, tile: int) -> None:
         if tile < 1 or tile % STRIDE:
             raise ValueError(f"the tile side {tile} is no multiple of {STRIDE}")
-        self.network = network
-        self.references = network.references
-        self.tile = tile
+        self.network, self.references, self.tile = network, network.references, tile
         fine = [network.encoder.stem, *network.encoder.stages[:_FINE]]
         reach = max(_reach(fine), _DECODER_REACH)
         self.margin = -(-reach // _STRIDE) * _STRIDE
@@ -107,7 +107,7 @@ class TiledDvosNetwork:
 
         names = [name for name in network.heads if name != spec.RECONSTRUCTION]
         strides = [OBJECT_STRIDE if name == spec.OBJECTS else 1 for name in names]
-        whole = (x.shape[-2] * _STRIDE, x.shape[-1] * _STRIDE)
+        whole = [side * _STRIDE for side in x.shape[-2:]]
         joined = zip(names, self._joined(fine, whole, strides), strict=True)
         outputs = {name: cropped(name, output, size) for name, output in joined}
         return spec.Outputs(outputs.pop(spec.MASK), None, outputs)
@@ -132,18 +132,12 @@ class TiledDvosNetwork:
 
     def _tiles(self, size: Sequence[int]) -> Iterator[tuple[_Box, _Box]]:
         """Outer box, with margin, and inner box of each tile."""
-        height, width = size
-        for top in range(0, height, self.tile):
-            bottom = min(top + self.tile, height)
-            for left in range(0, width, self.tile):
-                right = min(left + self.tile, width)
-                outer = (
-                    max(0, top - self.margin),
-                    min(height, bottom + self.margin),
-                    max(0, left - self.margin),
-                    min(width, right + self.margin),
-                )
-                yield outer, (top, bottom, left, right)
+        (height, width), margin = size, self.margin
+        for top, left in product(*(range(0, side, self.tile) for side in size)):
+            bottom, right = min(top + self.tile, height), min(left + self.tile, width)
+            rows = max(0, top - margin), min(height, bottom + margin)
+            columns = max(0, left - margin), min(width, right + margin)
+            yield (*rows, *columns), (top, bottom, left, right)
 
 
 def _cut(x: Tensor, box: _Box, stride: int) -> Tensor:
@@ -221,19 +215,15 @@ class AcceleratedNetwork:
         reconstruct: bool = False,
     ) -> spec.Outputs:
         """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
-        count = len(features[0][0])
-
-        def decode(decoder: Callable[..., spec.Outputs]) -> Callable[[Any], spec.Outputs]:
-            return lambda maps: decoder(maps, size, reconstruct=reconstruct)
-
+        count, ways = len(features[0][0]), (self._network.decode, self._compiled_decode)
+        plain, compiled = (partial(way, size=size, reconstruct=reconstruct) for way in ways)
         with torch.autocast(features[0][0].device.type, enabled=False):
             if count > self._batches.get(size, 0):
-                found = self._network.decode(features, size, reconstruct=reconstruct)
+                found = plain(features)
             else:
                 batch = self._batches[size]
                 # Maps of their own each: the compiler takes equal ones for a case of its own.
                 filled = [[_filled(map_, batch, own=True) for map_ in scale] for scale in features]
-                plain, compiled = decode(self._network.decode), decode(self._compiled_decode)
                 found = self._run("decode", size, plain, compiled, filled)
             others = {name: maps[:count] for name, maps in found.others.items()}
             logits = found.mask_logits[:count].float()
@@ -242,12 +232,7 @@ class AcceleratedNetwork:
             return spec.Outputs(logits, found.reconstruction, others)
 
     def _run(
-        self,
-        step: str,
-        size: tuple[int, int],
-        plain: Callable[[Any], Any],
-        compiled: Callable[[Any], Any],
-        given: Any,
+        self, step: str, size: tuple[int, int], plain: _Way, compiled: _Way, given: Any
     ) -> Any:
         if (step, size) in self._checked:
             return compiled(given)
@@ -269,7 +254,8 @@ class AcceleratedNetwork:
 
     def _give_up(self, size: tuple[int, int], reason: str, cause: Exception | None) -> None:
         if self._compiles == "on":
-            raise RunError.at("compile", f"the network {reason}", remedy=_REMEDY) from cause
+            remedy = "set compile=off"
+            raise RunError.at("compile", f"the network {reason}", remedy=remedy) from cause
         _log.warning("the network %s; it runs as it is", reason)
         self._compiles = "off"
         del self._batches[size]

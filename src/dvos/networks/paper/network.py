@@ -25,7 +25,6 @@ PUBLISHED_NORMALISATION = Normalisation(
     mean=(0.45829801, 0.46257378, 0.4352858), std=(0.21251279, 0.18627654, 0.2033325)
 )
 
-_FIRST_BETA, _BETA_STEP = (3.0, 18.0), (1.0, -2.0)
 _MOST_SCALES = 8
 
 
@@ -57,8 +56,8 @@ class PaperShape:
         if not self.attention and self.frames != 1:
             raise ValueError(f"without attention a network takes one frame, not {self.frames}")
         # The noise of deeper skips has no distribution: its b falls to 0.
-        if not 1 <= len(self.multipliers) <= _MOST_SCALES:
-            count = len(self.multipliers)
+        count = len(self.multipliers)
+        if not 1 <= count <= _MOST_SCALES:
             raise ValueError(f"multipliers has {count} values; give 1 to {_MOST_SCALES}")
         widths = (*self.widths, self.base, self.latent, self.hidden, self.hidden // 2)
         unfit = [width for width in widths if width < 1 or width % self.groups]
@@ -92,13 +91,9 @@ class PaperNetwork(nn.Module):
 
     def __init__(self, shape: PaperShape | None = None, **arguments: Any) -> None:
         super().__init__()
-        shape = shape or PaperShape(**arguments)
-        self.shape = shape
-        self.references = shape.references
-        self.stride = 2 ** len(shape.multipliers)
-        self.encoder = _Encoder(shape)
-        self.decoder = _Decoder(shape)
-        self.heads = _Heads(shape)
+        self.shape = shape = shape or PaperShape(**arguments)
+        self.references, self.stride = shape.references, 2 ** len(shape.multipliers)
+        self.encoder, self.decoder, self.heads = _Encoder(shape), _Decoder(shape), _Heads(shape)
 
     def forward(self, frames: Tensor, *, reconstruct: bool = True) -> Outputs:
         """Segment the last frame of clips (B, references + 1, 3, H, W), normalised; any H and W."""
@@ -123,19 +118,16 @@ class PaperNetwork(nn.Module):
         reconstruct: bool = True,
     ) -> Outputs:
         """Outputs for the last of T frames of (H, W), by T maps (B, C, h, w) of each scale."""
-        joined = []
-        for maps in features:
-            window = frames_of(maps)
+        windows = [frames_of(maps) for maps in features]
+        for window in windows:
             self._check_window(len(window))
-            joined.append(torch.cat(list(window[: self.shape.frames]), 1))
+        joined = [torch.cat(list(window[: self.shape.frames]), 1) for window in windows]
         return self._decode(joined, size, reconstruct)
 
     def _check_window(self, count: int) -> None:
         if count != self.references + 1:
-            raise ValueError(
-                f"a window of {count} frames; this network takes {self.references} references"
-                " and a query"
-            )
+            taken = f"this network takes {self.references} references and a query"
+            raise ValueError(f"a window of {count} frames; {taken}")
 
     def _decode(self, maps: list[Tensor], size: Sequence[int], reconstruct: bool) -> Outputs:
         x = self.decoder(maps)
@@ -190,7 +182,7 @@ class _Decoder(nn.Module):
         before = widths[-1]
         for depth, width in enumerate(reversed(widths)):
             # The deepest skip gets the least noise: the mean step is a / (a + b).
-            beta = (_FIRST_BETA[0] + depth * _BETA_STEP[0], _FIRST_BETA[1] + depth * _BETA_STEP[1])
+            beta = (3.0 + depth, 18.0 - 2 * depth)
             attention: nn.Module = nn.Identity()
             if shape.attention:
                 attention = layers.SkipAttention(

@@ -36,8 +36,7 @@ class XMemEngine:
     ) -> None:
         if objects_at_once < 0:
             raise ValueError(f"objects_at_once is {objects_at_once}; at least 0")
-        self.network = network
-        self.settings = settings or MemorySettings()
+        self.network, self.settings = network, settings or MemorySettings()
         on_a_cpu = next(network.parameters(), torch.empty(0)).is_cpu
         usual = _ON_A_CPU if on_a_cpu else _ON_A_GPU
         self.at_once = AtOnce(objects_at_once or usual, "objects")
@@ -49,8 +48,7 @@ class XMemEngine:
         self.memories: list[Memory] = []
         self._hidden: Tensor | None = None  # (1, N, CH, h, w)
         self._size: tuple[int, int] | None = None
-        self._index = -1
-        self._remembered = 0
+        self._index, self._remembered = -1, 0
 
     @torch.no_grad()
     def step(
@@ -111,9 +109,8 @@ class XMemEngine:
             raise ValueError(f"the mask is {tuple(mask.shape)}, not (N, {size[0]}, {size[1]})")
         given = list(range(1, len(mask) + 1)) if object_ids is None else [*map(int, object_ids)]
         if len(given) != len(mask) or len(set(given)) != len(given) or min(given, default=1) < 1:
-            raise ValueError(
-                f"{len(mask)} planes of the mask need as many distinct positive ids, not {given}"
-            )
+            needed = f"{len(mask)} planes of the mask need as many distinct positive ids"
+            raise ValueError(f"{needed}, not {given}")
         self._size = size
         return given
 
@@ -173,9 +170,8 @@ class XMemEngine:
     def _remember(self, image: Tensor, keys: Keys, masks: Tensor) -> None:
         """Add the frame to the memories of all objects, whose sensory states learn from it."""
         assert self._hidden is not None
-        hidden_states = self._hidden
+        hidden_states, total = self._hidden, masks.sum(0)
         shared = self.network.value_encoder.share(keys.features[0])
-        total = masks.sum(0)
 
         def values(memory: Memory) -> Iterator[Tensor]:
             for owner, _, places in self._parts():
