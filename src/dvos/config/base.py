@@ -52,10 +52,8 @@ def named_weights(path: Path) -> Path:
         return path
     found = _packaged(path)
     if not found.is_file():
-        raise ValueError(
-            f"the starter weights {path} are not in this installation; give a trained network, as"
-            " best.safetensors of a run folder"
-        )
+        absent = f"the starter weights {path} are not in this installation"
+        raise ValueError(f"{absent}; give a trained network, as best.safetensors of a run folder")
     return found
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dvos.errors import UsageError
 
@@ -19,8 +19,7 @@ class Command:
     """What is known of a command without loading its settings."""
 
     settings: str  # Its model, as module:Class of dvos.config.
-    # What does it, as module:function of dvos, and the class that comes of it, of that module or
-    # as module:Class.
+    # What does it, as module:function of dvos, and the class of its result, there or module:Class.
     work: tuple[str, str]
     summary: str  # What it does, in one sentence.
     argument: str | None = None  # The setting that may be given without its name.
@@ -180,18 +179,14 @@ def function_name(command: str) -> str:
 
 def settings_model(command: str) -> type[Settings]:
     """The settings model of ``command``, also of ``extract-frames``; a UsageError without one."""
-    known = {_plain(each): each for each in COMMANDS}
-    if _plain(command) not in known:
-        near = difflib.get_close_matches(_plain(command), COMMANDS, n=1)
+    known = {name.replace("-", " "): each for name, each in COMMANDS.items()}
+    plain = " ".join(command.replace("-", " ").replace(".", " ").split())
+    if plain not in known:
+        near = difflib.get_close_matches(plain, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
         raise UsageError.at(command, "no such command", remedy=hint)
-    module, cls = COMMANDS[known[_plain(command)]].settings.split(":")
-    model: type[Settings] = getattr(import_module(f"dvos.config.{module}"), cls)
-    return model
-
-
-def _plain(command: str) -> str:
-    return " ".join(command.replace("-", " ").replace(".", " ").split())
+    module, cls = known[plain].settings.split(":")
+    return cast("type[Settings]", getattr(import_module(f"dvos.config.{module}"), cls))
 
 
 def guess_command(values: Mapping[str, Any]) -> str:
@@ -204,20 +199,16 @@ def guess_command(values: Mapping[str, Any]) -> str:
 
     def fit(command: str) -> tuple[int, int, int]:
         model = settings_model(command)
-        fields = model.model_fields
+        fields, faults = model.model_fields, 0
         required = {name for name, field in fields.items() if field.is_required()}
         try:
             model.model_validate(values)
-            faults = 0
         except ValidationError as error:
             faults = sum(item["type"] != "missing" for item in error.errors(include_url=False))
-        known = len(values.keys() & fields.keys())
-        return known, -faults, -len(required - values.keys())
+        return len(values.keys() & fields.keys()), -faults, -len(required - values.keys())
 
     best = max(COMMANDS, key=fit)
     if not fit(best)[0]:
-        raise UsageError(
-            f"no command has any of the keys {', '.join(map(str, values)) or '(none)'}; "
-            f"name the command: one of {', '.join(COMMANDS)}"
-        )
+        found = f"no command has any of the keys {', '.join(map(str, values)) or '(none)'}"
+        raise UsageError(f"{found}; name the command: one of {', '.join(COMMANDS)}")
     return best

@@ -61,10 +61,8 @@ class FramesSettings(Settings):
 
     def _faults(self) -> Iterator[str]:
         if bool(self.inputs) == (self.videos is not None):
-            yield (
-                "give video files (or folders of them) as inputs, or a CSV of them as videos; "
-                f"{'not both' if self.inputs else 'neither is there'}"
-            )
+            wanted = "give video files (or folders of them) as inputs, or a CSV of them as videos"
+            yield f"{wanted}; {'not both' if self.inputs else 'neither is there'}"
         if self.videos and self.videos.absolute() == self.out.absolute():
             yield "videos and out must be different files: give another name to out"
 
@@ -103,14 +101,10 @@ class ObjectsSettings(Settings):
 
     def _faults(self) -> Iterator[str]:
         if (self.folder is None) == (self.annotated is None):
-            yield (
-                "give a folder of labelled stills, or a CSV of them as annotated; "
-                f"{'not both' if self.folder else 'neither is there'}"
-            )
+            wanted = "give a folder of labelled stills, or a CSV of them as annotated"
+            yield f"{wanted}; {'not both' if self.folder else 'neither is there'}"
         source = self.annotated or self.folder or Path()
         tables = [source, self.cutouts, self.distractors, self.objects_table]
         if len({table.absolute() for table in tables}) < len(tables):
-            yield (
-                "annotated, cutouts, distractors and objects (objects.csv if not given) "
-                "must be four different files: give another name to one of them"
-            )
+            files = "annotated, cutouts, distractors and objects (objects.csv if not given)"
+            yield f"{files} must be four different files: give another name to one of them"

@@ -5,6 +5,7 @@ Every fault of all sources is told at once, with its place and, for a misspelt k
 
 import difflib
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ S = TypeVar("S", bound=Settings)
 
 # Where each dotted key was set, and of "" the others, for the wording of faults.
 Origins = dict[str, str]
+#: How Pydantic names the members of unions.
+_TYPE = re.compile(r".*Settings|.*\[.*|(constrained-)?(int|float|str|bool)", re.DOTALL)
 
 #: What version 0.1.0 called settings, by now; sections before what is in them.
 _EARLIER = {
@@ -65,8 +68,7 @@ def load_settings(
     ``overrides`` are ``a.b=value`` texts in YAML notation, ``options`` values by dotted key, None
     for not given. ``checks``, by dotted key, ask more of a value that is given than settings know;
     they raise a DvosError. ``argument`` is the setting that is given without its name. With
-    ``partial`` settings of the command's own level may be missing, and are then no attributes of
-    the result.
+    ``partial`` settings of the command's own level may be missing, from the result too.
     """
     values, origins, faults = _merge_sources(config, overrides, options or {})
     faults += _rename(values, origins, {*dotted_keys(model)})
@@ -217,31 +219,25 @@ def _faults_of(
         # Pydantic puts the names of union members into the location; they are no
         # part of the user's key and are left out unless they are a known key.
         parts: list[str] = []
-        for part in item["loc"]:
-            looks_like_type = isinstance(part, str) and (
-                part.endswith("Settings")
-                or "[" in part
-                or part.removeprefix("constrained-") in {"int", "float", "str", "bool"}
-            )
-            if not looks_like_type or ".".join([*parts, str(part)]) in known:
-                parts.append(str(part))
+        for part in map(str, item["loc"]):
+            if not _TYPE.fullmatch(part) or ".".join([*parts, part]) in known:
+                parts.append(part)
         key = ".".join(parts)
         origin = _origin(key, origins)
         where = f"{origin}: {key}" if key else origin
+        message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             fault = _unknown(key, where, known)
         elif item["type"] == "missing":
             option = f"--set {key}" if "." in key else f"--{key.replace('_', '-')}"
             place = f"as {key.upper()}" if key == argument else f"with {option}=..."
             fault = Fault(where, "is missing", "a value", f"give it {place}")
+        # A model-wide check has the whole model as its input: its message says enough.
+        elif isinstance(item["input"], (dict, BaseModel)):
+            fault = Fault(where, message)
         else:
-            found = "" if not key else f"found {item['input']!r}"
-            message = item["msg"].removeprefix("Value error, ")
-            # A model-wide check has the whole model as its input: its message says enough.
-            if isinstance(item["input"], (dict, BaseModel)):
-                fault = Fault(where, message)
-            else:
-                fault = Fault(where, found, message[0].lower() + message[1:])
+            found = f"found {item['input']!r}" if key else ""
+            fault = Fault(where, found, message[0].lower() + message[1:])
         # A union reports one fault for each of its members; the reader needs one, of them all.
         earlier = told.get((key, fault.found))
         if earlier is not None and fault.expected != earlier.expected:

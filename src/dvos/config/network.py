@@ -29,10 +29,10 @@ class NetworkSection(PresetSettings):
     #: Sides of training clips are multiples of this.
     stride: ClassVar[int] = 1
 
-    def misfit(self, network: NetworkSettings) -> str:
-        """Why other settings of a network do not fit these; empty if they do."""
+    def misfits(self, network: NetworkSettings) -> Iterator[str]:
+        """Why other settings of a network do not fit these, and what to give instead."""
         del network
-        return ""
+        yield from ()
 
 
 class DvosShapeSettings(NetworkSection):
@@ -40,9 +40,7 @@ class DvosShapeSettings(NetworkSection):
 
     references: ClassVar[int] = 0
     beside: ClassVar = ("encoder", "encoder_weights")
-    presets: ClassVar = {
-        "narrow": {"channels": (16, 32, 48, 96, 160), "widths": (32, 48, 64, 128)},
-    }
+    presets: ClassVar = {"narrow": {"channels": (16, 32, 48, 96, 160), "widths": (32, 48, 64, 128)}}
 
     preset: Literal["wide", "narrow"] = free("wide", "wide, or narrow: as 0.1.0 beside lite0")
     fusion: Literal["attention", "none"] = setting("attention", "how the references are summarised")
@@ -85,10 +83,9 @@ class PaperSettings(NetworkSection):
         widths = {"base": self.base, "latent": self.latent, "half of hidden": self.hidden // 2}
         unfit = [f"{name} = {width}" for name, width in widths.items() if width % self.groups]
         if unfit or self.hidden % 2:
-            yield (
-                f"{', '.join(unfit) or f'hidden = {self.hidden}'} cannot be split into groups = "
-                f"{self.groups}; give multiples of it (hidden: of twice it)"
-            )
+            found = ", ".join(unfit) or f"hidden = {self.hidden}"
+            remedy = "give multiples of it (hidden: of twice it)"
+            yield f"{found} cannot be split into groups = {self.groups}; {remedy}"
 
 
 class XMemShapeSettings(NetworkSection):
@@ -102,14 +99,13 @@ class XMemShapeSettings(NetworkSection):
     hidden_dim: Count = setting(64, "channels of each object's sensory state")
     single_object: bool = setting(False, "the value encoder sees no other objects' masks")
 
-    def misfit(self, network: NetworkSettings) -> str:
+    def misfits(self, network: NetworkSettings) -> Iterator[str]:
         """It sees the query, remembers frames, and starts from weights of one kind."""
         if network.sees_query is False or network.references == 0:
-            return "xmem sees the query and remembers at least one frame; leave it so"
+            yield "xmem sees the query and remembers at least one frame; leave it so"
         files = network.backbone_weights
         if network.weights is not None and (files.resnet50 or files.resnet18):
-            return "weights fill the encoders too; give weights or backbone_weights"
-        return ""
+            yield "weights fill the encoders too; give weights or backbone_weights"
 
 
 class BackboneSettings(Settings):
@@ -153,24 +149,18 @@ class NetworkSettings(Settings):
         # A name on which single values were set, as those of presets are.
         if "preset" in values and "name" not in values:
             values = {"name" if key == "preset" else key: value for key, value in values.items()}
-        if "references" in values:
-            return values
-        field = cls.model_fields.get(str(values.get("name", "dvos")))
-        own = getattr(field, "default", None)
+        own = getattr(cls.model_fields.get(str(values.get("name", "dvos"))), "default", None)
+        usual = _REFERENCES
         if values.get("sees_query") is not False and isinstance(own, NetworkSection):
-            return {**values, "references": own.references}
-        return {**values, "references": _REFERENCES}
+            usual = own.references
+        return {"references": usual, **values}
 
     def _faults(self) -> Iterator[str]:
-        others = foreign_settings(self, self.name)
-        if others:
-            yield (
-                f"{', '.join(others)} cannot be set for the network {self.name}; leave "
-                f"{'it' if len(others) == 1 else 'them'} out or choose the other network"
-            )
-        misfit = section_of(self, self.name).misfit(self)
-        if misfit:
-            yield misfit
+        if others := foreign_settings(self, self.name):
+            found = f"{', '.join(others)} cannot be set for the network {self.name}"
+            which = "it" if len(others) == 1 else "them"
+            yield f"{found}; leave {which} out or choose the other network"
+        yield from section_of(self, self.name).misfits(self)
         if self.references == 0 and not self.looks_at_query:
             yield "references is 0 and the query is not seen; give it a reference"
         if self.std is not None and min(self.std) <= 0:
@@ -192,16 +182,14 @@ def section_of(settings: Settings, network: str) -> NetworkSection:
 def foreign_settings(settings: Settings, network: str) -> list[str]:
     """Names of the fields that belong to other networks and are not at their defaults."""
     fields = type(settings).model_fields
-    sections = {
-        name: field.default
+    owners = {
+        each: name
         for name, field in fields.items()
         if isinstance(field.default, NetworkSection)
+        for each in (name, *field.default.beside)
     }
-    beside = {each: name for name, section in sections.items() for each in section.beside}
     return [
         name
         for name, field in fields.items()
-        if (name in sections or name in beside)
-        and network != beside.get(name, name)
-        and getattr(settings, name) != field.default
+        if owners.get(name, network) != network and getattr(settings, name) != field.default
     ]

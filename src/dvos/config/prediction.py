@@ -80,10 +80,8 @@ class XMemPredictionSettings(Settings):
         if self.long_term_max < self.prototypes:
             yield "long_term_max must be at least prototypes; raise it"
         if self.objects == "instances" and self.frames != "first":
-            yield (
-                "objects=instances numbers each mask anew, so later masks cannot tell which object"
-                " is which; leave frames at first, or give masks with ids"
-            )
+            found = "objects=instances numbers each mask anew, so later masks cannot tell which"
+            yield f"{found} object is which; leave frames at first, or give masks with ids"
 
 
 class LinkingSettings(Settings):
@@ -210,10 +208,8 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
             yield f"format is {self.format}, which needs tracks; leave out tracks=false"
         on_ground = self.regions is not None and self.regions_on == "ground"
         if on_ground and self.tracks is False and not self.stills:
-            yield (
-                "regions on the ground are followed by tracks; leave out tracks=false, or give"
-                " regions_on=picture"
-            )
+            found = "regions on the ground are followed by tracks"
+            yield f"{found}; leave out tracks=false, or give regions_on=picture"
 
 
 class PredictionSettings(PredictionOptions):

@@ -71,12 +71,9 @@ def import_published(path: Path) -> Imported:
     if kind is None:
         kinds = "; ".join(f"{k.name} (with {', '.join(k.marks)})" for k in published_kinds())
         found = ", ".join(map(str, list(values)[:8])) or "nothing"
-        raise ConfigError.at(
-            path,
-            f"is no settings file of the published code (its keys: {found})",
-            f"one of: {kinds}",
-            "a file of our own needs no import: give it with --config",
-        )
+        found = f"is no settings file of the published code (its keys: {found})"
+        remedy = "a file of our own needs no import: give it with --config"
+        raise ConfigError.at(path, found, f"one of: {kinds}", remedy)
     flat = flattened(values)
     carried: dict[str, Any] = dict(kind.fixed)
     origins: dict[str, str] = {}
@@ -102,9 +99,8 @@ def import_published(path: Path) -> Imported:
     nested: dict[str, Any] = {}
     for key, value in carried.items():
         assign(nested, key, value)
-    model = settings_model(kind.command)
     try:
-        settings = model.model_validate(nested)
+        settings = settings_model(kind.command).model_validate(nested)
     except ValidationError as error:
         raise ConfigError(_faults(path, error, origins)) from error
     return Imported(Path(path), kind.command, settings, (*notes, *kind.notes))

@@ -10,14 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, field_validator, model_validator, types
 
 from dvos.config import base
 from dvos.config.base import Count, Fraction, Natural, PresetSettings, Settings, free, setting
@@ -36,13 +29,14 @@ def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-Span = Annotated[tuple[float, float], AfterValidator(_check_order)]
-Amount = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_check_order)]
-Factor = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_check_order)]
-Numbers = Annotated[tuple[Natural, Natural], AfterValidator(_check_order)]
-Share = Annotated[tuple[Fraction, Fraction], AfterValidator(_check_order)]
+_ORDERED = AfterValidator(_check_order)
+Span = Annotated[tuple[float, float], _ORDERED]
+Amount = Annotated[tuple[types.NonNegativeFloat, types.NonNegativeFloat], _ORDERED]
+Factor = Annotated[tuple[types.PositiveFloat, types.PositiveFloat], _ORDERED]
+Numbers = Annotated[tuple[Natural, Natural], _ORDERED]
+Share = Annotated[tuple[Fraction, Fraction], _ORDERED]
 Quality = Annotated[int, Field(ge=1, le=100)]
-Qualities = Annotated[tuple[Quality, Quality], AfterValidator(_check_order)]
+Qualities = Annotated[tuple[Quality, Quality], _ORDERED]
 
 
 class EffectSettings(Settings):
@@ -250,10 +244,8 @@ class SceneSettings(PresetSettings):
 
     def _faults(self) -> Iterator[str]:
         if self.population.refill == "field" and self.walk.enabled and not self.walk.may_leave:
-            yield (
-                "walk.may_leave: false holds sprites in the frame and needs "
-                "population.refill: replace"
-            )
+            needed = "population.refill: replace"
+            yield f"walk.may_leave: false holds sprites in the frame and needs {needed}"
 
 
 class SynthesisSettings(Settings):

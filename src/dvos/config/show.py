@@ -44,13 +44,9 @@ def check_run_settings(path: Path, settings: Settings) -> None:
             return
         changed, _ = run_changes(earlier, settings)
         if changed:
+            remedy = "choose another --out, or delete the folder"
             raise UsageError(
-                Fault(
-                    f"{path}: {key}",
-                    f"the run in this folder has {old}",
-                    f"{new}",
-                    "choose another --out, or delete the folder",
-                )
+                Fault(f"{path}: {key}", f"the run in this folder has {old}", f"{new}", remedy)
                 for key, old, new in changed
             )
     write_text(path, settings_yaml(settings))
@@ -80,9 +76,8 @@ class Move:
             )
         if isinstance(before, list) and isinstance(now, list):
             return len(before) == len(now) and all(map(self.is_same, before, now))
-        if not isinstance(before, str) or not isinstance(now, str):
-            return False
-        return before == self.earlier(now) and os.path.exists(now)  # noqa: PTH110
+        texts = isinstance(before, str) and isinstance(now, str)
+        return texts and before == self.earlier(now) and os.path.exists(now)  # noqa: PTH110
 
     def earlier(self, place: str) -> str:
         """Where what lies at ``place`` lay before."""
@@ -132,8 +127,6 @@ def _lines(settings: BaseModel, depth: int, *, full: bool) -> Iterator[str]:
         else:
             # Where the package lies is no one else's business.
             value = weights_name(value) if isinstance(value, Path) else value
-            text = yaml.safe_dump(
-                plain_values(value), default_flow_style=True, width=10**6, allow_unicode=True
-            )
-            text = text.removesuffix("\n").removesuffix("\n...")
-            yield f"{indent}{name}: {text}"
+            form: Any = {"default_flow_style": True, "width": 10**6, "allow_unicode": True}
+            text = yaml.safe_dump(plain_values(value), **form)
+            yield f"{indent}{name}: " + text.removesuffix("\n").removesuffix("\n...")

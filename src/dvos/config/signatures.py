@@ -17,8 +17,8 @@ from dvos.config.load import nested_models
 
 _WIDTH = 96
 _SHARED = {
-    "config": ("StrPath | None", "YAML file of settings, as the command line takes it"),
-    "overrides": ("Sequence[str]", "``a.b=value`` texts, each of which changes one setting"),
+    "config": ("StrPath | None", None, "YAML file of settings, as the command line takes it"),
+    "overrides": ("Sequence[str]", (), "``a.b=value`` texts, each of which changes one setting"),
 }
 
 
@@ -95,10 +95,7 @@ def signature(model: type[Settings], command: Command) -> Signature:
     else:
         annotation = f"{model.__name__} | None"
         first = Parameter("settings", Parameter.POSITIONAL_ONLY, annotation=annotation)
-    shared = [
-        _keyword(name, annotation, None if name == "config" else ())
-        for name, (annotation, _) in _SHARED.items()
-    ]
+    shared = [_keyword(name, kind, default) for name, (kind, default, _) in _SHARED.items()]
     options = [
         _keyword(option.name, _type_text(option.annotation), option.default)
         for option in options_of(model, command.short)
@@ -117,13 +114,11 @@ def docstring(model: type[Settings], command: Command) -> str:
     argument = command.argument
     first = f"{argument}: {model.model_fields[argument].description}" if argument else "settings: "
     whole = f"a whole :class:`{model.__name__}`, which takes the place of all else"
-    meanings = [f"{name}: {meaning}" for name, (_, meaning) in _SHARED.items()]
+    meanings = [f"{name}: {meaning}" for name, (*_, meaning) in _SHARED.items()]
     options = options_of(model, command.short)
     meanings += [option.meaning for option in options if option.name != argument]
-    raised = (
-        "DvosError: with a fault for each thing that is wrong. A keyword whose value is None "
-        "counts as not given; nested settings are given as mappings."
-    )
+    raised = "DvosError: with a fault for each thing that is wrong. A keyword whose value is None"
+    raised += " counts as not given; nested settings are given as mappings."
     told = [f"{first}; or {whole}" if argument else first + whole, *meanings]
     return "\n".join(
         [command.summary, "", "Args:", *_wrapped(told), "", "Raises:", *_wrapped([raised])]
@@ -155,10 +150,8 @@ def stub(
         module = module or f"dvos.{command.work[0].partition(':')[0]}"
         if module != "pathlib":
             imports.setdefault(module, set()).add(result_name)
-        inner = (
-            found for option in options_of(model) for found in nested_models(option.annotation)
-        )
-        for each in (model, *inner):
+        kinds = (field.annotation for field in model.model_fields.values())
+        for each in (model, *(inner for kind in kinds for inner in nested_models(kind))):
             imports.setdefault(each.__module__, set()).add(each.__name__)
         bodies.append(_stub_of(name, model, command, result_name))
     keywords = [_keyword(o.name, _type_text(o.annotation), o.default) for o in chosen]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -55,9 +54,7 @@ class ScheduleSettings(Settings):
 class LossSettings(PresetSettings):
     """What is minimised: mask * (sum of its losses) + reconstruction * (sum of its losses)."""
 
-    presets: ClassVar = {
-        "published": {"reconstruction": 1.0, "ms_ssim": 1.0, "focal_alpha": None},
-    }
+    presets: ClassVar = {"published": {"reconstruction": 1.0, "ms_ssim": 1.0, "focal_alpha": None}}
 
     preset: Literal["standard", "published"] = free(
         "standard", "standard: cross-entropy, Dice and a little MSE; published: as published"
@@ -91,23 +88,19 @@ class LossSettings(PresetSettings):
     def _faults(self) -> Iterator[str]:
         parts = (self.bce, self.dice, self.iou, self.tversky, self.focal, self.focal_tversky)
         if self.mask * sum(parts) <= 0:
-            yield (
-                "the mask has no loss; give a weight to mask and to one of bce, dice, iou, "
-                "tversky, focal and focal_tversky"
-            )
+            names = "bce, dice, iou, tversky, focal and focal_tversky"
+            yield f"the mask has no loss; give a weight to mask and to one of {names}"
         of_image = (self.mse, self.mae, self.ms_ssim, self.gradient_difference, self.perceptual)
         if self.reconstruction > 0 and sum(of_image) <= 0:
-            yield (
-                "the reconstruction has no loss; set reconstruction to 0, or give a weight to one "
-                "of mse, mae, ms_ssim, gradient_difference and perceptual"
-            )
+            names = "mse, mae, ms_ssim, gradient_difference and perceptual"
+            remedy = f"set reconstruction to 0, or give a weight to one of {names}"
+            yield f"the reconstruction has no loss; {remedy}"
         if self.tversky_alpha + self.tversky_beta <= 0:
             yield "tversky_alpha and tversky_beta are both 0; give one a positive value"
         if self.reconstruction * self.perceptual > 0 and self.perceptual_weights is None:
-            yield (
-                "the perceptual loss needs trained weights; set perceptual_weights to a VGG16 "
-                "state dict (vgg16-*.pth of torchvision), or perceptual to 0"
-            )
+            file = "a VGG16 state dict (vgg16-*.pth of torchvision)"
+            remedy = f"set perceptual_weights to {file}, or perceptual to 0"
+            yield f"the perceptual loss needs trained weights; {remedy}"
 
 
 class XMemSettings(NetworkSection):
@@ -190,27 +183,18 @@ class TrainingSettings(Settings):
     def _faults(self) -> Iterator[str]:
         parts = self.accumulate * (self.devices or 1) * self.nodes
         if self.batch % parts:
-            yield (
-                f"batch is {self.batch}, which {parts} (accumulate x devices x nodes) does not "
-                f"divide; give a multiple of {parts}"
-            )
-        name = self.network.name
-        others = foreign_settings(self, name)
-        if others:
-            yield (
-                f"{', '.join(others)} cannot be set for the network {name}; leave it out or choose "
-                "the network of that name"
-            )
-        own = section_of(self, name)
-        defaults = {name: field.default for name, field in type(self).model_fields.items()}
-        unset = SimpleNamespace(**defaults)
+            given = f"batch is {self.batch}, which {parts} (accumulate x devices x nodes)"
+            yield f"{given} does not divide; give a multiple of {parts}"
+        name, own = self.network.name, section_of(self, self.network.name)
+        cannot = f"cannot be set for the network {name}; leave it out"
+        if others := foreign_settings(self, name):
+            yield f"{', '.join(others)} {cannot} or choose the network of that name"
+        unset = type(self).model_construct(out=self.out)
         unused = [key for key in own.unused if attrgetter(key)(self) != attrgetter(key)(unset)]
         if unused:
-            yield f"{', '.join(unused)} cannot be set for the network {name}; leave it out"
+            yield f"{', '.join(unused)} {cannot}"
         if self.start_share and self.network.weights is None:
             yield "start_share needs network.weights to start from; set them, or leave it"
-        if self.data.crop % own.stride:
-            yield (
-                f"data.crop is {self.data.crop}; the network {name} needs a multiple of "
-                f"{own.stride}"
-            )
+        crop, stride = self.data.crop, own.stride
+        if crop % stride:
+            yield f"data.crop is {crop}; the network {name} needs a multiple of {stride}"
