@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from dvos.config.load import load_settings
 from dvos.config.network import NetworkSettings
@@ -188,8 +188,7 @@ def predictor_of(
 
     masks = (first_mask, finder) if spec.starts_from_masks else ()
     loaded = LoadedNetwork.read(checkpoint, options.device, spec)
-    predictor: Predictor = spec.predictor(loaded, options, *masks)
-    return predictor
+    return cast("Predictor", spec.predictor(loaded, options, *masks))
 
 
 def predictor_for(options: PredictionOptions) -> Predictor:

@@ -3,9 +3,8 @@
 The graph is one step of a stream: ``frame`` (B, 3, H, W) and the features of its references (1 is
 the oldest), ``reference1_stride4`` (B, C, H / 4, W / 4) and so on where looked at, to
 ``mask_logits`` (B, 1, H, W) and its own ``features_stride2`` and so on. H and W are multiples of
-the coarsest stride. Under ``dvos`` its ``metadata_props`` hold what weights files do, and more. To
-run, it is cut at its features into an encoder and a decoder, so that frames of a batch may refer to
-each other.
+the coarsest stride. Under ``dvos`` its ``metadata_props`` hold what weights files do, and more. It
+runs as an encoder and a decoder, cut at its features: frames of a batch may refer to each other.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from dvos.errors import CheckpointError, RunError, UsageError
 from dvos.files import parse_json, write_bytes
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.spec import Outputs, padded
+from dvos.networks.spec import Maps, Outputs, padded
 from dvos.networks.weights import METADATA_KEY, NetworkInfo
 
 ONNX_SUFFIX = ".onnx"
@@ -211,8 +210,7 @@ def _finished(model: Any, info: OnnxInfo) -> bytes:
         " as the inputs reference*_* of later ones."
     )
     onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
+    return bytes(model.SerializeToString())
 
 
 def _difference(graph: bytes, step: _Step, info: OnnxInfo, case: tuple[int, int, int]) -> float:
@@ -255,14 +253,9 @@ class OnnxNetwork:
         names = [*map(feature_name, self._strides)]
         return [*map(torch.from_numpy, self._encoder.run(names, {FRAME: frames.numpy()}))]
 
-    def decode(
-        self,
-        features: Sequence[Sequence[Tensor]],
-        size: tuple[int, int],
-        *,
-        reconstruct: bool = True,  # noqa: ARG002 - a graph has no reconstruction
-    ) -> Outputs:
+    def decode(self, features: Maps, size: tuple[int, int], *, reconstruct: bool = True) -> Outputs:
         """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
+        del reconstruct  # A graph has none.
         feeds = {
             name: features[scale][place].contiguous().numpy()
             for name, (scale, place) in self._sources.items()

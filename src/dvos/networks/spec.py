@@ -1,7 +1,6 @@
 """What describes a network to those who train it and predict with it, and what networks give.
 
-The specs are put together in :mod:`dvos.registry`; training and prediction are handed one and ask
-for no name.
+:mod:`dvos.registry` puts the specs together; training and prediction ask for no name.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MASK = "mask"
-RECONSTRUCTION = "reconstruction"
-OBJECTS = "objects"
+MASK, RECONSTRUCTION, OBJECTS = "mask", "reconstruction", "objects"
+
+#: For each scale T maps (B, C, h, w), stacked as (B, T, C, h, w) or not.
+Maps = Sequence[Tensor | Sequence[Tensor]]
 
 
 class ObjectChannels(IntEnum):
@@ -77,6 +77,12 @@ def channels_last(x: Tensor) -> Tensor:
 def frames_of(maps: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     """T maps (B, C, h, w), whether they came stacked as (B, T, C, h, w) or not."""
     return maps.unbind(1) if isinstance(maps, Tensor) else maps
+
+
+def added(result: Tensor, straight: Tensor) -> Tensor:
+    """The sum, in place of the output of a convolution, which no gradient needs."""
+    # In mixed precision the sum keeps the wider type.
+    return result.add_(straight) if result.dtype == straight.dtype else result + straight
 
 
 def folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -43,8 +43,7 @@ _WANTED, _REMEDY = "weights written by dvos train", "give the best.safetensors o
 #: Tensors, and numbers in them, that a network may have beyond twice those in its file.
 _SPARE_TENSORS, _SPARE_NUMBERS = 256, 2**24
 #: What makes tensors of a size that arguments may tell. Networks use no other for such: sizes of
-#: ``arange``, ``eye``, ``linspace`` and ``randn`` torch finds only by its compiler, which loads for
-#: seconds.
+#: ``arange``, ``eye``, ``linspace`` and ``randn`` only torch's compiler finds, loaded for seconds.
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand)
 
 #: Of published checkpoints: names of files, and how a zip archive and a pickle begin.

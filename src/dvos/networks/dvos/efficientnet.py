@@ -12,7 +12,6 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,13 +28,11 @@ IMAGENET_NORMALISATION = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) *
 #: Kernel, stride and expansion of each stage: rows of the paper's table 1.
 _STAGES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
 #: By the name of the size: channels and number of blocks of each stage.
-ENCODERS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType(
-    {
-        "lite0": ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
-        "lite1": ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
-        "lite2": ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
-    }
-)
+ENCODERS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "lite0": ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+    "lite1": ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
+    "lite2": ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
+}
 #: Stages whose output is a feature map, with its stride.
 FEATURE_STAGES = (0, 1, 2, 4, 6)
 FEATURE_STRIDES = (2, 4, 8, 16, 32)

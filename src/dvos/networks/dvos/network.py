@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from dvos.networks import spec
 from dvos.networks.dvos import efficientnet
-from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, ObjectChannels, Outputs
+from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, Maps, ObjectChannels, Outputs
 
 #: How references may enter, see :class:`DvosShape`.
 _FUSIONS = ("attention", "none")
@@ -161,10 +160,9 @@ class Head(nn.Module):
 class ObjectHead(nn.Module):
     """Where the centre of each pixel's object lies, and where it was in the frame before.
 
-    Its channels are those of :class:`~dvos.networks.spec.ObjectChannels`. A separable 5x5
-    convolution and one for each position, as of the instance head of Panoptic-DeepLab (Cheng et
-    al., CVPR 2020, arXiv 1911.10194), at stride 2: enlarged, an offset between two objects would
-    point to neither.
+    Its channels are :class:`~dvos.networks.spec.ObjectChannels`. A separable 5x5 convolution and
+    one for each position, as in Panoptic-DeepLab's instance head (Cheng et al., CVPR 2020, arXiv
+    1911.10194), at stride 2: enlarged, an offset between two objects would point to neither.
     """
 
     def __init__(self, channels: int, outputs: int) -> None:
@@ -197,16 +195,12 @@ class DvosNetwork(nn.Module):
     """Shared EfficientNet-Lite encoder, fusion over time at each scale, decoder, heads."""
 
     #: Prefixes of the parameters' names by the part of the network they make up.
-    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-        {
-            "encoder": ("encoder.",),
-            "decoder": ("reduce.", "fusions.", "decoder."),
-            "heads": ("heads.",),
-            MASK: (f"heads.{MASK}.",),
-            RECONSTRUCTION: (f"heads.{RECONSTRUCTION}.",),
-            OBJECTS: (f"heads.{OBJECTS}.",),
-        }
-    )
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encoder": ("encoder.",),
+        "decoder": ("reduce.", "fusions.", "decoder."),
+        "heads": ("heads.",),
+        **{name: (f"heads.{name}.",) for name in (MASK, RECONSTRUCTION, OBJECTS)},
+    }
 
     def __init__(self, shape: DvosShape | None = None, **arguments: Any) -> None:
         super().__init__()
@@ -222,12 +216,9 @@ class DvosNetwork(nn.Module):
             for channels, joined in zip(shape.channels, shape.fused, strict=True)
         )
         self.decoder = _Decoder(shape.channels, shape.widths)
-        self.heads = nn.ModuleDict(
-            {
-                name: (ObjectHead if name == OBJECTS else Head)(shape.widths[0], outputs)
-                for name, outputs in shape.heads.items()
-            }
-        )
+        self.heads = nn.ModuleDict()
+        for name, outputs in shape.heads.items():
+            self.heads[name] = (ObjectHead if name == OBJECTS else Head)(shape.widths[0], outputs)
 
     @staticmethod
     def completed(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -261,13 +252,7 @@ class DvosNetwork(nn.Module):
         maps = self.encoder(spec.padded(frames, STRIDE))
         return [reduce(x) for reduce, x in zip(self.reduce, maps, strict=True)]
 
-    def decode(
-        self,
-        features: Sequence[Tensor | Sequence[Tensor]],
-        size: tuple[int, int],
-        *,
-        reconstruct: bool = True,
-    ) -> Outputs:
+    def decode(self, features: Maps, size: tuple[int, int], *, reconstruct: bool = True) -> Outputs:
         """Outputs for the last of T frames of (H, W), by T maps (B, C, h, w) of each scale."""
         maps = [spec.frames_of(scale) for scale in features]
         window = self.window(len(maps[0]))

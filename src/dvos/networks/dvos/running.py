@@ -2,9 +2,8 @@
 
 Over large frames memory goes where maps are fine. Encoder down to stride 8 and decoder from stride
 8 up see 30 to 60 pixels far, so they run over tiles with a margin that wide, of which only the
-inside is kept. What lies between sees the better part of a frame, but on maps of at most 1/64 of
-the pixels, and runs over the whole. Blending masks of tiles would change them: the encoder sees 400
-pixels far.
+inside is kept. What lies between sees the better part of a frame, and runs over the whole of maps
+of at most 1/64 of the pixels. Blended, masks would change: the encoder sees 400 pixels far.
 
 On a GPU it runs in half precision. Compiling gives about twice the frames a second; it takes half a
 minute for each size of frame and batch, so it is done where enough frames are left.
@@ -84,11 +83,7 @@ class TiledDvosNetwork:
         return maps
 
     def decode(
-        self,
-        features: Sequence[Tensor | Sequence[Tensor]],
-        size: tuple[int, int],
-        *,
-        reconstruct: bool = False,
+        self, features: spec.Maps, size: tuple[int, int], *, reconstruct: bool = False
     ) -> spec.Outputs:
         """As :meth:`DvosNetwork.decode`; a ValueError if the reconstruction is asked for."""
         if reconstruct:
@@ -208,11 +203,7 @@ class AcceleratedNetwork:
             return [map_[:count] for map_ in maps]
 
     def decode(
-        self,
-        features: Sequence[Sequence[Tensor]],
-        size: tuple[int, int],
-        *,
-        reconstruct: bool = False,
+        self, features: spec.Maps, size: tuple[int, int], *, reconstruct: bool = False
     ) -> spec.Outputs:
         """For each scale T maps (B, C, h, w), the query last, to the query's logits."""
         count, ways = len(features[0][0]), (self._network.decode, self._compiled_decode)

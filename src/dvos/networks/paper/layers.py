@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvos.networks.spec import channels_last
+from dvos.networks.spec import added, channels_last
 
 _STEPS = 1000
 
@@ -49,12 +49,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
-        result: Tensor = self.block(x)
-        straight: Tensor = self.shortcut(x)
-        if straight.dtype != result.dtype:  # mixed precision: the sum keeps the wider type
-            return result + straight
-        # Into the block's own output, which no gradient needs.
-        return result.add_(straight)
+        return added(self.block(x), self.shortcut(x))
 
 
 class Downsample(nn.Module):
@@ -94,9 +89,8 @@ class Upsample(nn.Module):
 def _repeated_and_convolved(x: Tensor, weight: Tensor) -> Tensor:
     """What a 3x3 convolution makes of ``x`` repeated to 2x2, with 4/9 of its products.
 
-    Of the nine weights over an output pixel, those that fall on copies of the same input pixel are
-    added up; four 2x2 convolutions of the small map are left, one for each of an output pixel's
-    places in its 2x2 cell.
+    Of the nine weights over an output pixel, those on copies of the same input pixel are added up:
+    four 2x2 convolutions of the small map are left, one for each place in a 2x2 cell of the output.
     """
 
     def pairs(w: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -139,10 +133,8 @@ class ForwardDiffusion(nn.Module):
         # Drawn on the CPU: not every device can draw from a Beta distribution.
         share = torch.distributions.Beta(self.a, self.b).sample((len(x),))
         steps = (share * _STEPS).long().clamp(max=_STEPS - 1).to(x.device)
-        signal, noise = (
-            table[steps].view(-1, 1, 1, 1).to(x.dtype)
-            for table in (self.get_buffer("signal"), self.get_buffer("noise"))
-        )
+        tables = (self.get_buffer(name) for name in ("signal", "noise"))
+        signal, noise = (table[steps].view(-1, 1, 1, 1).to(x.dtype) for table in tables)
         return signal * x + noise * torch.randn_like(x)
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from dvos.networks.paper import layers
 from dvos.networks.paper.layers import ResidualBlock
-from dvos.networks.spec import Normalisation, Outputs, frames_of, padded
+from dvos.networks.spec import Maps, Normalisation, Outputs, frames_of, padded
 
 #: Of the input, per channel, as the published network was trained.
 PUBLISHED_NORMALISATION = Normalisation(
@@ -45,8 +44,7 @@ class PaperShape:
     #: Whether evaluation adds it, too, as the published code does; its answers are random then.
     diffuse_in_evaluation: bool = False
     sees_query: bool = False  # Whether the query is one more frame behind the references.
-    #: Whether frames are joined by attention; without it the network takes exactly one frame (the
-    #: published image variant).
+    #: Whether frames are joined by attention; without, it takes one (the published image variant).
     attention: bool = True
     reconstructs: bool = True  # Whether it has a head for the query's colours.
 
@@ -79,15 +77,11 @@ class PaperNetwork(nn.Module):
     """Shared encoder, attention over frames at each scale, decoder, two heads."""
 
     #: Prefixes of the parameters' names by the part of the network they make up.
-    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-        {
-            "encoder": ("encoder.",),
-            "decoder": ("decoder.",),
-            "heads": ("heads.",),
-            "mask": ("heads.seg_head.",),
-            "reconstruction": ("heads.rec_head.",),
-        }
-    )
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **{part: (f"{part}.",) for part in ("encoder", "decoder", "heads")},
+        "mask": ("heads.seg_head.",),
+        "reconstruction": ("heads.rec_head.",),
+    }
 
     def __init__(self, shape: PaperShape | None = None, **arguments: Any) -> None:
         super().__init__()
@@ -107,16 +101,9 @@ class PaperNetwork(nn.Module):
 
     def encode(self, frames: Tensor) -> list[Tensor]:
         """Maps (N, C, h, w) of each of the frames (N, 3, H, W), finest first, ``latent`` last."""
-        maps: list[Tensor] = self.encoder(padded(frames, self.stride))
-        return maps
+        return cast("list[Tensor]", self.encoder(padded(frames, self.stride)))
 
-    def decode(
-        self,
-        features: Sequence[Tensor | Sequence[Tensor]],
-        size: tuple[int, int],
-        *,
-        reconstruct: bool = True,
-    ) -> Outputs:
+    def decode(self, features: Maps, size: tuple[int, int], *, reconstruct: bool = True) -> Outputs:
         """Outputs for the last of T frames of (H, W), by T maps (B, C, h, w) of each scale."""
         windows = [frames_of(maps) for maps in features]
         for window in windows:

@@ -63,9 +63,8 @@ class XMemEngine:
 
         A mask (N, H, W), bool or 0..1, gives objects in this frame, new ones or known ones anew, of
         these ids, distinct positive integers; None for 1..N. Others are segmented outside those.
-        After the ``end`` nothing need be remembered. Gives (objects + 1, H, W) float32, background
-        first, then the objects in the order of ``object_ids``; sums to 1. A ValueError if masks and
-        ids do not fit.
+        After the ``end`` nothing need be remembered. Gives (objects + 1, H, W) float32 of sum 1,
+        background first, then objects as in ``object_ids``. A ValueError if masks and ids misfit.
         """
         given = self._check(frame, mask, object_ids)
         if not given and not self.object_ids:
@@ -150,11 +149,10 @@ class XMemEngine:
     def _with_given(self, probability: Tensor | None, mask: Tensor, given: list[int]) -> Tensor:
         """Probabilities with the objects given in the frame, and room for the new ones."""
         new = [name for name in given if name not in self.object_ids]
-        known = len(self.object_ids)
         self.object_ids = (*self.object_ids, *new)
         single = mask.new_zeros((len(self.object_ids), *mask.shape[1:]))
         if probability is not None:
-            single[:known] = probability[1:]
+            single[: len(probability) - 1] = probability[1:]
             single.masked_fill_(mask.sum(0) > 0.5, 0)
         # One by one: a device would be waited for to bring it a list of places.
         for name, plane in zip(given, mask, strict=True):
@@ -163,8 +161,7 @@ class XMemEngine:
             self.memories.append(Memory(self.settings, len(new), self.at_once.size))
             size = [length // _STRIDE for length in mask.shape[1:]]
             state = mask.new_zeros((1, len(new), self.network.hidden_dim, *size))
-            known_state = self._hidden
-            self._hidden = state if known_state is None else torch.cat((known_state, state), 1)
+            self._hidden = state if self._hidden is None else torch.cat((self._hidden, state), 1)
         return aggregate_probability(single)
 
     def _remember(self, image: Tensor, keys: Keys, masks: Tensor) -> None:

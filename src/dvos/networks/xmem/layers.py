@@ -15,15 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dvos.networks.spec import folded
+from dvos.networks.spec import added, folded
 
 _convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
-
-
-def _added(result: Tensor, straight: Tensor) -> Tensor:
-    """The sum, in place of the output of a convolution, which no gradient needs."""
-    # In mixed precision the sum keeps the wider type.
-    return result.add_(straight) if result.dtype == straight.dtype else result + straight
 
 
 class FixedNorm(nn.BatchNorm2d):
@@ -86,12 +80,11 @@ class ResNetBlock(nn.Module):
         layers = [(width, 3, stride), (width, 3, 1)]
         if deep:
             layers = [(width, 1, 1), (width, 3, stride), (4 * width, 1, 1)]
-        channels = inputs
+        self.depth, channels = len(layers), inputs
         for number, (outputs, kernel, step) in enumerate(layers, start=1):
             self.add_module(f"conv{number}", _unbiased(channels, outputs, kernel, step))
             self.add_module(f"bn{number}", FixedNorm(outputs))
             channels = outputs
-        self.depth = len(layers)
         # The input passes as it is where it has the shape of the output.
         self.downsample = None
         if stride > 1 or inputs != channels:
@@ -107,7 +100,7 @@ class ResNetBlock(nn.Module):
             y = normed(convolution, norm, y).relu_()
         skip = self.downsample
         straight = x if skip is None else normed(skip[0], skip[1], x)
-        return _added(normed(*last, y), straight).relu_()
+        return added(normed(*last, y), straight).relu_()
 
 
 class _BlockAttention(nn.Module):
@@ -146,7 +139,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B * N, inputs, h, w) to (B * N, outputs, h, w)."""
         y = self.conv1(x.relu()).relu_()
-        return _added(self.conv2(y), x if self.downsample is None else self.downsample(x))
+        return added(self.conv2(y), x if self.downsample is None else self.downsample(x))
 
 
 class JoinedConvolution(nn.Conv2d):
@@ -163,7 +156,7 @@ class JoinedConvolution(nn.Conv2d):
     def of_objects(self, x: Tensor, of_frame: Tensor) -> Tensor:
         """The sum of the part of (B * N, object_channels, h, w) and that of its frames."""
         y = F.conv2d(x, self.weight[:, self.frame_channels :], padding=1)
-        return _added(y, repeat_for_objects(of_frame, len(x) // len(of_frame)))
+        return added(y, repeat_for_objects(of_frame, len(x) // len(of_frame)))
 
 
 class _JoiningBlock(nn.Module):
@@ -178,7 +171,7 @@ class _JoiningBlock(nn.Module):
     def forward(self, shared: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
         straight, first = shared
         y = self.conv1.of_objects(x.relu(), first).relu_()
-        return _added(self.conv2(y), self.downsample.of_objects(x, straight))
+        return added(self.conv2(y), self.downsample.of_objects(x, straight))
 
 
 class FusionBlock(nn.Module):

@@ -126,12 +126,9 @@ class Memory:
 
     def __init__(self, settings: MemorySettings, objects: int, at_once: int) -> None:
         self.settings = settings
-        self.parts = [
-            slice(first, min(first + at_once, objects)) for first in range(0, objects, at_once)
-        ]
-        self.working_frames = 0
-        self.long_term_elements = 0
-        self._area = 0
+        firsts = range(0, objects, at_once)
+        self.parts = [slice(first, min(first + at_once, objects)) for first in firsts]
+        self.working_frames = self.long_term_elements = self._area = 0
         # Of each frame in working memory key, shrinkage and selection, (h * w, channels).
         self._frames: list[tuple[Tensor, Tensor, Tensor]] = []
         self._rows: Tensor | None = None
@@ -242,8 +239,7 @@ class Memory:
         query = query_rows(key[chosen], selection[chosen])
         weights = (query @ self._rows[first:last].T).softmax(1)
         end = self._long_start + self.long_term_elements
-        rows = key_rows(key[chosen], weights @ shrinkage)
-        self._rows = self._written(self._rows, rows, end)
+        self._rows = self._written(self._rows, key_rows(key[chosen], weights @ shrinkage), end)
         for index, values in enumerate(self._values):
             assert values is not None
             prototypes = weights.to(values.dtype) @ values[first:last]
@@ -269,8 +265,7 @@ class Memory:
             return
         usage = self._uses[1] / self._reads[1]
         survives = usage > usage.kthvalue(min(excess, len(usage))).values
-        places = survives.nonzero().flatten()
-        start = self._long_start
+        places, start = survives.nonzero().flatten(), self._long_start
         for buffer in self._buffers():
             buffer[start : start + len(places)] = buffer[start + places]
         for counts in (self._uses, self._reads):

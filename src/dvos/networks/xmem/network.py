@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -114,9 +113,8 @@ class ValueEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Values (B, N, CV, h, w) of objects in frames, to be remembered, and hidden states.
 
-        Masks are (B, N, H, W) in 0..1, ``others`` the sums of all other objects'. With
-        ``update_hidden`` the sensory state (B, N, CH, h, w) learns from the value (the paper's deep
-        update).
+        Masks are (B, N, H, W) in 0..1, ``others`` the sums of all other objects'. The sensory state
+        (B, N, CH, h, w) learns from the value with ``update_hidden`` (the paper's deep update).
         """
         count = masks.shape[1]
         # Masks (B, N, H, W) to one plane of each object, (B * N, 1, H, W).
@@ -128,9 +126,7 @@ class ValueEncoder(nn.Module):
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         value = self.fuser(shared, self.layer3(self.layer2(self.layer1(x))))
         if update_hidden:
-            state = self.hidden_reinforce(value, hidden.flatten(0, 1))
-            hidden = state.unflatten(0, (-1, count))
-        # (B * N, CV, h, w) to (B, N, CV, h, w).
+            hidden = self.hidden_reinforce(value, hidden.flatten(0, 1)).unflatten(0, (-1, count))
         return value.unflatten(0, (-1, count)), hidden
 
 
@@ -193,9 +189,8 @@ def aggregate(single: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Let the objects and the background compete for each pixel.
 
     Oh et al. (ICCV 2019, arXiv 1904.00607), section 3.5: the background's own probability is that
-    no object is there; the odds of each are divided by the sum of all odds. Of each
-    object's own probability, N along ``dim``, gives logits and probabilities, N + 1, background
-    first.
+    no object is there; the odds of each are divided by the sum of all odds. Of each object's own
+    probability, N along ``dim``, gives logits and probabilities, N + 1, background first.
     """
     whole = torch.cat(((1 - single).prod(dim, keepdim=True), single), dim)
     whole = whole.clamp(_EDGE, 1 - _EDGE)
@@ -220,9 +215,10 @@ class XMem(nn.Module):
     the sum of the other objects' too (5). Backbone weights fill its encoders.
     """
 
-    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-        {"encoder": ("key_encoder.", "value_encoder."), "decoder": ("key_proj.", "decoder.")}
-    )
+    PARTS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "encoder": ("key_encoder.", "value_encoder."),
+        "decoder": ("key_proj.", "decoder."),
+    }
 
     def __init__(
         self,
@@ -243,12 +239,7 @@ class XMem(nn.Module):
         self.decoder = Decoder(value_dim, hidden_dim)
 
     def forward(
-        self,
-        frames: Tensor,
-        masks: Tensor,
-        counts: Tensor,
-        memory: Tensor,
-        deepens: Sequence[bool],
+        self, frames: Tensor, masks: Tensor, counts: Tensor, memory: Tensor, deepens: Sequence[bool]
     ) -> tuple[Tensor, Tensor]:
         """Follow the objects of the first frame through clips (B, T, 3, H, W), normalised.
 
@@ -274,13 +265,9 @@ class XMem(nn.Module):
             f16, f8, f4 = (x[:, moment] for x in features)
             if moment:
                 chosen = memory[:, moment, : min(moment, references)]
-                readout = read_all(
-                    key[:, moment],
-                    selection[:, moment],
-                    _chosen(key, chosen, 1),
-                    _chosen(shrinkage, chosen, 1),
-                    _chosen(torch.stack(values, 1), chosen, 2),
-                )
+                stored = (key, 1), (shrinkage, 1), (torch.stack(values, 1), 2)
+                remembered = (_chosen(x, chosen, dim) for x, dim in stored)
+                readout = read_all(key[:, moment], selection[:, moment], *remembered)
                 shared = self.decoder.share((f16, f8, f4))
                 hidden, single = self.decoder(shared, readout, hidden, update_hidden=moment < last)
                 found, probability = aggregate(single.float().sigmoid() * real, 1)
@@ -288,14 +275,9 @@ class XMem(nn.Module):
                 logits.append(found)
                 probabilities.append(probability)
             if moment < last:
-                value, hidden = self.value_encoder(
-                    frames[:, moment],
-                    self.value_encoder.share(f16),
-                    hidden,
-                    masks,
-                    masks.sum(1, keepdim=True) - masks,
-                    update_hidden=deepens[moment],
-                )
+                others = masks.sum(1, keepdim=True) - masks
+                given = frames[:, moment], self.value_encoder.share(f16), hidden, masks, others
+                value, hidden = self.value_encoder(*given, update_hidden=deepens[moment])
                 values.append(value)
         return torch.stack(logits, 1), torch.stack(probabilities, 1)
 
