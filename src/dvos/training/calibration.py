@@ -4,10 +4,9 @@
 Numbers of objects are held against true ones. Both ways to tell objects apart, by the centres it
 tells and by shapes in its masks, are compared by panoptic quality (Kirillov et al., CVPR 2019).
 
-And how unlike all training data a picture is: what the encoder sees is averaged over a window of
-the size of a training clip. A window's distance from those of training clips is the Mahalanobis
-distance (Lee et al. 2018, arXiv 1807.03888) with a diagonal covariance, as a few hundred windows
-tell no more.
+And how unlike all training data a picture is: what the encoder sees is averaged over windows of the
+size of a training clip; their distance from those of training clips is Mahalanobis' (Lee et al.
+2018, arXiv 1807.03888) with a diagonal covariance, as a few hundred windows tell no more.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ _PIXELS = 20_000
 _STEPS = 50
 # Nearer to 0 or 1 a probability of float32 tells no more.
 _SMALLEST = 1e-6
-# Of the inverse temperature and the bias, about 1 and 0; in observations. It
-# keeps a network without a mistake from an infinite certainty.
+# Of the inverse temperature and the bias, about 1 and 0; in observations. It keeps a network
+# without a mistake from an infinite certainty.
 _PRIOR = 1.0
 #: Examples that it takes to tell a spread.
 FEWEST = 3
@@ -60,7 +59,7 @@ _HALVINGS = 50
 #: How the names of synthetic validation clips begin.
 _SYNTHETIC = "synthetic_"
 #: Smaller objects, in pixels, are scraps that others leave free.
-_SCRAP = 30
+SCRAP = 30
 #: Name of what a checkpoint keeps.
 NOVELTY = "novelty"
 #: Training clips that are looked at, and how many of them at once.
@@ -92,20 +91,25 @@ class ObjectComparison:
         """Take a clip into account; ``truth`` is its ``object_truth``, ``counts`` if it counts."""
         known = clip.weight[0].numpy() > 0
         found, true = ((m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target))
-        labels = {SHAPES: split_mask(found, minimum_area=_SCRAP, width=self.width, area=self.area)}
+        labels = {SHAPES: split_mask(found, minimum_area=SCRAP, width=self.width, area=self.area)}
         if clip.maps is not None:
-            grouped = group_mask(found, clip.maps, minimum_area=_SCRAP, area=self.area)
+            grouped = group_mask(found, clip.maps, minimum_area=SCRAP, area=self.area)
             labels[CENTRES] = grouped.labels
         number = None if truth is None else object_count(truth)
         if truth is not None and number:
-            wanted = _true_labels(true, truth).astype(np.uint16)
+            # Objects that are not told apart are left out.
+            told = np.kron(truth[TruthChannels.WEIGHT] > 0, np.ones((OBJECT_STRIDE,) * 2, np.bool_))
+            shown = true & told[: true.shape[0], : true.shape[1]]
+            offset = truth[TruthChannels.OFFSET_X : TruthChannels.OFFSET_Y + 1]
+            maps = ObjectMaps(offset / np.float32(OBJECT_STRIDE), np.zeros_like(offset))
+            wanted = group_mask(shown, maps, area=0.0).labels.astype(np.uint16)
             for way, of_way in labels.items():
                 matched = match_objects(of_way.astype(np.uint16), wanted)
                 sums = [matched.overlaps.sum(), (matched.true + matched.predicted) / 2]
                 self.sums[way] = self.sums.get(way, np.zeros(2)) + sums
         if counts:
             if number is None:
-                number = int(split_mask(true, minimum_area=_SCRAP, width=self.width).max(initial=0))
+                number = int(split_mask(true, minimum_area=SCRAP, width=self.width).max(initial=0))
             for way, of_way in labels.items():
                 self.counts.setdefault(way, []).append((int(of_way.max(initial=0)), number))
 
@@ -123,14 +127,6 @@ def better_way(quality: Mapping[str, Any]) -> str:
     of_ways = [quality.get(way, 0.0) for way in (CENTRES, SHAPES)]
     known = all(isinstance(each, (int, float)) for each in of_ways)
     return CENTRES if known and of_ways[0] > of_ways[1] else SHAPES
-
-
-def _true_labels(mask: NDArray[np.bool_], truth: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Objects of a true mask (H, W), numbered, those that are not told apart left out."""
-    told = np.kron(truth[TruthChannels.WEIGHT] > 0, np.ones((OBJECT_STRIDE,) * 2, np.bool_))
-    offset = truth[TruthChannels.OFFSET_X : TruthChannels.OFFSET_Y + 1] / np.float32(OBJECT_STRIDE)
-    maps = ObjectMaps(offset, np.zeros_like(offset))
-    return group_mask(mask & told[: mask.shape[0], : mask.shape[1]], maps, area=0.0).labels
 
 
 def calibrate_checkpoint(
@@ -217,7 +213,7 @@ def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, flo
     """Fit ``temperature`` and ``bias`` to logits and labels (N,); None if they tell neither."""
     if labels.all() or not labels.any():
         return None
-    z, truth = torch.from_numpy(logits), torch.from_numpy(labels.astype(np.float64))
+    z, truth = torch.from_numpy(logits), torch.from_numpy(labels).double()
     start = torch.tensor([1.0, 0.0], dtype=torch.float64)
     fitted = start.clone().requires_grad_()
     # scipy's optimisers alone take longer to load than all of this takes.
@@ -225,9 +221,8 @@ def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, flo
 
     def loss() -> Tensor:
         search.zero_grad()
-        found = F.binary_cross_entropy_with_logits(
-            fitted[0] * z + fitted[1], truth, reduction="sum"
-        )
+        logits = fitted[0] * z + fitted[1]
+        found = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
         found = found + 0.5 * _PRIOR * ((fitted - start) ** 2).sum()
         found.backward()  # type: ignore[no-untyped-call]
         return found
@@ -242,10 +237,9 @@ def fit_calibration(logits: Doubles, labels: NDArray[np.bool_]) -> dict[str, flo
 def learn_dispersion(counts: Sequence[tuple[int, int]]) -> float | None:
     """Variance of counts, found and true, about the truth, for each object counted.
 
-    Objects made up or missed here and there add up as events do, so that the
-    variance grows with the count. ``(found - true)**2 / (found + 1)`` has the
-    dispersion as its mean; it is estimated with squares cut off at two
-    deviations (Huber's proposal 2, 1964). None for fewer than three frames.
+    Objects made up or missed add up as events do, so that the variance grows with the count.
+    ``(found - true)**2 / (found + 1)`` has the dispersion as its mean; it is estimated with squares
+    cut off at two deviations (Huber's proposal 2, 1964). None for fewer than three frames.
     """
     if len(counts) < FEWEST:
         return None
@@ -336,10 +330,8 @@ class Novelty:
         spare = [image.shape[axis] - side for axis in (0, 1)]
         places = [sorted({round(x * k / (_ROWS - 1)) for k in range(_ROWS)}) for x in spare]
         seen = max(16, round(side * scale))
-        found = []
-        for y, x in product(*places):
-            window = resize_frame(image[y : y + side, x : x + side], (seen, seen))
-            with torch.inference_mode():
-                row = _pooled(features(normalise(window[None])))[0]
-            found.append(self.distance(row))
+        parts = (image[y : y + side, x : x + side] for y, x in product(*places))
+        windows = (normalise(resize_frame(part, (seen, seen))[None]) for part in parts)
+        with torch.inference_mode():
+            found = [self.distance(_pooled(features(window))[0]) for window in windows]
         return float(np.median(found)) / self.limit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,18 +22,13 @@ from dvos.extraction.cutouts import find_objects
 from dvos.media.clip_store import read_mask_at
 from dvos.media.layout import evenly
 from dvos.media.limits import ImageCache
-from dvos.media.mask import IGNORE, label_components, mask_ids
+from dvos.media.mask import label_components, mask_ids, without_unknown
 from dvos.media.splitting import inner_width, split_mask
 from dvos.networks.spec import Normalisation
 from dvos.training.augment.spatial import cut
-from dvos.training.calibration import FEWEST, widened
+from dvos.training.calibration import FEWEST, SCRAP, widened
 from dvos.training.clips import validation
-from dvos.training.clips.clip import (
-    FIRST_VALIDATION_CLIP,
-    ClipSource,
-    PooledClips,
-    SyntheticClips,
-)
+from dvos.training.clips.clip import FIRST_VALIDATION_CLIP, ClipSource, PooledClips, SyntheticClips
 from dvos.training.clips.files import FileClips, FrameClip, check_lengths
 from dvos.training.clips.stills import LabelledStill, StillClips
 from dvos.training.clips.validation import ValidationClip, ValidationRequest, middle_box
@@ -57,14 +52,12 @@ _RENDERED = 1000
 #: Masks looked at, evenly spread over all; more tell hardly more.
 _MASKS = 24
 _LARGEST_SIDE = 2048
-#: Synthetic frames looked at where there are no labelled ones, and their clips'
-#: numbers: apart from those of training and of validation.
+#: Synthetic frames looked at where there are no labelled ones, and their clips' numbers: apart from
+#: those of training and of validation.
 _FRAMES = 8
 _FIRST_CLIP = FIRST_VALIDATION_CLIP + 2**32
 #: A component is one object if it fills this share of its convex hull.
 _SINGLE = 0.85
-#: Smaller objects, in pixels, are scraps that others leave free.
-_SMALLEST = 30
 
 
 def build_training_clips(
@@ -116,20 +109,17 @@ def build_validation_clips(
     if not (clips or data.validation.synthetic or data.synthetic.backgrounds) and any(
         (data.pseudo.stills, data.pseudo.clips, data.empty.tables, data.empty.folders)
     ):
-        logging.getLogger(__name__).warning(
-            "nothing is labelled by hand to validate on: the last weights are kept"
-        )
+        told = "nothing is labelled by hand to validate on: the last weights are kept"
+        logging.getLogger(__name__).warning(told)
         synthetic = 0
     if synthetic:
         if not data.synthetic.backgrounds:
-            asked = f"asks for {synthetic} synthetic clips, but there is nothing to make them of"
-            nothing = "is 0, and there are no labelled stills, clips or videos to judge by"
-            raise ConfigError.at(
-                "validation.synthetic",
-                asked if data.validation.synthetic else nothing,
-                "synthetic.backgrounds and synthetic.cutouts",
-                "give both, or name other validation data",
-            )
+            found = f"asks for {synthetic} synthetic clips, but there is nothing to make them of"
+            if not data.validation.synthetic:
+                found = "is 0, and there are no labelled stills, clips or videos to judge by"
+            wanted = "synthetic.backgrounds and synthetic.cutouts"
+            remedy = "give both, or name other validation data"
+            raise ConfigError.at("validation.synthetic", found, wanted, remedy)
         # About the pixels of four training clips: enough to judge a frame by.
         size = (2 * data.crop, 2 * data.crop)
         generator = build_generator(data, settings.seed)
@@ -151,21 +141,15 @@ def _data_mix(chosen: ShareSettings, there: Collection[str]) -> dict[str, float]
             if share == "auto":
                 share = float(name in there)
             elif share > 0 and name not in there:
-                faults.add(
-                    f"shares.{name}",
-                    f"is {share:g}, but there is no data for it",
-                    "",
-                    f"fill {name}, or set the share to 0 or auto",
-                )
+                found = f"is {share:g}, but there is no data for it"
+                remedy = f"fill {name}, or set the share to 0 or auto"
+                faults.add(f"shares.{name}", found, "", remedy)
             if share > 0:
                 shares[name] = share
         if not shares:
-            faults.add(
-                "shares",
-                "leave no source of training clips",
-                "labelled stills, clips, or backgrounds and cutouts",
-                "name some under stills, clips or synthetic",
-            )
+            wanted = "labelled stills, clips, or backgrounds and cutouts"
+            remedy = "name some under stills, clips or synthetic"
+            faults.add("shares", "leave no source of training clips", wanted, remedy)
     return shares
 
 
@@ -185,15 +169,13 @@ def _sources(
             pooled.append((of_files(clips), sum(len(clip.masks) for clip in clips)))
         return PooledClips(pooled)
 
+    grounds = settings.synthetic.backgrounds
     sources: dict[str, tuple[object, Callable[[], ClipSource]]] = {
         "stills": (labels.stills, lambda: pan(labels.stills)),
         "empty": (labels.empty, lambda: pan(labels.empty)),
         "clips": (labels.clips, lambda: of_files(labels.clips)),
         "pseudo": (stills or clips, pseudo),
-        "synthetic": (
-            settings.synthetic.backgrounds,
-            lambda: SyntheticClips(build_generator(settings, seed)),
-        ),
+        "synthetic": (grounds, lambda: SyntheticClips(build_generator(settings, seed))),
     }
     return {name: make for name, (data, make) in sources.items() if data}
 
@@ -203,8 +185,7 @@ def build_generator(settings: DataSettings, seed: int) -> ClipGenerator:
     # Its compiler takes seconds to load: only those who need it pay.
     from dvos.synthesis.build import build_clip_generator
 
-    chosen = dict(settings.synthetic)
-    return build_clip_generator(**chosen, seed=seed, intensity=settings.intensity)
+    return build_clip_generator(**dict(settings.synthetic), seed=seed, intensity=settings.intensity)
 
 
 def _named_validation(settings: DataSettings, request: ValidationRequest) -> list[ValidationClip]:
@@ -272,19 +253,21 @@ def learn_objects(masks: Iterable[NDArray[Any]]) -> dict[str, float] | None:
     numbered masks there is also ``error``, how far the number of objects told apart in another mask
     is to be expected from the true one, relative to it, as a standard deviation. None without any.
     """
-    frames = [_look(mask) for mask in masks]
-    sizes = [size for frame in frames for size in frame.sizes]
+    sizes: list[tuple[float, int]] = []
+    numbered: list[tuple[NDArray[np.bool_], int]] = []
+    for mask in masks:
+        whole, count = _look(mask)
+        sizes += whole
+        numbered += [] if count is None else [(mask != 0, count)]
     if not sizes:
         return None
     width, area = np.median(sizes, axis=0).tolist()
     learnt = {"width": round(width, 3), "area": area}
-    numbered = [frame for frame in frames if frame.numbered]
     if len(numbered) >= FEWEST:
-        true = np.array([frame.true for frame in numbered], np.float64)
-        split = partial(split_mask, minimum_area=_SMALLEST, width=learnt["width"], area=area)
-        found = np.array([split(frame.mask).max(initial=0) for frame in numbered], np.float64)
-        # About 0, as the mean of other scenes is another; weighted, as the error of
-        # a frame with few objects scatters more.
+        true = np.array([count for _, count in numbered], np.float64)
+        split = partial(split_mask, minimum_area=SCRAP, width=learnt["width"], area=area)
+        found = np.array([split(mask).max(initial=0) for mask, _ in numbered], np.float64)
+        # About 0, as other scenes have other means; weighted: with few objects errors scatter more.
         square = float((true * (found / true - 1) ** 2).sum() / true.sum())
         learnt["error"] = round(widened(square**0.5, len(numbered)), 4)
     return learnt
@@ -297,8 +280,7 @@ def labelled_masks(
     chosen = [(still.mask, still.void, still.scale) for still in stills if still.mask]
     chosen += [(mask, clip.void, 1.0) for clip in clips for mask in clip.masks.values()]
     for path, void, scale in evenly(chosen, _MASKS):
-        mask = mask_ids(read_mask_at(path, void), where=path)
-        mask[mask == IGNORE] = 0
+        mask = without_unknown(mask_ids(read_mask_at(path, void), where=path))
         mask = cut(mask, middle_box(mask.shape, round(_LARGEST_SIDE / scale)))
         if scale != 1:
             size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
@@ -312,15 +294,6 @@ def synthetic_masks(generator: ClipGenerator, *, side: int) -> Iterator[NDArray[
         yield generator.make(_FIRST_CLIP + number, frames=1, size=(side, side)).instances[-1]
 
 
-class _Frame(NamedTuple):
-    """A mask, bool (H, W), with the inner widths and areas of its whole objects."""
-
-    mask: NDArray[np.bool_]
-    sizes: list[tuple[float, int]]
-    true: int
-    numbered: bool
-
-
 def numbers_objects(mask: NDArray[Any], components: int) -> bool:
     """Whether the ids of a mask of so many components tell its objects apart."""
     numbers = np.unique(mask[mask != 0])
@@ -328,19 +301,20 @@ def numbers_objects(mask: NDArray[Any], components: int) -> bool:
     return len(numbers) > 1 and components <= 3 * len(numbers)
 
 
-def _look(mask: NDArray[Any]) -> _Frame:
+def _look(mask: NDArray[Any]) -> tuple[list[tuple[float, int]], int | None]:
+    """Inner widths and areas of the whole objects of a mask; how many it numbers, if it does."""
     components = label_components(mask)
     numbered = numbers_objects(mask, int(components.max(initial=0)))
     objects = np.asarray(mask if numbered else components, np.int32)
     sizes: list[tuple[float, int]] = []
     found = find_objects(objects)
     for one in found:
-        top, left, height, width = one.box
-        part = objects[top : top + height, left : left + width] == one.object_id
-        whole = one.area >= _SMALLEST and not one.at_border
-        if whole and (numbered or _is_single(part, one.area)):
-            sizes.append((inner_width(part), one.area))
-    return _Frame(mask != 0, sizes, len(found), numbered)
+        if one.area >= SCRAP and not one.at_border:
+            top, left, height, width = one.box
+            part = objects[top : top + height, left : left + width] == one.object_id
+            if numbered or _is_single(part, one.area):
+                sizes.append((inner_width(part), one.area))
+    return sizes, len(found) if numbered else None
 
 
 def _is_single(part: NDArray[np.bool_], area: int) -> bool:

@@ -28,12 +28,7 @@ from dvos.media.limits import MemoryShare, set_memory_share
 from dvos.media.mask import IGNORE
 from dvos.media.overlay import contact_sheet, outline, overlay
 from dvos.networks.spec import Normalisation, normalised
-from dvos.runner.processes import (
-    deferred,
-    end_with_parent,
-    process_context,
-    starting_processes,
-)
+from dvos.runner.processes import deferred, end_with_parent, process_context, starting_processes
 from dvos.runner.tasks import Words, say, words_kept
 from dvos.training.augment.appearance import ColourJitter, Degradation, PatchDiffusion
 from dvos.training.augment.spatial import draw_geometry
@@ -208,12 +203,11 @@ def _collate(items: list[tuple[Item | DvosError, Words]]) -> tuple[Item | DvosEr
     return errors[0] if errors else default_collate([item for item, _ in items]), words
 
 
-def _begin(worker: int) -> None:
-    del worker
+def _begin(_worker: int) -> None:
     # Ctrl-C reaches all processes of a terminal; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Torch's own workers watch the process they were forked from, which is the
-    # fork server, and keep that alive: a kill of the training would leave both.
+    # Torch's own workers watch the process they were forked from, which is the fork server, and
+    # keep that alive: a kill of the training would leave both.
     threading.Thread(target=end_with_parent, daemon=True).start()
     sys.excepthook = _tell_of_trouble
     # Each has one core; OpenCV's own threads would only fight over it.
@@ -253,8 +247,7 @@ def batches_of(
         prefetch_factor=_PREFETCH if workers else None,
         multiprocessing_context=process_context() if workers else None,
         pin_memory=pin,
-        # Workers seed their generators from this one; nothing uses them, yet
-        # drawing from the global generator would shift other draws.
+        # Workers seed their generators, unused, from this one: the global one would shift draws.
         generator=torch.Generator(),
     )
     with starting_processes(load_main=b"__main__" in pickled):
@@ -275,8 +268,7 @@ def images_of(frames: Tensor, normalisation: Normalisation) -> NDArray[np.uint8]
     """Normalised frames as images uint8 (T, H, W, 3) again; noise beyond black and white is cut."""
     mean, std = (np.array(part, np.float32) for part in (normalisation.mean, normalisation.std))
     colours = 255 * (frames.permute(0, 2, 3, 1).numpy() * std + mean)
-    images: NDArray[np.uint8] = np.rint(np.clip(colours, 0, 255)).astype(np.uint8)
-    return images
+    return np.asarray(np.rint(np.clip(colours, 0, 255)), np.uint8)
 
 
 def batch_picture(data: TrainingClips, count: int) -> NDArray[np.uint8]:
@@ -298,10 +290,6 @@ def draw_prediction(path: Path, clip: SegmentedClip, normalisation: Normalisatio
     label = (clip.target[0].numpy() > 0.5) & known
     prediction = clip.probability[0].numpy() > 0.5
     height, width = np.minimum(image.shape[:2], _LARGEST_CELL).tolist()
-    sheet = contact_sheet(
-        [image, overlay(image, label), overlay(image, prediction)],
-        columns=3,
-        labels=["frame", "label", "prediction"],
-        cell=(height, width),
-    )
-    write_image(path, sheet)
+    cells = [image, overlay(image, label), overlay(image, prediction)]
+    labels = ["frame", "label", "prediction"]
+    write_image(path, contact_sheet(cells, columns=3, labels=labels, cell=(height, width)))

@@ -1,8 +1,7 @@
 """Where training runs: devices, precision, threads, processes, and the plan that suits them.
 
-Under ``torchrun`` or SLURM the processes of a run are there already; on GPUs lightning-fabric
-starts one for each device, by the command line again; on a CPU they are those of
-:mod:`dvos.training.launch`.
+Under ``torchrun`` or SLURM the processes of a run are there already; lightning-fabric starts one
+for each GPU, by the command line again; on a CPU they are those of :mod:`dvos.training.launch`.
 """
 
 from __future__ import annotations
@@ -59,9 +58,8 @@ def settle_plan(settings: TrainingSettings, spec: NetworkSpec) -> TrainingSettin
         return settings
     if earlier is None:
         told = ", ".join(f"{name} {value}" for name, value in sorted(changed.items()))
-        logging.getLogger(__name__).info(
-            "chosen for this GPU: %s; give them to train otherwise", told
-        )
+        message = "chosen for this GPU: %s; give them to train otherwise"
+        logging.getLogger(__name__).info(message, told)
     crop = changed.pop("crop", data.crop)
     update: dict[str, Any] = {**changed, "data": data.model_copy(update={"crop": crop})}
     return settings.model_copy(update=update)
@@ -214,16 +212,15 @@ def _check_slurm(*, devices: int, nodes: int) -> None:
     tasks = int(os.environ["SLURM_NTASKS"])
     slurm_nodes = int(os.environ.get("SLURM_NNODES", nodes))
     per_node = os.environ.get("SLURM_NTASKS_PER_NODE")
-    slurm_devices = int(per_node or tasks // slurm_nodes)
-    named = {
-        "devices": (devices, slurm_devices, "tasks per node"),
-        "nodes": (nodes, slurm_nodes, "nodes"),
-    }
+    named = (
+        ("devices", devices, int(per_node or tasks // slurm_nodes), "tasks per node"),
+        ("nodes", nodes, slurm_nodes, "nodes"),
+    )
     with FaultCollector(RunError) as faults:
         if per_node is None and tasks > 1:
             remedy = f"give sbatch --ntasks-per-node={max(1, tasks // slurm_nodes)}, not --ntasks"
             faults.add("SLURM_NTASKS_PER_NODE", "is not set", "", remedy)
-        for name, (value, wanted, what) in named.items():
+        for name, value, wanted, what in named:
             if value != wanted:
                 remedy = f"set {name}={wanted}, or change the job; start it with srun"
                 faults.add(name, f"is {value}", f"{wanted}, as SLURM has {wanted} {what}", remedy)

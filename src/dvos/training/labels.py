@@ -51,10 +51,8 @@ class Labels:
         if self.held_stills or self.held_clips:
             return self.held_stills, self.held_clips
         if self.stills or self.clips:
-            _log.warning(
-                "validation is measured on the training stills and clips themselves, so it "
-                "will look better than it is: name others under validation"
-            )
+            told = "validation is measured on the training stills and clips themselves, so it"
+            _log.warning(f"{told} will look better than it is: name others under validation")
         return self.stills, self.clips
 
 
@@ -87,14 +85,9 @@ def take_labels(settings: DataSettings, place: Path) -> DataSettings:
     if not settings.sources:
         return settings
     folders, tables = take_sources(settings.sources, settings.classes, place)
-    stills = {"folders": [*settings.stills.folders, *folders]}
-    clips = {"tables": [*settings.clips.tables, *tables]}
-    taken: dict[str, object] = {
-        "sources": [],
-        "stills": settings.stills.model_copy(update=stills),
-        "clips": settings.clips.model_copy(update=clips),
-    }
-    return settings.model_copy(update=taken)
+    stills = settings.stills.model_copy(update={"folders": [*settings.stills.folders, *folders]})
+    clips = settings.clips.model_copy(update={"tables": [*settings.clips.tables, *tables]})
+    return settings.model_copy(update={"sources": [], "stills": stills, "clips": clips})
 
 
 def settle_intensity(
@@ -102,9 +95,8 @@ def settle_intensity(
 ) -> tuple[DataSettings, str | None]:
     """What becomes of samples of more than 8 bit, one choice for all photos and frames of a run.
 
-    ``kept`` is what an earlier run, or the network that is started from, was trained with. In the
-    settings returned ``intensity`` is no longer ``auto``; beside them is the choice, if there was
-    an image of more than 8 bit.
+    ``kept`` is what an earlier run, or the network that is started from, was trained with. The
+    settings returned have no ``auto``; beside them is the choice, if an image has more than 8 bit.
     """
     if settings.intensity != "auto":
         return settings, settings.intensity
@@ -154,10 +146,8 @@ def find_stills_with_objects(
     stills = find_stills(settings, intensity)
     # Masks are read until one has an object; usually that is the first.
     if stills and all(load_still(still, as_one=True).mask.only == 0 for still in stills):
-        raise MediaError(
-            Fault(str(still.mask), "has no object", "a mask with labelled objects")
-            for still in stills
-        )
+        told = ("has no object", "a mask with labelled objects")
+        raise MediaError(Fault(str(still.mask), *told) for still in stills)
     return stills
 
 
@@ -186,9 +176,8 @@ def _clips_of_table(table: Path, void: str, intensity: str) -> list[FrameClip]:
         rows = read_clips(table, stores.image_size, stores.mask_size)
     clips = clips_of_rows(rows, void, intensity)
     if not clips:
-        raise MediaError.at(
-            table, "has no query", "a row with Label 1", "label a frame of each clip"
-        )
+        wanted, remedy = "a row with Label 1", "label a frame of each clip"
+        raise MediaError.at(table, "has no query", wanted, remedy)
     return clips
 
 
@@ -211,7 +200,6 @@ def hold_back(items: Sequence[T], names: Sequence[str], share: float) -> tuple[l
     count = min(len(items) - 1, max(1, round(share * len(items))))
     texts = [name.encode("utf-8", "surrogateescape") for name in names]
     hashes = [hashlib.blake2b(text, digest_size=8).digest() for text in texts]
-    order = sorted(range(len(items)), key=lambda number: (hashes[number], number))
-    held = set(order[:count])
+    held = set(sorted(range(len(items)), key=hashes.__getitem__)[:count])
     training = [item for number, item in enumerate(items) if number not in held]
     return training, [item for number, item in enumerate(items) if number in held]

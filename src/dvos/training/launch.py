@@ -19,7 +19,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import distributed
 from torch.distributed import FileStore  # type: ignore[attr-defined]
@@ -53,8 +53,8 @@ class Rank:
         from lightning_fabric.strategies import DDPStrategy
 
         class Connected(DDPStrategy):  # type: ignore[misc]
-            # Fabric's launcher, which starts none here, would still set OMP_NUM_THREADS
-            # for good, and refuse to work in notebooks.
+            # Fabric's launcher, which starts none here, would still set OMP_NUM_THREADS for good,
+            # and refuse to work in notebooks.
             def _configure_launcher(self) -> None:
                 pass
 
@@ -81,17 +81,13 @@ class Rank:
         if chosen:
             os.environ[interface] = own.pop()
         try:
+            store = FileStore(str(self.folder / "store"), self.count)
             distributed.init_process_group(
-                "gloo",
-                store=FileStore(str(self.folder / "store"), self.count),
-                rank=self.number,
-                world_size=self.count,
-                timeout=_WORKING,
+                "gloo", store=store, rank=self.number, world_size=self.count, timeout=_WORKING
             )
         except (OSError, RuntimeError) as error:
-            found = (
-                f"several processes cannot meet on this machine ({' '.join(str(error).split())})"
-            )
+            reason = " ".join(str(error).split())
+            found = f"several processes cannot meet on this machine ({reason})"
             raise RunError.at("devices", found, remedy=_REMEDY) from error
         finally:
             if chosen:
@@ -114,8 +110,7 @@ class _Child:
     def heard(self) -> DvosError | str | None:
         """What it says: what is at fault, or that it is ready; None if it ended without a word."""
         with contextlib.suppress(EOFError, OSError):
-            said: DvosError | str = self.connection.recv()
-            return said
+            return cast("DvosError | str", self.connection.recv())
         return None
 
 

@@ -28,22 +28,12 @@ from dvos.errors import CheckpointError, RunError
 from dvos.files import write_json
 from dvos.networks.weights import misfit, read_state, save_network
 from dvos.runner.display import note, open_display, waiting
-from dvos.training import networks
+from dvos.training import networks, records
 from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
 from dvos.training.data import judged_clips
 from dvos.training.datasets import TrainingClips, batches_of, draw_prediction, normalised_batch
 from dvos.training.devices import cpu_threads, explained, loader_workers
 from dvos.training.objective import Measures, Objective
-from dvos.training.records import (
-    Record,
-    RunProgress,
-    TrainingPlan,
-    TrainResult,
-    now,
-    rate_at,
-    shown,
-    tell_what_is_kept,
-)
 from dvos.training.run_folder import RunFolder, write_state
 from dvos.training.step import Accumulation, PendingLosses, TrainingStep, compile_for_training
 from dvos.training.trackers import Trackers
@@ -57,8 +47,7 @@ class Training:
     """One run: network, optimiser, average and how far they are.
 
     ``clips`` are for training, endless, the same whenever they are read, and for validation, if
-    any. ``workers`` and ``optimiser`` (with ``highest_lr`` in each group) are as settings say by
-    default.
+    any. Settings tell ``workers`` and ``optimiser`` (``highest_lr`` in each group) by default.
     """
 
     def __init__(
@@ -72,7 +61,7 @@ class Training:
         workers: int | None = None,
         optimiser: torch.optim.Optimizer | None = None,
     ) -> None:
-        plan = TrainingPlan.of(settings)
+        plan = records.TrainingPlan.of(settings)
         if plan.batch % (plan.accumulate * fabric.world_size):
             parts = f"{plan.accumulate} parts on {fabric.world_size} devices"
             found = f"is {plan.batch}, which {parts} do not divide"
@@ -88,17 +77,9 @@ class Training:
         self.accumulation = Accumulation(
             self.network, parts=plan.accumulate, batch=plan.batch, devices=fabric.world_size
         )
-        records = fabric.device.type == "cuda" and settings.compile != "off"
         module, wrapped = fabric.setup(self.network, self.optimiser)
         self._take_step = TrainingStep(
-            fabric,
-            module,
-            wrapped,
-            objective=objective,
-            add=self._add,
-            accumulation=self.accumulation,
-            clip_norm=settings.optimiser.clip_norm,
-            records=records,
+            settings, fabric, module, wrapped, objective, self._add, self.accumulation
         )
         self._pending = PendingLosses(objective.names, fabric.device)
         self._plainly: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -106,12 +87,12 @@ class Training:
         start = read_state(started) if share and started else {}
         self.average = networks.WeightAverage(self.network, settings.ema_decay, (start, share))
         self.trackers = Trackers()
-        self.progress = RunProgress()
+        self.progress = records.RunProgress()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what an earlier start wrote to last.ckpt; a CheckpointError if damaged."""
         try:
-            self.progress = TypeAdapter(RunProgress).validate_python(state["progress"])
+            self.progress = TypeAdapter(records.RunProgress).validate_python(state["progress"])
             if misfit(self.network.state_dict(), state["network"]):
                 raise ValueError("weights of another network")
             self.network.load_state_dict(state["network"])
@@ -127,7 +108,7 @@ class Training:
         if self.progress.best_epoch:
             self.folder.check_best()
 
-    def run(self) -> TrainResult:
+    def run(self) -> records.TrainResult:
         """Train to the end of the plan or of patience; a RunError if the loss or memory fails."""
         self._write_metadata("running")
         try:
@@ -152,7 +133,7 @@ class Training:
                 calibrate_tracks(best, spec, judged_clips(self.settings.data), device)
         except KeyboardInterrupt:
             if self.fabric.is_global_zero:
-                tell_what_is_kept(self.folder.state)
+                records.tell_what_is_kept(self.folder.state)
             raise
         except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
             plan = replace(self.plan, accumulate=self.accumulation.passes)
@@ -167,10 +148,7 @@ class Training:
     def _run(self) -> None:
         plan, state, fabric = self.plan, self.progress, self.fabric
         left, device = plan.steps - state.step, fabric.device
-        compiles = self.settings.compile
-        self._plainly = compile_for_training(
-            self.network, compiles=compiles, steps=left, device=device
-        )
+        self._plainly = compile_for_training(self.network, self.settings.compile, left, device)
         parts = plan.parts(state.step, rank=fabric.global_rank, devices=fabric.world_size)
         clips, pin = self.training, device.type == "cuda"
         if pin and isinstance(clips, TrainingClips):
@@ -218,14 +196,14 @@ class Training:
             raise self._diverged(f"the loss is {bad[1]} at step {bad[0] + 1}")
 
     def _rate(self, step: int) -> float:
-        return rate_at(step, self.settings.schedule, steps=self.plan.steps)
+        return records.rate_at(step, self.settings.schedule, steps=self.plan.steps)
 
     def _end_epoch(self) -> None:
         self._look_at_losses()
         state, plan = self.progress, self.plan
         epoch = state.step // plan.steps_per_epoch
         rate = self.optimiser.defaults["lr"] * self._rate(state.step - 1)
-        record: Record = {"epoch": epoch, "lr": rate}
+        record: records.Record = {"epoch": epoch, "lr": rate}
         for name, value in state.epoch_losses.items():
             record[f"train_{name}"] = value / plan.steps_per_epoch
         with self.average.applied(self.network), self._plainly():
@@ -246,7 +224,9 @@ class Training:
             if self.settings.keep_epochs and epoch % self.settings.keep_epochs == 0:
                 self._write_weights(self.folder.kept(epoch), epoch)
         state.finished = state.is_over(plan, self.settings.patience)
-        _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, shown(record))
+        chosen = [x for x in ("train_loss", "val_loss", "dice", "iou", "seconds") if x in record]
+        told = ", ".join(f"{name} {record[name]:.4g}" for name in chosen)
+        _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, told)
         if self.fabric.is_global_zero:
             with waiting("draws losses.png"):
                 self.folder.write_records(state.records, self.objective.names)
@@ -290,11 +270,9 @@ class Training:
         record = self.progress.records[-1]
         scores = {name: record[name] for name in ("dice", "iou") if name in record}
         trained, state = self.trained, self.network.state_dict()
-        extra = {
-            "normalisation": trained.normalisation.as_lists(),
-            "training": {"epoch": epoch, "seed": self.settings.seed} | scores,
-            **trained.extra,
-        }
+        told = {"epoch": epoch, "seed": self.settings.seed} | scores
+        normalisation = trained.normalisation.as_lists()
+        extra = {"normalisation": normalisation, "training": told, **trained.extra}
         name, arguments = trained.spec.name, trained.arguments
         save_network(path, state, name=name, arguments=arguments, extra=extra)
 
@@ -316,9 +294,9 @@ class Training:
             return
         state = self.progress
         clips = state.step * self.plan.batch
-        metadata = {"started": now(), **self.folder.read_metadata(), "status": status}
+        metadata = {"started": records.now(), **self.folder.read_metadata(), "status": status}
         metadata |= {
-            "updated": now(),
+            "updated": records.now(),
             "epochs": len(state.records),
             "steps": state.step,
             "clips": clips,

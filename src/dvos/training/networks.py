@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +85,7 @@ State = dict[str, Tensor]
 
 def parts_of(network: nn.Module) -> Mapping[str, tuple[str, ...]]:
     """Prefixes of the parameters' names by part, of the networks whose class names its parts."""
-    parts: Mapping[str, tuple[str, ...]] = getattr(type(network), "PARTS", {})
-    return parts
+    return cast("Mapping[str, tuple[str, ...]]", getattr(type(network), "PARTS", {}))
 
 
 def start_from_weights(
@@ -188,16 +187,14 @@ def initialise_xmem(network: XMem, settings: NetworkSettings) -> nn.Module:
         path = getattr(settings.backbone_weights, name)
         if path is not None:
             load_backbone(encoder, path, name=name)
-            continue
-        quieten_residuals(encoder)
-        scratch.append(name)
+        else:
+            quieten_residuals(encoder)
+            scratch.append(name)
     if scratch:
-        logging.getLogger(__name__).warning(
-            "XMem starts from scratch (%s): good results take very long; give network.weights, "
-            "or network.backbone_weights.%s",
-            "random encoders" if len(scratch) == 2 else f"a random {scratch[0]}",
-            " and ".join(scratch),
-        )
+        encoders = "random encoders" if len(scratch) == 2 else f"a random {scratch[0]}"
+        told = "XMem starts from scratch (%s): good results take very long; give network.weights,"
+        told += " or network.backbone_weights.%s"
+        logging.getLogger(__name__).warning(told, encoders, " and ".join(scratch))
     return network
 
 
@@ -232,12 +229,10 @@ def load_backbone(encoder: nn.Module, path: Path, *, name: str) -> None:
     ]
     wrong = missing + excess + [k for k, x in filled.items() if x.shape != own[k].shape]
     if wrong:
-        raise CheckpointError.at(
-            path,
-            f"is no {name}: {len(wrong)} weights do not fit, first {wrong[0]}",
-            f"the state dict of {name} as torchvision publishes it",
-            f"give network.backbone_weights.{name} another file",
-        )
+        found = f"is no {name}: {len(wrong)} weights do not fit, first {wrong[0]}"
+        wanted = f"the state dict of {name} as torchvision publishes it"
+        remedy = f"give network.backbone_weights.{name} another file"
+        raise CheckpointError.at(path, found, wanted, remedy)
     encoder.load_state_dict(own | filled)
 
 
@@ -272,21 +267,13 @@ def build_adamw(
         factor = encoder if name.startswith(slow) else 1.0
         if parameter.requires_grad:
             groups.setdefault((factor, parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": lr * factor,
-                "highest_lr": lr * factor,
-                "weight_decay": settings.weight_decay if decays else 0.0,
-            }
-            for (factor, decays), parameters in groups.items()
-        ],
-        # Kept as the optimiser's default: the rate that groups are told from.
-        lr=lr,
-        betas=settings.betas,
-        fused=True,
-    )
+    decay = settings.weight_decay
+    options = [
+        {"params": each, "lr": lr * k, "highest_lr": lr * k, "weight_decay": decay * decays}
+        for (k, decays), each in groups.items()
+    ]
+    # The rate is kept as the optimiser's default, too: those of the groups are told from it.
+    return torch.optim.AdamW(options, lr=lr, betas=settings.betas, fused=True)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
@@ -323,9 +310,8 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
         if name.startswith(prefixes):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ConfigError.at(
-            "optimiser.freeze", "leaves nothing to train", remedy="leave a part out of it"
-        )
+        found, remedy = "leaves nothing to train", "leave a part out of it"
+        raise ConfigError.at("optimiser.freeze", found, remedy=remedy)
     return [
         module
         for name, module in network.named_modules()

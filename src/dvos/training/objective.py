@@ -203,13 +203,11 @@ class Objective(ABC):
         add: AddOver,
     ) -> Measures:
         """Measure a network on this device's clips, whole frames of which each counts alike."""
-        losses = torch.zeros(len(self.names), dtype=torch.float64)
-        counts = torch.zeros(3, dtype=torch.float64)
+        sums, one = torch.zeros(len(self.names) + 4).double(), torch.ones(1).double()
         for index in indices:
             of_clip, pixels = self.judge(network, clips[index], device)
-            losses += of_clip.cpu()
-            counts += pixels.cpu().double()
-        total = add(torch.cat([losses, counts, torch.tensor([float(len(indices))]).double()]))
+            sums += torch.cat([of_clip.cpu(), pixels.cpu().double(), one])
+        total = add(sums)
         overlap, predicted, true, number = total[-4:].tolist()
         both = predicted + true
         return Measures(

@@ -149,12 +149,6 @@ class RunProgress:
         return ", ".join(parts)
 
 
-def shown(record: Record) -> str:
-    """The values of an epoch that matter most, in a line."""
-    chosen = ("train_loss", "val_loss", "dice", "iou", "seconds")
-    return ", ".join(f"{name} {record[name]:.4g}" for name in chosen if name in record)
-
-
 def tell_what_is_kept(state: Path) -> None:
     """After an interruption: from where the same command goes on."""
     if state.is_file():
@@ -222,10 +216,6 @@ def data_digests(*settings: BaseModel) -> dict[str, str]:
 def _fingerprint(path: Path) -> str:
     if not path.is_dir():
         return file_digest(path) if path.is_file() else "missing"
-    files = [(file.relative_to(path), file) for file in path.rglob("*") if file.is_file()]
-    sizes = [
-        [inside.as_posix(), file.stat().st_size]
-        for inside, file in files
-        if not any(left_by_system(name) for name in inside.parts)
-    ]
-    return digest(sorted(sizes))
+    files = ((file.relative_to(path), file) for file in path.rglob("*") if file.is_file())
+    own = ((inside, file) for inside, file in files if not any(map(left_by_system, inside.parts)))
+    return digest(sorted([inside.as_posix(), file.stat().st_size] for inside, file in own))

@@ -21,13 +21,8 @@ from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.runner.display import waiting
 from dvos.tables.cells import table_values
+from dvos.training import data as clip_data
 from dvos.training import devices, networks
-from dvos.training.data import (
-    build_object_sizes,
-    build_training_clips,
-    build_validation_clips,
-    tells_objects_apart,
-)
 from dvos.training.datasets import TrainingClips
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
@@ -40,8 +35,7 @@ _LOGGER = logging.getLogger(__name__)
 
 #: Steps that are timed, after as many that warm up.
 _CPU_STEPS, _GPU_STEPS = 6, 40
-#: Of the time left, what is used: the rest is for what goes slower than it was timed; and of that,
-#: validation between epochs.
+#: Of the time left, what is used, as work may go slower than timed; of that, validation's share.
 _USED, _VALIDATION = 0.9, 0.08
 _MOST_CLIPS = 100_000
 
@@ -57,11 +51,9 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     folder = RunFolder(make_folder(settings.out))
     digests = data_digests(settings.data, settings.network, settings.losses)
     state = None
-    if settings.resume:
-        state = folder.earlier(settings, digests)
-    else:
+    if not settings.resume:
         folder.check_own()
-    if settings.resume and state is None and folder.finished():
+    elif (state := folder.earlier(settings, digests)) is None and folder.finished():
         folder.check_best()
         _LOGGER.info("%s is finished already", folder.path)
         return folder.result(already_finished=True)
@@ -71,8 +63,7 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     count = devices.cpu_processes(settings, gains=gains, hardware=before)
     if count == 1:
         return _train(settings, spec, state, digests)
-    message = (settings, spec, state is not None)
-    with Launcher(take_part, message, count=count) as rank:
+    with Launcher(take_part, (settings, spec, state is not None), count=count) as rank:
         return _train(settings, spec, state, digests, rank)
 
 
@@ -125,8 +116,8 @@ def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
         "intensity": run.trained.extra.get("intensity"),
     }
     if settings.minutes is not None:
-        plan = {name: getattr(settings, name) for name in ("minutes", "epochs", "clips_per_epoch")}
-        metadata["plan"] = plan
+        planned = ("minutes", "epochs", "clips_per_epoch")
+        metadata["plan"] = {name: getattr(settings, name) for name in planned}
     write_json(folder.metadata, metadata)
     run.trackers = open_trackers(settings, folder, epochs=len(run.progress.records))
 
@@ -147,16 +138,15 @@ def build_training(
     data = take_labels(settings.data, settings.out / "sources")
     settings = settle_objects(settings, data)
     target, norm = spec.target(settings), networks.normalisation_of(spec, settings.network)
-    data, intensity = settle_intensity(
-        data, kept or networks.intensity_of(settings.network.weights)
-    )
+    kept = kept or networks.intensity_of(settings.network.weights)
+    data, intensity = settle_intensity(data, kept)
     settled = settings.model_copy(update={"data": data})
-    training = build_training_clips(settled, target, norm)
-    validation = build_validation_clips(settled, target, norm)
+    training = clip_data.build_training_clips(settled, target, norm)
+    validation = clip_data.build_validation_clips(settled, target, norm)
     objective = spec.objective(settings, norm)
     trained = networks.build_trained_network(spec, settings)
-    objects = build_object_sizes(data, seed=settings.seed)
-    learnt: dict[str, Any] = {"objects": objects and dict(objects), "intensity": intensity}
+    objects = clip_data.build_object_sizes(data, seed=settings.seed)
+    learnt: dict[str, Any] = {"objects": objects, "intensity": intensity}
     learnt["scale"] = None if data.scale == 1 else data.scale
     extra = {name: value for name, value in learnt.items() if value is not None}
     trained = replace(trained, extra=extra)
@@ -173,7 +163,7 @@ def settle_objects(settings: TrainingSettings, data: DataSettings) -> TrainingSe
     section = section_of(network, name)
     if getattr(section, "objects", None) != "auto":
         return settings
-    chosen = section.model_copy(update={"objects": tells_objects_apart(data)})
+    chosen = section.model_copy(update={"objects": clip_data.tells_objects_apart(data)})
     return settings.model_copy(update={"network": network.model_copy(update={name: chosen})})
 
 
@@ -182,7 +172,7 @@ def build_clips(settings: TrainingSettings, spec: NetworkSpec, place: Path) -> T
     data = take_labels(settings.data, place)
     settings = settle_objects(settings.model_copy(update={"data": data}), data)
     norm = networks.normalisation_of(spec, settings.network)
-    return build_training_clips(settings, spec.target(settings), norm)
+    return clip_data.build_training_clips(settings, spec.target(settings), norm)
 
 
 class Rates(NamedTuple):
@@ -246,9 +236,8 @@ def settle_length(settings: TrainingSettings, spec: NetworkSpec) -> TrainingSett
         return settings.model_copy(update=kept)
     if devices.has_other_processes(settings):
         found = "is for one machine, and one GPU of it"
-        raise ConfigError.at(
-            "minutes", found, remedy="give epochs and clips_per_epoch in its place"
-        )
+        remedy = "give epochs and clips_per_epoch in its place"
+        raise ConfigError.at("minutes", found, remedy=remedy)
     with TemporaryDirectory(prefix="dvos-timing-") as place:
         trial = settings.model_copy(update={"out": Path(place) / "run"})
         rates = time_training(trial, spec)

@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 _KIND = "dvos training state"
 _FORMAT = 1
 
-_OTHER = "give another --out"
+_GONE, _OTHER = "is gone, so that the run cannot go on", "give another --out"
 _ANEW = f"{_OTHER}, or start over with resume off"
 
 
@@ -76,20 +76,20 @@ class RunFolder:
         self.state = path / "last.ckpt"
         self.trackers = path / "trackers.json"
         self.tensorboard = path / "tensorboard"
+        self._subfolders = self.pictures, self.weights, self.tensorboard
 
     def earlier(
         self, settings: TrainingSettings, digests: Mapping[str, str]
     ) -> dict[str, Any] | None:
         """The state of an earlier run in the folder, to go on from; None without one, or need.
 
-        Settings that affect nothing may be others than the earlier run's, and a finished run may be
-        given more epochs. ``digests`` are fingerprints of the data of now, by path. A RunError
-        tells other settings or data, a ConfigError unknown ones, a CheckpointError a state that is
-        damaged or gone.
+        Settings that affect nothing may be others than before, and a finished run may be given more
+        epochs. ``digests`` are fingerprints of the data of now, by path. A RunError tells other
+        settings or data, a ConfigError unknown ones, a CheckpointError a damaged or lost state.
         """
         if not self.config.is_file():
             if self.state.is_file():
-                raise RunError.at(self.config, "is gone, so that the run cannot go on", "", _ANEW)
+                raise RunError.at(self.config, _GONE, "", _ANEW)
             self.check_own()
             return None
         try:
@@ -101,17 +101,16 @@ class RunFolder:
         # Left to the data, it is what the same data made of it before.
         open_ = (f"network.{settings.network.name}.objects", "auto")
         changed, move = run_changes(before, settings)
-        changed = [x for x in changed if (x[0], x[2]) != open_]
         more = settings.epochs > before.epochs and self.finished()
-        for key, old, new in changed if not more else [x for x in changed if x[0] != "epochs"]:
-            found = f"is {new} now, but the run in this folder has {old}"
-            remedy = f"give the earlier value, {_ANEW}"
-            faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
-        data = metadata.get("data", {})
+        for key, old, new in changed:
+            if (key, new) != open_ and not (more and key == "epochs"):
+                found = f"is {new} now, but the run in this folder has {old}"
+                remedy = f"give the earlier value, {_ANEW}"
+                faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
         faults += [
             Fault(path, "changed since the run in this folder began", "", _ANEW)
             for path, value in digests.items()
-            if not move.has_content(path, value, data)
+            if not move.has_content(path, value, metadata.get("data", {}))
         ]
         if faults:
             raise RunError(faults)
@@ -120,21 +119,19 @@ class RunFolder:
         if self.state.is_file():
             return read_state(self.state)
         if metadata.get("epochs"):
-            raise CheckpointError.at(self.state, "is gone, so that the run cannot go on", "", _ANEW)
+            raise CheckpointError.at(self.state, _GONE, "", _ANEW)
         self.check_own()
         return None
 
     def finished(self) -> bool:
         """Whether a run ended here, and left its weights and what it says of them."""
-        metadata = self.read_metadata()
-        told = metadata.get("status") == "finished" and metadata.get("best") is not None
-        return told and self.best.is_file()
+        return self.read_metadata().get("status") == "finished" and self.best.is_file()
 
     def check_own(self) -> None:
         """A RunError with a fault for each link, and each file of others, that a run replaces."""
         faults = [
             Fault(str(x), f"is a link to {x.readlink()}", "a folder", f"remove it, or {_OTHER}")
-            for x in self._subfolders()
+            for x in self._subfolders
             if x.is_symlink()
         ]
         if "started" not in self.read_metadata():
@@ -150,9 +147,6 @@ class RunFolder:
         except CheckpointError as error:
             remedy = "put a copy of it back, or start over with resume off"
             raise CheckpointError(replace(x, remedy=remedy) for x in error.faults) from error
-
-    def _subfolders(self) -> tuple[Path, Path, Path]:
-        return self.pictures, self.weights, self.tensorboard
 
     def _files(self) -> list[Path]:
         """What a run wrote, by its names; other files in the same folders are a user's."""
@@ -181,7 +175,7 @@ class RunFolder:
         for file in self._files():
             if file != self.metadata:
                 file.unlink()
-        for subfolder in self._subfolders():
+        for subfolder in self._subfolders:
             with suppress(OSError):
                 subfolder.rmdir()
         self._write_config(settings)

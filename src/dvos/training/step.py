@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dvos.config.training import TrainingSettings
 from dvos.errors import RunError
 from dvos.networks.devices import fits
 from dvos.training.losses import AddOver
-from dvos.training.objective import Objective
-
-Batch = dict[str, Tensor]
+from dvos.training.objective import Batch, Objective
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,31 +39,30 @@ _STEPS_WORTH_COMPILING = 5000
 class TrainingStep:
     """Takes the steps of a run."""
 
+    settings: TrainingSettings
     fabric: Any  # Launched.
     module: Any  # The network, as the fabric has set it up.
     optimiser: Any  # Likewise.
     objective: Objective  # What is minimised.
     add: AddOver  # Adds a tensor over devices.
     accumulation: Accumulation  # How a batch is parted.
-    clip_norm: float  # Gradients are scaled down to this norm; 0 for no limit.
-    records: bool  # Whether passes may be recorded.
     #: What becomes of a batch on its device before a pass over it.
     prepare: Callable[[Batch], Batch] | None = None
 
     def __post_init__(self) -> None:
+        may = self.fabric.device.type == "cuda" and self.settings.compile != "off"
         # Gradients are added up over parts and devices outside of what could be recorded.
         alone = self.accumulation.passes == 1 and self.fabric.world_size == 1
-        records = self.records and self.objective.steady and alone
-        self._recorder = _Recorder() if records else None
+        self._recorder = _Recorder() if may and self.objective.steady and alone else None
 
     def __call__(self, step: int, batches: Iterator[Batch]) -> Tensor:
         """Take a step: the batch's losses, float64 (L,), where they were made, finite or not."""
         batch = [next(batches) for _ in range(self.accumulation.parts)]
         with _fitting_kernels(self.fabric.device):
             values = self.accumulation.run(batch, partial(self._passes, step))
-        if self.clip_norm:
+        if norm := self.settings.optimiser.clip_norm:
             self.fabric.clip_gradients(
-                self.module, self.optimiser, max_norm=self.clip_norm, error_if_nonfinite=False
+                self.module, self.optimiser, max_norm=norm, error_if_nonfinite=False
             )
         self.optimiser.step()
         if self._recorder is None or not self._recorder.recorded:
@@ -73,9 +71,9 @@ class TrainingStep:
 
     def _passes(self, step: int, pieces: list[Batch]) -> Tensor:
         """Add up the gradients of a batch's pieces; the mean of their losses."""
-        if len(pieces) > 1:
-            self._recorder = None
         count = len(pieces)
+        if count > 1:
+            self._recorder = None
         values = [
             self._pass(step, piece, count, last=number == count)
             for number, piece in enumerate(pieces, start=1)
@@ -144,13 +142,9 @@ class Accumulation:
                 value.copy_(earlier)
         self._fits = True
         if self.pieces > before:
-            _LOGGER.warning(
-                "memory ran out with %d clips at once; from now on each batch is run in %d parts,"
-                " as with accumulate=%d",
-                self._clips // before,
-                self.passes,
-                self.passes,
-            )
+            told = "memory ran out with %d clips at once; from now on each batch is run in"
+            told += " %d parts, as with accumulate=%d"
+            _LOGGER.warning(told, self._clips // before, self.passes, self.passes)
         return found[0]
 
     def _split(self, part: Batch) -> list[Batch]:
@@ -273,7 +267,7 @@ class _Recorder:
 
 
 def compile_for_training(
-    network: Any, *, compiles: str, steps: int, device: torch.device
+    network: Any, compiles: str, steps: int, device: torch.device
 ) -> Callable[[], AbstractContextManager[object]]:
     """Compile a network in place if that is worth it; gives a context in which it runs as it is."""
     worth = device.type == "cuda" and steps >= _STEPS_WORTH_COMPILING

@@ -183,8 +183,7 @@ class _Mlflow(_Tracker):
         number = experiment.experiment_id if experiment else self._client.create_experiment(name)
         created = self._client.create_run(number, run_name=real_path(run.folder.path).name)
         self.identity = str(created.info.run_id)
-        config = settings_yaml(run.settings)
-        self._client.log_text(self.identity, config, "config.yaml")
+        self._client.log_text(self.identity, settings_yaml(run.settings), "config.yaml")
         flat = flattened(plain_values(run.settings))
         params = [Param(key, str(value)[:500]) for key, value in flat.items()]
         for first in range(0, len(params), _MLFLOW_BATCH):

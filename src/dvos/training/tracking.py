@@ -28,11 +28,8 @@ from dvos.training.targets import IGNORED_CLASS
 _DEEP = 2**32
 
 
-def build_tracking_objective(
-    settings: TrainingSettings, normalisation: Normalisation
-) -> TrackingObjective:
+def build_tracking_objective(settings: TrainingSettings, _: Normalisation) -> TrackingObjective:
     """What XMem minimises and is measured by, whatever the normalisation."""
-    del normalisation
     chosen = settings.xmem
     return TrackingObjective(
         BootstrappedLoss(*chosen.warm_up, chosen.hardest),
@@ -103,12 +100,8 @@ class TrackingObjective(Objective):
         target = item["target"]
         last = max(t for t in range(len(target)) if bool((target[t] != IGNORED_CLASS).any()))
         *_, found = _followed(network, item["frames"][: last + 1], target, device)
-        return SegmentedClip(
-            item["frames"][last],
-            (target[last] == 1)[None].float(),
-            (target[last] != IGNORED_CLASS)[None].float(),
-            found[None],
-        )
+        true, known = (x[None].float() for x in (target[last] == 1, target[last] != IGNORED_CLASS))
+        return SegmentedClip(item["frames"][last], true, known, found[None])
 
 
 def _planes(target: Tensor, objects: int) -> Tensor:

@@ -19,9 +19,8 @@ _CLIPS = ("dvos.training.data",)
 _MODULES = (*_CLIPS, "dvos.training.run", "lightning_fabric")
 #: And what it needs besides where clips are synthetic, with a compiler that takes long to load.
 _SYNTHESIS = "dvos.synthesis.build"
-#: Threads that wait spin unless told otherwise, and take the others' cores; a file torch.py in the
-#: current folder is not to be taken for torch; and what processes that are ended leave behind is
-#: cleared away without a word.
+#: Threads that wait would else spin on the others' cores; a file torch.py in the current folder is
+#: not to be taken for torch; what ended processes leave behind is cleared away without a word.
 _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "PYTHONSAFEPATH": "1",

@@ -38,11 +38,9 @@ class ColourJitter:
         """Draw new colours for frames uint8 RGB (T, H, W, 3), the query last; a new array."""
         if self._clip.shared:
             return self._apply_shared(rng, frames, query=self._clip.query)
-        changed = [self._apply_shared(rng, frame[None], query=True)[0] for frame in frames[:-1]]
-        query = frames[-1]
-        if self._clip.query:
-            query = self._apply_shared(rng, frames[-1:], query=True)[0]
-        return np.stack([*changed, query])
+        count = len(frames) if self._clip.query else len(frames) - 1
+        changed = [self._apply_shared(rng, frame[None], query=True)[0] for frame in frames[:count]]
+        return np.stack([*changed, *frames[count:]])
 
     def _apply_shared(
         self, rng: np.random.Generator, frames: NDArray[np.uint8], *, query: bool
@@ -54,12 +52,9 @@ class ColourJitter:
         matrix = _draw_matrix(rng, self._clip, after, float(_LUMA @ before), grey=grey)
         shade = self._shade(rng, frames.shape[1:3])
         middle = matrix[:, :3] @ after + matrix[:, 3]
-        result = np.empty_like(frames)
+        result = frames.copy()
         last = len(frames) - 1
-        for number, frame in enumerate(frames):
-            if number == last and not query:
-                result[number] = frame
-                continue
+        for number, frame in enumerate(frames if query else frames[:-1]):
             both = matrix
             if number != last:
                 own = _draw_matrix(rng, self._own, middle, float(_LUMA @ middle))
@@ -113,8 +108,7 @@ def _draw_matrix(
     wanted = np.clip(wanted, min(luma, _DARKEST), max(luma, _LIGHTEST))
     linear *= wanted / max(1.0, float(_LUMA @ linear @ mean))
     contrast = np.exp(rng.normal(0, chosen.contrast))
-    offset = np.full(3, (1 - contrast) * wanted)
-    return np.column_stack([contrast * linear, offset])
+    return np.column_stack([contrast * linear, np.full(3, (1 - contrast) * wanted)])
 
 
 def gamma_curve(gamma: float) -> NDArray[np.uint8]:
@@ -196,8 +190,7 @@ def add_noise(rng: np.random.Generator, frames: NDArray[np.uint8], deviation: fl
     noise = np.rint(field).astype(np.int16)
     for frame in frames:
         row, column = int(rng.integers(height)), int(rng.integers(width))
-        shifted = np.roll(noise, (row, column), axis=(0, 1))
-        cv2.add(frame, shifted, dst=frame, dtype=cv2.CV_8U)
+        cv2.add(frame, np.roll(noise, (row, column), axis=(0, 1)), dst=frame, dtype=cv2.CV_8U)
 
 
 def compress(frame: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

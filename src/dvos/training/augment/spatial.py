@@ -21,7 +21,7 @@ from dvos.training.clips.clip import Clip, known_objects, merge_objects
 
 Level = TypeVar("Level", np.uint8, np.uint16)
 
-_AROUND = np.ones((3, 3), np.uint8)
+_AROUND, _MIRRORED = np.ones((3, 3), np.uint8), cv2.BORDER_REFLECT_101
 
 
 class Box(NamedTuple):
@@ -47,9 +47,8 @@ def place(
 ) -> Box:
     """Lay a box of a (height, width) on an image at random, inside it where it fits.
 
-    Along an axis on which it is larger than the image it covers the image wholly. If it can,
-    ``inner``, a part of the box (all of it by default), holds the pixel (row, column)
-    ``seed_point``.
+    Along an axis on which it is larger than the image it covers it wholly. If it can, ``inner``, a
+    part of the box (all of it by default), holds the pixel (row, column) ``seed_point``.
     """
     inner = inner or Box(0, 0, *size)
     corner = []
@@ -72,7 +71,7 @@ def cut(image: NDArray[Level], box: Box) -> NDArray[Level]:
     if near == box:
         return part
     above, below, before, after = _beyond(box, (height, width))
-    padded = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REFLECT_101)
+    padded = cv2.copyMakeBorder(part, above, below, before, after, _MIRRORED)
     row, column = box.top - near.top + above, box.left - near.left + before
     result: NDArray[Level] = padded[row : row + box.height, column : column + box.width]
     return result
@@ -98,10 +97,8 @@ def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     """Resize a frame (H, W, 3) to (height, width): by areas to shrink, bilinearly to grow."""
     if frame.shape[:2] == size:
         return frame
-    resized: NDArray[np.uint8] = cv2.resize(
-        frame, (size[1], size[0]), interpolation=_interpolation(frame.shape, size)
-    )
-    return resized
+    how = _interpolation(frame.shape, size)
+    return np.asarray(cv2.resize(frame, (size[1], size[0]), interpolation=how), np.uint8)
 
 
 def resize_ids(
@@ -160,18 +157,16 @@ class SharedMap:
 
     def frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Warp a frame, uint8 (h, w, 3) to (H, W, 3)."""
-        result: NDArray[np.uint8] = cv2.remap(
-            frame, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-        )
-        return result
+        warped = cv2.remap(frame, *self._maps, cv2.INTER_LINEAR, borderMode=_MIRRORED)
+        return np.asarray(warped, np.uint8)
 
     def ids(self, ids: NDArray[np.uint16], *, as_one: bool) -> NDArray[np.uint16]:
         """Warp a mask of ids, uint16 (h, w) to (H, W); ``as_one`` as in :func:`resize_ids`."""
         merged = _resampled(ids, self.frame)
         if as_one:
             return merged
-        mirrored = cv2.BORDER_REFLECT_101
-        return _told_apart(merged, cv2.remap(ids, *self._exact, cv2.INTER_NEAREST, None, mirrored))
+        nearest = cv2.remap(ids, *self._exact, cv2.INTER_NEAREST, borderMode=_MIRRORED)
+        return _told_apart(merged, nearest)
 
 
 def draw_geometry(
@@ -187,8 +182,7 @@ def draw_geometry(
         angle = np.deg2rad(rng.uniform(-chosen.rotation, chosen.rotation))
         ratio = np.exp(rng.uniform(-1, 1) * np.log1p(chosen.stretch) / 2)
         cosine, sine = np.cos(angle), np.sin(angle)
-        rotation = np.array([[cosine, -sine], [sine, cosine]])
-        matrix = rotation @ np.diag([ratio, 1 / ratio])
+        matrix = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([ratio, 1 / ratio])
     if rng.random() < chosen.elastic_share:
         # A knot about every 32 pixels: smooth, without folds as long as amplitudes stay under that.
         grid = (max(4, size[0] // 32), max(4, size[1] // 32))

@@ -31,8 +31,7 @@ class Clip:
     """A short clip, and which object is where in its frames."""
 
     frames: NDArray[np.uint8]  # uint8 RGB (T, H, W, 3), in the order the network meets them.
-    #: uint16 (T, H, W): 0 background, ``IGNORE`` unknown, else the id of an object, the same in all
-    #: frames.
+    #: uint16 (T, H, W): 0 background, ``IGNORE`` unknown, else an object's id, one in all frames.
     ids: NDArray[np.uint16]
     #: bool (T,): the frames whose ids are known; others hold ``IGNORE`` everywhere.
     labelled: NDArray[np.bool_]
@@ -47,8 +46,7 @@ class ClipRequest:
     size: tuple[int, int]  # (height, width) of the frames, pixels.
     #: Size of an object in the frames relative to its size in the source's pixels.
     scale: float = 1.0
-    #: Whether the ids of every frame are wanted, object by object; else only the last one's, all
-    #: objects as one of id 1.
+    #: Whether ids are wanted of every frame and object; else of the last frame, all objects as 1.
     every_frame: bool = False
     #: Whether, without ``every_frame``, the objects of the last two frames are wanted.
     objects: bool = False
@@ -147,8 +145,7 @@ def labelled_clip(
 
 def known_objects(ids: NDArray[Any]) -> NDArray[np.bool_]:
     """Where there is an object, bool of the shape of ``ids``."""
-    there: NDArray[np.bool_] = (ids != 0) & (ids != IGNORE)
-    return there
+    return np.asarray((ids != 0) & (ids != IGNORE))
 
 
 def merge_objects(ids: NDArray[np.uint16]) -> NDArray[np.uint16]:

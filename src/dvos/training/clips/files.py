@@ -78,12 +78,10 @@ def check_lengths(clips: Iterable[FrameClip], *, frames: int) -> None:
         for clip in clips:
             count = len(clip.masks.keys() & clip.frames.keys())
             if count < frames:
-                faults.add(
-                    f"{clip.name} ({next(iter(clip.frames.values())).parent})",
-                    f"has masks of {count} of its {len(clip.frames)} frames",
-                    f"masks of at least {frames} frames",
-                    "lower xmem.frames, add masks or leave the clip out",
-                )
+                where = f"{clip.name} ({next(iter(clip.frames.values())).parent})"
+                found = f"has masks of {count} of its {len(clip.frames)} frames"
+                remedy = "lower xmem.frames, add masks or leave the clip out"
+                faults.add(where, found, f"masks of at least {frames} frames", remedy)
 
 
 class DecodedMask:
@@ -137,9 +135,8 @@ class ClipFiles:
             height, width = decoded.ids.shape
             return (height, width), decoded.seed_points
         store, index = found
-        key = ("seed points", mask)
         points = self._cache.get(
-            key, lambda: clips_of.seed_points(store.read_instances([index])[0])
+            ("seed points", mask), lambda: clips_of.seed_points(store.read_instances([index])[0])
         )
         return store.size, points
 

@@ -117,9 +117,7 @@ def draw_sway(
     moments = np.sin(phase + step * back[:, None, None]) - np.sin(phase)
     reach = 2 * motion.sway
     coarse = np.clip(moments[..., None] * swing, -reach, reach).astype(np.float32)
-    return np.stack(
-        [cv2.resize(field, size[::-1], interpolation=cv2.INTER_LINEAR) for field in coarse]
-    )
+    return np.stack([cv2.resize(x, size[::-1], interpolation=cv2.INTER_LINEAR) for x in coarse])
 
 
 def margins(
@@ -219,12 +217,9 @@ class StillClips:
         window = Box(top, left, *request.size)
         whole = (request.size[0] + top + bottom, request.size[1] + left + right)
         # Both in the photo's own pixels.
-        size = max(1, round(whole[0] / request.scale)), max(1, round(whole[1] / request.scale))
-        inner = Box(
-            round(top / request.scale),
-            round(left / request.scale),
-            *(max(1, round(side / request.scale)) for side in request.size),
-        )
+        corner = (round(side / request.scale) for side in (top, left))
+        sides = [max(1, round(side / request.scale)) for side in (*whole, *request.size)]
+        size, inner = (sides[0], sides[1]), Box(*corner, *sides[2:])
         box = place(rng, size, still.mask.ids.shape, seed_point=point, inner=inner)
         seen = resize_frame(cut(still.image, box), whole)
         ids = resize_ids(still.mask.part(box), whole, as_one=as_one)

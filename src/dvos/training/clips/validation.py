@@ -7,6 +7,7 @@ are frames in a row, the first one with objects on it and its mask given.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,12 +68,9 @@ class ValidationClip:
             clip = self.read()
             height, width = (max(1, round(side * scale)) for side in clip.frames.shape[1:3])
             size = (height, width)
-            return Clip(
-                np.stack([resize_frame(frame, size) for frame in clip.frames]),
-                np.stack([resize_ids(ids, size, as_one=False) for ids in clip.ids]),
-                clip.labelled,
-                clip.tells_apart,
-            )
+            frames = np.stack([resize_frame(frame, size) for frame in clip.frames])
+            masks = np.stack([resize_ids(ids, size, as_one=False) for ids in clip.ids])
+            return Clip(frames, masks, clip.labelled, clip.tells_apart)
 
         return ValidationClip(self.name, read)
 
@@ -102,10 +100,8 @@ def validation_stills(
         step = -1 if asked.every_frame else 1
         return labelled_clip(asked, frames[::step], shown[::step], [still.mask.only])
 
-    return [
-        ValidationClip(stem_of(still.image), partial(read, number))
-        for number, still in enumerate(chosen)
-    ]
+    names = [stem_of(still.image) for still in chosen]
+    return [ValidationClip(name, partial(read, number)) for number, name in enumerate(names)]
 
 
 def validation_files(
@@ -126,9 +122,8 @@ def validation_files(
 
     parts: list[tuple[str, FrameClip, list[int]]] = []
     if request.tracks:
-        tracks = (
-            (clip, _track(files, clip, request.frames)) for clip in evenly(clips, settings.limit)
-        )
+        few = evenly(clips, settings.limit)
+        tracks = ((clip, _track(files, clip, request.frames)) for clip in few)
         parts += [(clip.name, clip, ids) for clip, ids in tracks if ids]
         if not parts:
             names = ", ".join(clip.name for clip in clips[:3])
@@ -195,17 +190,16 @@ class ValidationVideo:
         chosen = sorted(self._masks)
         wanted, lone = set(evenly(chosen, limit)), set(chosen)
         references = self._request.frames - 1
-        recent: dict[int, NDArray[np.uint8]] = {}
+        recent: deque[tuple[int, NDArray[np.uint8]]] = deque(maxlen=references + 1)
         for order, frame in enumerate(source):
-            recent[order] = frame.image
+            recent.append((order, frame.image))
             lone.discard(frame.name)
-            if order > references + 1:  # the first frame stands in for those before it
-                del recent[order - references - 1]
             if frame.name not in wanted:
                 continue
+            # The first frame stands in for those before it.
             indices = [max(0, order - step) for step in range(references, -1, -1)]
-            for index in indices:
-                self._keep(index, recent[index])
+            for index, image in recent:
+                self._keep(index, image)
             masks = [*[None] * references, self._masks[frame.name]]
             self.clips.append(ValidationClip(frame.name, partial(self._read, indices, masks)))
         with FaultCollector(MediaError) as faults:
@@ -281,10 +275,6 @@ def middle_box(size: tuple[int, ...], largest_side: int) -> Box:
 
 
 def _no_track(where: str, found: str, request: ValidationRequest) -> MediaError:
-    return MediaError.at(
-        where,
-        found,
-        f"masks of at least two of {request.frames} frames in a row, named as they are, with "
-        "objects in the first",
-        "name other validation data, or raise xmem.validation_frames",
-    )
+    wanted = f"masks of at least two of {request.frames} frames in a row, named as they are, with"
+    remedy = "name other validation data, or raise xmem.validation_frames"
+    return MediaError.at(where, found, f"{wanted} objects in the first", remedy)
