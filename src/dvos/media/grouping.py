@@ -26,6 +26,12 @@ _BLUR = 0.15
 _SMALLEST_BLUR = 0.5
 #: Of the usual area of an object; what is below is a scrap.
 _SCRAP = 0.1
+#: Of the mask's threshold: probability from which on pixels may belong to an object seen weakly.
+_WEAK = 0.6
+#: Of the mean probability of an object in the mask: from which on pixels belong to it.
+_OWN = 0.5
+#: Of the fewest pixels of an object: those that the mask has of it.
+_CORE = 0.5
 #: A place and those around it.
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 #: Votes of an object lie about its centre with up to so many deviations of the blur.
@@ -111,3 +117,35 @@ def group_mask(
     labels = votes.spread(mask, owners, numbers, rows, columns)
     moved = motion[kept] * np.array([across, down], np.float32)
     return GroupedMask(labels, None if maps.motion is None else moved)
+
+
+def group_objects(
+    probability: Singles,
+    maps: ObjectMaps,
+    *,
+    threshold: float = 0.5,
+    minimum_area: int = 0,
+    area: float | None = None,
+) -> GroupedMask:
+    """Number the objects of a frame by its probabilities, float32 (H, W), and maps.
+
+    Of an object that is small, blurred or half hidden the mask, from ``threshold`` on, holds a part
+    alone. It reaches on (hysteresis, Canny 1986, doi:10.1109/TPAMI.1986.4767851) to where the
+    probability is half of its mean there, at least 0.6 of the threshold and at most the threshold.
+    What is left out is told by :func:`group_mask`; so is what the mask has less of than half of
+    ``minimum_area``.
+    """
+    from dvos.media import votes
+
+    weak = _WEAK * threshold
+    grouped = group_mask(
+        probability >= np.float32(weak), maps, minimum_area=minimum_area, area=area
+    )
+    labels, motion = grouped.labels, grouped.motion
+    cores, sums = votes.sum_cores(labels, probability, threshold, int(labels.max(initial=0)))
+    limits = np.clip(_OWN * sums / np.maximum(cores, 1), weak, threshold).astype(np.float32)
+    areas = votes.limit(labels, probability, limits)
+    kept = (areas >= minimum_area) & (cores >= max(1.0, _CORE * minimum_area))
+    numbers = np.zeros(len(kept) + 1, np.int32)
+    numbers[1:] = np.where(kept, np.cumsum(kept), 0)
+    return GroupedMask(numbers[labels], None if motion is None else motion[kept])

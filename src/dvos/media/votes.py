@@ -193,3 +193,38 @@ def spread(
         for j in range(mask.shape[1]):
             labels[i, j] = line[j] * mask[i, j]
     return labels
+
+
+@jit
+def sum_cores(
+    labels: Numbers, probability: Singles, threshold: float, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of each of N objects: its pixels from the threshold on, and the sum of their probabilities.
+
+    Labels (H, W) begin at 1.
+    """
+    cores, sums = np.zeros(count, np.int64), np.zeros(count)
+    least = np.float32(threshold)  # as the mask compares
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            n = labels[i, j] - 1
+            if n >= 0 and probability[i, j] >= least:
+                cores[n] += 1
+                sums[n] += probability[i, j]
+    return cores, sums
+
+
+@jit
+def limit(labels: Numbers, probability: Singles, limits: Singles) -> NDArray[np.int64]:
+    """Set pixels below the limit of their object, (N,), free; its area then, (N,)."""
+    areas = np.zeros(len(limits), np.int64)
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            n = labels[i, j] - 1
+            if n < 0:
+                continue
+            if probability[i, j] < limits[n]:
+                labels[i, j] = 0
+            else:
+                areas[n] += 1
+    return areas

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvos.compiling import jit
 from dvos.errors import MediaError, TableError
-from dvos.media.grouping import ObjectMaps, group_mask
+from dvos.media.grouping import ObjectMaps, group_objects
 from dvos.media.mask import cut_by_edge, read_label_image
 from dvos.media.splitting import split_mask
 from dvos.prediction.calibration import CountCalibration
@@ -22,12 +22,6 @@ Doubles = NDArray[np.float64]
 #: A pixel is a square of side 1, which has this second moment about its centre.
 _PIXEL_MOMENT = 1 / 12
 _DECIMALS = 2
-#: Share of the mask's threshold from which on pixels may belong to an object that is seen weakly.
-_WEAK = 0.6
-#: Share of the mean probability of its pixels in the mask from which on pixels belong to an object.
-_OWN = 0.5
-#: Share of the fewest pixels of an object that the mask must have of it.
-_CORE = 0.5
 #: No frame has as many objects.
 _MOST = 2**26
 
@@ -87,11 +81,8 @@ def find_objects(
 
     They are told apart by ``ids`` (H, W), 0 elsewhere, where these are known, else by where
     ``maps`` say that their centres are, else by their shapes; their usual width and area are what
-    is ``known`` of them. Those below ``minimum_area`` are left out.
-
-    Of an object that is small, blurred or half hidden the mask holds a part alone. Told apart by
-    ``maps``, it reaches on (hysteresis, Canny 1986) to where the probability is half of its mean in
-    the mask, at least 0.6 of the threshold and at most the threshold.
+    is ``known`` of them. Those below ``minimum_area`` are left out. By ``maps`` objects may reach
+    beyond the mask, see :func:`~dvos.media.grouping.group_objects`.
     """
     names = motion = None
     if ids is not None:
@@ -103,11 +94,10 @@ def find_objects(
         labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[places].reshape(ids.shape)
         names = found[kept].astype(np.int64)
     elif maps is not None:
-        reached = probability >= np.float32(_WEAK * threshold)
-        grouped = group_mask(reached, maps, minimum_area=minimum_area, area=known.area)
+        grouped = group_objects(
+            probability, maps, threshold=threshold, minimum_area=minimum_area, area=known.area
+        )
         labels, motion = grouped.labels, grouped.motion
-        kept = _limit(labels, mask, probability, (_WEAK * threshold, threshold), minimum_area)
-        motion = None if motion is None else motion[kept]
     else:
         usual = {"width": known.width, "area": known.area}
         labels = split_mask(mask, minimum_area=minimum_area, **usual)
@@ -150,61 +140,6 @@ def measured(
         "orientation": orientation,
         "centre": np.stack([x / area, y / area], axis=1),
     }
-
-
-def _limit(
-    labels: NDArray[np.int32],
-    mask: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    between: tuple[float, float],
-    minimum_area: int,
-) -> NDArray[np.bool_]:
-    """Take from objects what they do not reach; renumber in place those kept, of all (N,)."""
-    count = int(labels.max(initial=0))
-    sums = _cores(labels, mask, probability, count)
-    limits = np.clip(_OWN * sums[0] / np.maximum(sums[1], 1), *between).astype(np.float32)
-    areas = _cut(labels, probability, limits)
-    kept: NDArray[np.bool_] = (areas >= minimum_area) & (sums[1] >= max(1.0, _CORE * minimum_area))
-    numbers = np.zeros(count + 1, np.int32)
-    numbers[1:] = np.where(kept, np.cumsum(kept), 0)
-    np.take(numbers, labels, out=labels, mode="clip")
-    return kept
-
-
-@jit
-def _cores(
-    labels: NDArray[np.int32],
-    mask: NDArray[np.bool_],
-    probability: NDArray[np.float32],
-    count: int,
-) -> NDArray[np.float64]:
-    """Of each of N objects in the mask: the sum of its probabilities, and its pixels, (2, N)."""
-    sums = np.zeros((2, count))
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            n = labels[i, j] - 1
-            if n >= 0 and mask[i, j]:
-                sums[0, n] += probability[i, j]
-                sums[1, n] += 1
-    return sums
-
-
-@jit
-def _cut(
-    labels: NDArray[np.int32], probability: NDArray[np.float32], limits: NDArray[np.float32]
-) -> NDArray[np.int64]:
-    """Set free the pixels below the limit of their object, (N,); the area of what is left, (N,)."""
-    areas = np.zeros(len(limits), np.int64)
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            n = labels[i, j] - 1
-            if n < 0:
-                continue
-            if probability[i, j] < limits[n]:
-                labels[i, j] = 0
-            else:
-                areas[n] += 1
-    return areas
 
 
 @jit

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from dvos.media.grouping import ObjectMaps, group_mask
+from dvos.media.grouping import ObjectMaps, group_mask, group_objects
 from dvos.media.splitting import split_mask
 from dvos.networks.spec import OBJECTS, NetworkSpec
 from dvos.networks.weights import load_network, save_network
@@ -93,7 +93,8 @@ class ObjectComparison:
         found, true = ((m[0].numpy() >= 0.5) & known for m in (clip.probability, clip.target))
         labels = {SHAPES: split_mask(found, minimum_area=SCRAP, width=self.width, area=self.area)}
         if clip.maps is not None:
-            grouped = group_mask(found, clip.maps, minimum_area=SCRAP, area=self.area)
+            probability = np.where(known, clip.probability[0].numpy(), np.float32(0))
+            grouped = group_objects(probability, clip.maps, minimum_area=SCRAP, area=self.area)
             labels[CENTRES] = grouped.labels
         number = None if truth is None else object_count(truth)
         if truth is not None and number:
