@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -167,7 +169,7 @@ def test_small_objects_and_what_is_around_them_weigh_as_much_as_the_median() -> 
     ids = np.zeros((60, 200), np.uint16)
     ids[10:20, 20:40], ids[10:20, 60:70], ids[10:12, 100:105] = 3, 9, 12  # 200, 100, 10 pixels
     ids[40:50, 150:160] = IGNORE
-    weights = size_weights(ids)
+    weights = size_weights(ids, 1.0)
     assert weights.dtype == np.float32
     assert np.unique(weights[ids == 3]).tolist() == [1]  # no object weighs less
     assert np.unique(weights[ids == 9]).tolist() == [1]  # the median
@@ -176,21 +178,23 @@ def test_small_objects_and_what_is_around_them_weigh_as_much_as_the_median() -> 
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 18, 93, 111)
     assert (weights[rows.max() + 1 :] == 1).all()
     ids[10:12, 60:70] = 0
-    assert np.unique(size_weights(ids)[ids == 9]).tolist() == [1]
-    assert (size_weights(np.zeros((8, 8), np.uint16)) == 1).all()
+    assert np.unique(size_weights(ids, 1.0)[ids == 9]).tolist() == [1]
+    assert (size_weights(np.zeros((8, 8), np.uint16), 1.0) == 1).all()
+    assert size_weights(ids, 0.5)[10, 102] == pytest.approx((80 / 10) ** 0.5)
 
 
-def test_small_objects_weigh_more_in_training_alone_and_where_objects_are_told_apart() -> None:
+def test_small_objects_weigh_more_in_training_alone_where_asked_and_told_apart() -> None:
     ids = np.zeros((40, 80), np.uint16)
     ids[10:20, 10:30], ids[10:20, 40:60], ids[10:15, 66:76] = 1, 2, 3
-    settings = TrainingSettings(out="x", network={"dvos": {"objects": True}})
-    target, rng = QueryTarget(settings, references=0), np.random.default_rng(0)
+    rng, asked = np.random.default_rng(0), {"losses": {"small_objects": 1.0}}
+
+    def target(**settings: Any) -> QueryTarget:
+        return QueryTarget(TrainingSettings(out="x", **settings), references=0)
 
     def weight(chosen: QueryTarget, clip: Clip) -> float:
         return float(chosen.labels(rng, 0, clip, "stills")["weight"][0, 12, 70])
 
-    assert weight(target, clip_of(ids)) == 4
-    assert weight(target, clip_of(ids, apart=False)) == 1
-    assert float(target.validation_labels(clip_of(ids))["weight"].max()) == 1
-    paper = TrainingSettings(out="x", network={"name": "paper"})
-    assert weight(QueryTarget(paper, references=0), clip_of(ids)) == 1
+    assert weight(target(**asked), clip_of(ids)) == 4
+    assert weight(target(**asked), clip_of(ids, apart=False)) == 1
+    assert weight(target(), clip_of(ids)) == 1
+    assert float(target(**asked).validation_labels(clip_of(ids))["weight"].max()) == 1

@@ -76,6 +76,9 @@ class LossSettings(PresetSettings):
     offset: float = _weight(1.0, "the offsets to the objects' centres within the objects'")
     centre: float = _weight(0.5, "the focal loss of the centres within the objects'")
     motion: float = _weight(0.5, "the objects' motion since the frame before within the objects'")
+    small_objects: Fraction = setting(
+        0.0, "weight in the mask's losses: (median area over own) ** this, 1 to 5, where told apart"
+    )
     tversky_alpha: Fraction = setting(0.3, "cost of a false object pixel in Tversky losses")
     tversky_beta: Fraction = setting(0.7, "cost of a missed object pixel in Tversky losses")
     focal_alpha: float | None = setting(

@@ -101,8 +101,8 @@ class QueryTarget(Target):
     """The mask of a clip's last frame, the query, and where asked the objects in it.
 
     Beside frames items have target float32 (1, H, W), 0 or 1, and weight float32 (1, H, W), 0 where
-    the label is unknown, else the weight of the clip's source, in training times
-    :func:`size_weights` where objects are told apart; and objects float32 (8, H / 2, W / 2), see
+    the label is unknown, else the weight of the clip's source, in training by
+    ``losses.small_objects`` times :func:`size_weights`; and objects float32 (8, H / 2, W / 2), see
     :func:`object_truth`, their weights that of the source.
     ``references`` before the query are ``network.references`` by default.
     """
@@ -110,7 +110,7 @@ class QueryTarget(Target):
     def __init__(self, settings: TrainingSettings, *, references: int | None = None) -> None:
         self._frames = 1 + (settings.network.references if references is None else references)
         self._pseudo_weight = settings.data.pseudo.weight
-        self._objects = tells_apart(settings.network)
+        self._objects, self._small = tells_apart(settings.network), settings.losses.small_objects
         self.validation = ValidationRequest(False, self._frames, self._frames, 16, self._objects)
 
     def request(self, k: int, *, size: tuple[int, int], scale: float) -> ClipRequest:
@@ -122,8 +122,8 @@ class QueryTarget(Target):
         """What the query shows, weighted by the size of its objects and the clip's source."""
         del rng, k
         item = self.validation_labels(clip)
-        if self._objects and clip.tells_apart:
-            item["weight"] *= torch.from_numpy(size_weights(clip.ids[-1]))
+        if self._small and clip.tells_apart:
+            item["weight"] *= torch.from_numpy(size_weights(clip.ids[-1], self._small))
         if source == "pseudo" and self._pseudo_weight != 1:
             item["weight"] *= self._pseudo_weight
             if self._objects:
@@ -297,18 +297,18 @@ def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: flo
     return Clip(frames, ids, clip.labelled, clip.tells_apart)
 
 
-def size_weights(ids: NDArray[np.uint16]) -> Singles:
+def size_weights(ids: NDArray[np.uint16], power: float) -> Singles:
     """Weights of the pixels of a mask (H, W), float32, by which small objects count as others do.
 
-    Of an object the median area of all over its own, 1 to 5, its surroundings of 7 pixels included:
-    of a pixel, what small and half hidden objects add to the loss would not be seen beside others.
+    Of an object the median area of all over its own, to this power, 1 to 5, its surroundings of 7
+    pixels included: by pixels, what small and half hidden ones add to the loss is next to nothing.
     """
     areas = np.bincount(ids.ravel(), minlength=IGNORE + 1)
     there = np.flatnonzero(areas)
     there = there[known_objects(there)]
     of_object = np.ones(IGNORE + 1, np.float32)
     if len(there):
-        of_object[there] = np.clip(np.median(areas[there]) / areas[there], 1, _HEAVIEST)
+        of_object[there] = np.clip((np.median(areas[there]) / areas[there]) ** power, 1, _HEAVIEST)
     own = of_object[ids]
     around = cv2.dilate(own, np.ones((2 * _AROUND + 1,) * 2, np.uint8))
     return np.where(known_objects(ids), own, around)

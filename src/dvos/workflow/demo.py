@@ -30,7 +30,7 @@ _SAMPLE_TRAINING = {
         "colour": {"strength": 0.25},
         "degradation": {"strength": 0.25},
     },
-    "losses": {"reconstruction": 0.0},
+    "losses": {"reconstruction": 0.0, "small_objects": 1.0},
     "start_share": 0.0,
 }
 
