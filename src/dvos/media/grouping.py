@@ -148,4 +148,5 @@ def group_objects(
     kept = (areas >= minimum_area) & (cores >= max(1.0, _CORE * minimum_area))
     numbers = np.zeros(len(kept) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
-    return GroupedMask(numbers[labels], None if motion is None else motion[kept])
+    votes.renumber(labels, numbers)
+    return GroupedMask(labels, None if motion is None else motion[kept])

@@ -31,15 +31,23 @@ def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Numbers, Singles, Sing
     sure, then arrives, and one that hits the centre stays.
     """
     height, width = weight.shape
-    places = np.argwhere(weight).astype(np.int32)
-    columns, rows = np.empty(len(places), np.float32), np.empty(len(places), np.float32)
-    for n in range(len(places)):
-        i, j = places[n]
-        u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
-        row, column = int(v + 0.5), int(u + 0.5)
-        if weight[row, column] > 0:
-            u, v = _aim(u, x[row, column], width), _aim(v, y[row, column], height)
-        columns[n], rows[n] = u, v
+    n = 0
+    for i in range(height):
+        for j in range(width):
+            n += weight[i, j] > 0
+    places = np.empty((n, 2), np.int32)
+    columns, rows = np.empty(n, np.float32), np.empty(n, np.float32)
+    n = 0
+    for i in range(height):
+        for j in range(width):
+            if weight[i, j] == 0:
+                continue
+            u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
+            row, column = int(v + 0.5), int(u + 0.5)
+            if weight[row, column] > 0:
+                u, v = _aim(u, x[row, column], width), _aim(v, y[row, column], height)
+            places[n, 0], places[n, 1], columns[n], rows[n] = i, j, u, v
+            n += 1
     return places, columns, rows
 
 
@@ -228,3 +236,12 @@ def limit(labels: Numbers, probability: Singles, limits: Singles) -> NDArray[np.
             else:
                 areas[n] += 1
     return areas
+
+
+@jit
+def renumber(labels: Numbers, numbers: Numbers) -> None:
+    """Replace each label by its number, of all from 0 on."""
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            if labels[i, j]:
+                labels[i, j] = numbers[labels[i, j]]
