@@ -1,4 +1,4 @@
-"""The server of the page: it answers from the store, the pictures and the helper."""
+"""The server of the page: it answers whoever has its token from store, pictures and helper."""
 
 import ipaddress
 import json
