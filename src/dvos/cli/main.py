@@ -220,11 +220,13 @@ def keep_memory(words: Sequence[str]) -> None:
     """Start a command that segments large frames anew, with a C library that keeps freed memory.
 
     Else every tensor of a large frame is fetched from the system page by page and handed back: a
-    third of the time. glibc reads the variables at a process's start alone.
+    third of the time. glibc reads the variables at a process's start alone. PyTorch is told to take
+    large pages, too, by which a training, of small crops, would lose a twentieth.
     """
     command = next((word for word in words if not word.startswith("-")), "")
     if command not in ("evaluate", "predict", "pseudo-label") or sys.platform != "linux":
         return
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if os.environ.items() >= _KEEP_MEMORY.items():
         for name in _KEEP_MEMORY:  # It is started anew; what it starts itself needs them not.
             del os.environ[name]
@@ -265,12 +267,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _prepare(debug: bool) -> None:
     """Set what libraries read when they load, and how messages are told."""
-    # OpenMP threads that wait spin unless told otherwise, and take the cores
-    # from the processes that make the clips; it is read when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Large pages for torch's large tensors: else a third of the time for large frames goes into
-    # handing memory back and forth (PyTorch's setting, which Linux alone has).
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # OpenMP threads that wait spin unless told otherwise, and take the cores from the processes
+    # that make the clips; GNU's spin some microseconds, as going to sleep between two layers takes
+    # longer. It is read when torch loads.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks is no reason to fail after the work.

@@ -12,7 +12,6 @@ size of a training clip; their distance from those of training clips is Mahalano
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
@@ -63,7 +62,7 @@ SCRAP = 30
 #: Name of what a checkpoint keeps.
 NOVELTY = "novelty"
 #: Training clips that are looked at, and how many of them at once.
-_CLIPS, _TOGETHER = 96, 8
+_CLIPS, _TOGETHER = 64, 8
 #: Of their windows this share lies nearer than the limit; that of a few pictures is widened, as
 #: others of their kind differ more from them than they from each other (docs/how-to/fit.md).
 _SHARE, _WIDER = 0.9, 0.4
@@ -168,14 +167,13 @@ def calibrate_checkpoint(
             yield clip
 
     knows = hasattr(network, "features") and training is not None
-    with ThreadPoolExecutor(1) as pool:
-        # Made while the others are segmented.
-        numbers = range(min(_CLIPS, seen) if knows else 0)
-        queries = pool.map(lambda k: training[k]["frames"][-1], numbers)  # type: ignore[index]
-        learnt: dict[str, Any] = {"calibration": calibrate(segmented())}
-        if knows:
-            pictures, shown = getattr(training, "pictures", 1), (one.to(device) for one in queries)
-            learnt[NOVELTY] = learn_novelty(network.features, shown, pictures=pictures)
+    learnt: dict[str, Any] = {"calibration": calibrate(segmented())}
+    if knows:
+        # Not beside the others: their convolutions lose more than the clips take.
+        numbers = range(min(_CLIPS, seen))
+        queries = (training[number]["frames"][-1].to(device) for number in numbers)  # type: ignore[index]
+        pictures = getattr(training, "pictures", 1)
+        learnt[NOVELTY] = learn_novelty(network.features, queries, pictures=pictures)
     if told is not None:
         dispersion = learn_dispersion(told.better_counts())
         if dispersion is not None:
