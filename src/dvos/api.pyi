@@ -687,6 +687,7 @@ def score(
     images: StrPath | None = None,
     overlay_interval: int = 0,
     tracks: bool = False,
+    border: int = 0,
     counts: StrPath | None = None,
     boundary_tolerance: float = 0.008,
     domain: str | None = None,
@@ -714,6 +715,8 @@ def score(
         images: frames or videos, for overlays and stability (default: none)
         overlay_interval: overlay of every n-th mask; 0 = best, median, worst (default: 0)
         tracks: also score tracks into tracks.json, by permanent ids (default: False)
+        border: with tracks: objects wholly within so many pixels of a frame's edge do not count
+            (default: 0)
         counts: CSV of counts by hand (Image or clip, count) to compare (default: none)
         boundary_tolerance: tolerance of boundary F as a share of the diagonal (default: 0.008)
         domain: regular expression that finds the domain in <clip>/<frame>: its first group, or all

@@ -16,7 +16,7 @@ from dvos.errors import DvosError, MediaError, TableError
 from dvos.media.mask import IGNORE, write_label_image, write_mask
 from dvos.scoring.score import score
 from dvos.scoring.track_measures import FrameMatch, Sequences, _calculated, measure
-from dvos.scoring.tracks import match_frame, score_tracks
+from dvos.scoring.tracks import match_frame, score_tracks, within
 
 MEASURES = ("SEG", "DET", "LNK", "TRA", "CHOTA", "HOTA", "IDF1")
 PLACES = [(2, 2), (2, 12), (12, 2), (12, 12)]
@@ -279,3 +279,50 @@ def test_unknown_pixels_of_masks_are_known_as_such(tmp_path: Path) -> None:
         write_mask(tmp_path / f"t/clip/f{number}.png", labels)
     found = _scored(tmp_path / "t", _write(tmp_path / "p", [{0: 1, 1: 2}] * 3))
     assert found["DET"] == found["HOTA"] == 1.0
+
+
+def test_what_lies_wholly_within_the_border_counts_nowhere(tmp_path: Path) -> None:
+    """As outside the challenge's field of interest, in truth and predictions, and in SEG."""
+    frames = [{0: 1}, {0: 1}]
+    truth = _challenge(tmp_path / "t", frames, "1 0 1 0\n2 0 1 0\n")
+    found = _challenge(tmp_path / "r", frames, "1 0 1 0\n3 0 1 0\n", "RES")
+    for number in range(2):
+        # Of the truth below at the left, of the predictions above at the right; four wide.
+        for folder, place, id_ in (
+            (truth / "01_GT/TRA/man_track", np.s_[14:18, 0:4], 2),
+            (found / "01_RES/mask", np.s_[0:4, 14:18], 3),
+        ):
+            path = folder.parent / f"{folder.name}{number:03}.tif"
+            labels = tifffile.imread(path)
+            labels[place] = id_
+            tifffile.imwrite(path, labels)
+    (truth / "01_GT/SEG").mkdir()
+    shutil.copy(truth / "01_GT/TRA/man_track000.tif", truth / "01_GT/SEG/man_seg000.tif")
+
+    def scored(border: int) -> dict[str, Any]:
+        values = {"truth": truth, "predictions": found, "tracks": True, "border": border}
+        return score_tracks(ScoringSettings.model_validate(values), truth)
+
+    assert scored(3) == scored(0)  # one pixel reaches further in
+    assert scored(0)["SEG"] == pytest.approx(0.5)
+    assert scored(0)["distinct_truth"] == 2
+    inside = scored(4)
+    assert [inside[name] for name in MEASURES] == [1.0] * 7
+    assert (inside["distinct"], inside["distinct_truth"], inside["links"]) == (1, 1, 1)
+    with pytest.raises(MediaError, match="man_track000.tif: is all border: 10 pixels at each edge"):
+        scored(10)
+
+
+def test_unknown_pixels_stay_unknown_within_the_border() -> None:
+    labels = np.zeros((20, 20), np.int32)
+    labels[:, :5] = -1
+    labels[8:12, 3:8] = 7
+    assert np.array_equal(within(labels, 5), labels)
+    labels[0:2, 10:14] = 4
+    assert not (within(labels, 5) == 4).any()
+    assert (within(labels, 5) == -1).sum() == (labels == -1).sum()
+
+
+def test_a_border_is_for_tracks(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="border is for tracks; set tracks, too"):
+        ScoringSettings(truth=tmp_path, predictions=tmp_path, border=5)

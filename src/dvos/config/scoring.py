@@ -47,6 +47,9 @@ class ScoringSettings(Settings):
     images: Path | None = setting(None, "frames or videos, for overlays and stability")
     overlay_interval: Natural = setting(0, "overlay of every n-th mask; 0 = best, median, worst")
     tracks: bool = setting(False, "also score tracks into tracks.json, by permanent ids")
+    border: Natural = setting(
+        0, "with tracks: objects wholly within so many pixels of a frame's edge do not count"
+    )
     counts: Path | None = setting(None, "CSV of counts by hand (Image or clip, count) to compare")
     boundary_tolerance: float = setting(
         0.008, "tolerance of boundary F as a share of the diagonal", gt=0, lt=0.5
@@ -63,6 +66,8 @@ class ScoringSettings(Settings):
             yield "give true masks as truth, or counts by hand as counts"
         if self.truth is None and self.tracks:
             yield "tracks need true masks; give them as truth"
+        if self.border and not self.tracks:
+            yield "border is for tracks; set tracks, too"
 
 
 class ReportSettings(Settings):

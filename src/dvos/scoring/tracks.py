@@ -86,7 +86,7 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     everything: list[Sequences] = []
     for clip in clips:
         predicted = predicted_tracks(settings.predictions, clip, alone=len(clips) == 1)
-        compared, counts = _compared(clip, predicted)
+        compared, counts = _compared(clip, predicted, settings.border)
         everything.append(compared)
         found[clip.name] = {**measure(compared), **counts, **totals.get(clip.name, {})}
     names = ("distinct", "distinct_truth")
@@ -94,7 +94,9 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     return {**measure(reduce(add, everything)), **together, "clips": found}
 
 
-def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[str, int]]:
+def _compared(
+    truth: TrackClip, predicted: TrackClip, border: int
+) -> tuple[Sequences, dict[str, int]]:
     """A clip's frames compared, labels parted where tracks have gaps, and numbers of tracks."""
     if len(truth.frames) < 2:
         raise MediaError.at(truth.name, "has one frame with truth", "two, as tracks link frames")
@@ -104,12 +106,15 @@ def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[s
         labels = np.zeros_like(true) if other is None else predicted.read(other)
         if other is not None:
             check_size(other, labels.shape, true.shape, path)
-        match = match_frame(true, labels)
+        if 2 * border >= min(true.shape):
+            raise MediaError.at(path, f"is all border: {border} pixels at each edge")
+        labels = within(labels, border)
+        match = match_frame(within(true, border), labels)
         matches.append(match)
         if truth.masks is None:
             seg.append(match)
         elif name in truth.masks:
-            seg.append(match_frame(read_label_image(truth.masks[name]), labels))
+            seg.append(match_frame(within(read_label_image(truth.masks[name]), border), labels))
     tracks = []
     for side, clip in enumerate((truth, predicted)):
         seen: dict[int, list[int]] = {}
@@ -118,12 +123,24 @@ def _compared(truth: TrackClip, predicted: TrackClip) -> tuple[Sequences, dict[s
                 seen.setdefault(label, []).append(place)
         seen.pop(0, None)
         # Where all frames there are were read, the table must tell what their labels show.
-        whole = clip is truth or len(predicted.frames) == len(truth.frames)
+        whole = not border and (clip is truth or len(predicted.frames) == len(truth.frames))
         if clip.table is not None and clip.table_path is not None and whole:
             check_presence(clip.table_path, clip.table, seen)
         tracks.append(clip.parts(seen))
     distinct = {"distinct_truth": _distinct(tracks[0]), "distinct": _distinct(tracks[1])}
     return Sequences.of(matches, seg, *tracks), distinct
+
+
+def within(labels: Labels, border: int) -> Labels:
+    """Labels without objects that lie wholly within ``border`` pixels of the frame's edge.
+
+    So does the Cell Tracking Challenge with what lies outside its field of interest (Ulman et al.
+    2017). Labels below 0 stay.
+    """
+    if not border:
+        return labels
+    inner = np.unique(labels[border:-border, border:-border])
+    return np.where((labels < 0) | np.isin(labels, inner), labels, 0)
 
 
 def match_frame(true: Labels, predicted: Labels) -> FrameMatch:
