@@ -9,7 +9,7 @@ the next action is one of two, and each counts as one click:
 - point at the centre of the largest error, the deepest pixel of the largest connected piece of
   missing or false mask: what is proposed there is added, or cut, whether it is right or not.
 
-A photo is done when its Dice against the truth is 0.90, or when six clicks for each component of
+A photo is done when its Dice against the truth is 0.90, or when thirty clicks for each component of
 the truth have been made, which then count. What was made of it, not the truth, is what further
 photos are learnt from, where there is no checkpoint. Times are of the processor, as the machine may
 be doing other work. Data that is not there is skipped, with a line.
@@ -42,7 +42,7 @@ from facts import machine, write_result
 
 GOAL = 0.90
 #: Clicks for each component of the truth after which a photo is given up.
-MOST = 6
+MOST = 30
 #: Gain of Dice that a user sees, and accepts all proposals for.
 SEEN = 0.05
 SCORES = (0.9, 0.8, 0.7, 0.6, 0.5)

@@ -15,7 +15,7 @@ from dvos.errors import MediaError
 from dvos.media.image import read_image, write_image
 from dvos.media.png import read_png_window
 
-SIZE = (60, 83)
+SIZE = (60, 283)  # more rows and columns than are undone at once
 
 
 def textured(channels=3):

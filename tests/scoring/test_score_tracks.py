@@ -309,7 +309,9 @@ def test_what_lies_wholly_within_the_border_counts_nowhere(tmp_path: Path) -> No
     inside = scored(4)
     assert [inside[name] for name in MEASURES] == [1.0] * 7
     assert (inside["distinct"], inside["distinct_truth"], inside["links"]) == (1, 1, 1)
-    with pytest.raises(MediaError, match="man_track000.tif: is all border: 10 pixels at each edge"):
+    with pytest.raises(
+        MediaError, match=r"man_track000\.tif: is all border: 10 pixels at each edge"
+    ):
         scored(10)
 
 
@@ -317,10 +319,10 @@ def test_unknown_pixels_stay_unknown_within_the_border() -> None:
     labels = np.zeros((20, 20), np.int32)
     labels[:, :5] = -1
     labels[8:12, 3:8] = 7
-    assert np.array_equal(within(labels, 5), labels)
+    assert np.array_equal(within(labels, 5, Path()), labels)
     labels[0:2, 10:14] = 4
-    assert not (within(labels, 5) == 4).any()
-    assert (within(labels, 5) == -1).sum() == (labels == -1).sum()
+    assert not (within(labels, 5, Path()) == 4).any()
+    assert (within(labels, 5, Path()) == -1).sum() == (labels == -1).sum()
 
 
 def test_a_border_is_for_tracks(tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ picture takes half the time that OpenCV takes for it.
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +113,10 @@ def _pixels(
         pixels = rows.ravel()[: height * width * step].reshape(height, -1)
     else:
         pixels = np.empty((height, width * step), np.uint8)
-    if not _compiled()(rows, step, top, step * left, pixels):
+    # The compiler takes a moment to load: only those who need it pay.
+    from dvos.media.png_filters import undo_filters
+
+    if not undo_filters(rows, step, top, step * left, pixels):
         raise MediaError.damaged(path, "PNG", "a row has an unknown filter")
     return pixels.reshape(height, width, step)
 
@@ -156,65 +158,3 @@ def _chunks(data: bytes, path: Path) -> Iterator[tuple[bytes, memoryview]]:
         yield kind, view[at + 8 : end - 4]
         at = end
     raise MediaError.damaged(path, "PNG", f"the file ends early, at byte {size}")
-
-
-@lru_cache(maxsize=1)
-def _compiled() -> Callable[..., bool]:
-    # The compiler takes a moment to load: only those who need it pay.
-    from dvos.compiling import jit
-
-    return jit(_unfilter)
-
-
-def _unfilter(  # noqa: C901 - a loop for each of the five filters, to be read side by side
-    raw: Bytes, step: int, top: int, left: int, out: Bytes
-) -> bool:
-    """Fill a window of the pixels of a PNG and say whether all filters are known; for numba.
-
-    Filters 0 to 4 of the PNG specification (third edition, section 9): a byte is stored less a
-    prediction from that of the same sample to the left (a), above (b) and above to the left (c).
-    ``raw`` holds the inflated rows (rows, 1 + bytes of a row) down to the window's last, each
-    behind its filter; a pixel has ``step`` bytes, ``left`` is the window's first byte of a row. A
-    whole picture may be filled into where ``raw`` begins: its rows come before those yet to read.
-    """
-    end = left + out.shape[1]
-    # A row that is predicted from nothing above is where to begin.
-    first = top
-    while first > 0 and raw[first, 0] > 1:
-        first -= 1
-    if raw[first:, 0].max() > 4:
-        return False
-    # Where no byte is predicted from the left, what lies there does not matter.
-    start = left
-    for row in range(first, raw.shape[0]):
-        if raw[row, 0] != 0 and raw[row, 0] != 2:
-            start = 0
-    # A pixel of zeros stands before each row, as the specification has it.
-    above = np.zeros(step + end, np.uint8)
-    line = np.zeros(step + end, np.uint8)
-    for row in range(first, raw.shape[0]):
-        kind, stored = raw[row, 0], raw[row, 1:]
-        if kind == 0:
-            line[step + start :] = stored[start:end]
-        elif kind == 1:
-            for i in range(start, end):
-                line[step + i] = stored[i] + line[i]
-        elif kind == 2:
-            for i in range(start, end):
-                line[step + i] = stored[i] + above[step + i]
-        elif kind == 3:
-            for i in range(start, end):
-                line[step + i] = stored[i] + (np.int32(line[i]) + np.int32(above[step + i])) // 2
-        else:
-            for i in range(start, end):
-                a, b, c = np.int32(line[i]), np.int32(above[step + i]), np.int32(above[i])
-                # Whichever of the three is closest to a + b - c.
-                to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
-                nearest = a
-                if to_a > to_b or to_a > to_c:
-                    nearest = b if to_b <= to_c else c
-                line[step + i] = stored[i] + nearest
-        if row >= top:
-            out[row - top] = line[step + left :]
-        above, line = line, above
-    return True

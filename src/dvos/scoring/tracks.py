@@ -106,15 +106,14 @@ def _compared(
         labels = np.zeros_like(true) if other is None else predicted.read(other)
         if other is not None:
             check_size(other, labels.shape, true.shape, path)
-        if 2 * border >= min(true.shape):
-            raise MediaError.at(path, f"is all border: {border} pixels at each edge")
-        labels = within(labels, border)
-        match = match_frame(within(true, border), labels)
+        labels = within(labels, border, path)
+        match = match_frame(within(true, border, path), labels)
         matches.append(match)
         if truth.masks is None:
             seg.append(match)
         elif name in truth.masks:
-            seg.append(match_frame(within(read_label_image(truth.masks[name]), border), labels))
+            shown = within(read_label_image(truth.masks[name]), border, path)
+            seg.append(match_frame(shown, labels))
     tracks = []
     for side, clip in enumerate((truth, predicted)):
         seen: dict[int, list[int]] = {}
@@ -131,14 +130,16 @@ def _compared(
     return Sequences.of(matches, seg, *tracks), distinct
 
 
-def within(labels: Labels, border: int) -> Labels:
+def within(labels: Labels, border: int, path: Path) -> Labels:
     """Labels without objects that lie wholly within ``border`` pixels of the frame's edge.
 
     So does the Cell Tracking Challenge with what lies outside its field of interest (Ulman et al.
-    2017). Labels below 0 stay.
+    2017). Labels below 0 stay. A MediaError, of a frame's ``path``, if all of it is border.
     """
     if not border:
         return labels
+    if 2 * border >= min(labels.shape):
+        raise MediaError.at(path, f"is all border: {border} pixels at each edge")
     inner = np.unique(labels[border:-border, border:-border])
     return np.where((labels < 0) | np.isin(labels, inner), labels, 0)
 
