@@ -121,7 +121,7 @@ def _compared(
             for label in np.unique(match.objects[:, side]).tolist():
                 seen.setdefault(label, []).append(place)
         seen.pop(0, None)
-        # Where all frames there are were read, the table must tell what their labels show.
+        # Where all frames and objects there are were read, the table must tell what labels show.
         whole = not border and (clip is truth or len(predicted.frames) == len(truth.frames))
         if clip.table is not None and clip.table_path is not None and whole:
             check_presence(clip.table_path, clip.table, seen)
