@@ -165,7 +165,7 @@ def test_the_channels_are_read_in_the_order_they_are_told_in() -> None:
     assert maps.motion.ravel().tolist() == [channel / 2 for channel in order]
 
 
-def test_small_objects_and_what_is_around_them_weigh_as_much_as_the_median() -> None:
+def test_small_objects_weigh_as_much_as_the_median() -> None:
     ids = np.zeros((60, 200), np.uint16)
     ids[10:20, 20:40], ids[10:20, 60:70], ids[10:12, 100:105] = 3, 9, 12  # 200, 100, 10 pixels
     ids[40:50, 150:160] = IGNORE
@@ -174,9 +174,7 @@ def test_small_objects_and_what_is_around_them_weigh_as_much_as_the_median() -> 
     assert np.unique(weights[ids == 3]).tolist() == [1]  # no object weighs less
     assert np.unique(weights[ids == 9]).tolist() == [1]  # the median
     assert np.unique(weights[ids == 12]).tolist() == [5]  # not ten times as much
-    rows, columns = np.nonzero(weights == 5)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 18, 93, 111)
-    assert (weights[rows.max() + 1 :] == 1).all()
+    assert (weights[ids != 12] == 1).all()  # nor does what lies around it
     ids[10:12, 60:70] = 0
     assert np.unique(size_weights(ids, 1.0)[ids == 9]).tolist() == [1]
     assert (size_weights(np.zeros((8, 8), np.uint16), 1.0) == 1).all()

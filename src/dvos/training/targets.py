@@ -38,8 +38,8 @@ OBJECT_STRIDE = 2
 _SCRAP = 8
 #: Weight of objects that touch others: where an object stands alone, its outline tells its centre.
 _CROWDED = 3
-#: Largest weight of a small object's pixels in the mask, and how far around it this weight goes.
-_HEAVIEST, _AROUND = 5.0, 7
+#: Largest weight of a small object's pixels in the mask.
+_HEAVIEST = 5.0
 #: The larger of two areas of an object over the smaller, at most, where its motion is told.
 _ALIKE = 1.3
 
@@ -300,8 +300,8 @@ def bend_frames(rng: np.random.Generator, clip: Clip, *, turn: float, shear: flo
 def size_weights(ids: NDArray[np.uint16], power: float) -> Singles:
     """Weights of the pixels of a mask (H, W), float32, by which small objects count as others do.
 
-    Of an object the median area of all over its own, to this power, 1 to 5, its surroundings of 7
-    pixels included: by pixels, what small and half hidden ones add to the loss is next to nothing.
+    Of an object the median area of all over its own, to this power, 1 to 5: by pixels, what small
+    and half hidden ones add to the loss is next to nothing. What lies around them weighs 1.
     """
     areas = np.bincount(ids.ravel(), minlength=IGNORE + 1)
     there = np.flatnonzero(areas)
@@ -309,9 +309,7 @@ def size_weights(ids: NDArray[np.uint16], power: float) -> Singles:
     of_object = np.ones(IGNORE + 1, np.float32)
     if len(there):
         of_object[there] = np.clip((np.median(areas[there]) / areas[there]) ** power, 1, _HEAVIEST)
-    own = of_object[ids]
-    around = cv2.dilate(own, np.ones((2 * _AROUND + 1,) * 2, np.uint8))
-    return np.where(known_objects(ids), own, around)
+    return of_object[ids]
 
 
 def object_truth(clip: Clip) -> Singles:

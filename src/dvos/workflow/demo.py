@@ -15,7 +15,7 @@ from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened
 from dvos.workflow.starting import choose_start
 
 # Training clips where the user names no number: what two cores make in the promised time.
-_SAMPLE_CLIPS = 3_750
+_SAMPLE_CLIPS = 5_250
 _DATA_CLIPS = 16_000
 _SAMPLE_SYNTHETIC = 0.05  # one field, filmed alike: nothing unseen to gain on
 # The sample field's stills show little of the soil that its videos are full of. Photos show theirs.
