@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -138,6 +139,29 @@ def test_what_is_missing_is_named_as_it_is_given(capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().err
     assert "folder: is missing; expected a value; give it as FOLDER\n" in told
     assert "out: is missing; expected a value; give it with --out=...\n" in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "score --truth a --predictions b --images c --counts d --out new",
+        "predict a --checkpoint b --first-mask c --regions d --out new",
+        "evaluate a --truth b --checkpoint c --out new",
+        "pseudo-label a --checkpoint b --out new",
+        "fit a --start b --out new",
+        "suggest a --checkpoint b --out new",
+        "label a --checkpoint b --out new",
+        "extract frames a b --out new",
+    ],
+)
+def test_all_that_is_not_there_is_told_at_once(words, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").symlink_to("gone")
+    assert main(words.split()) in {1, 2}
+    told = [line.split(":")[1].strip() for line in capsys.readouterr().err.splitlines()]
+    missing = [name for name in "abcd" if re.search(rf"\b{name}\b", words.split("--out")[0])]
+    assert sorted(told) == missing
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_errors_in_python_speak_python(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 from typing import Any, Self
 
-from dvos.errors import FaultCollector, MediaError, OutputError
+from dvos.errors import CheckpointError, FaultCollector, MediaError, OutputError, UsageError
 from dvos.locks import OPEN_FILES_CAN_GO, lock, open_file, open_to_lock
 
 #: Begins names of files still being written; the next run removes what a killed one left.
@@ -192,6 +192,25 @@ def absent(path: Path) -> str:
     if not path.is_symlink():
         return "no such file"
     return f"is a link to {path.readlink()}, which is not there"
+
+
+#: Options or arguments, as a user writes them, with what they give: None where not given.
+Given = Iterable[tuple[str, Path | None]]
+
+
+def check_given(inputs: Given, networks: Given = ()) -> None:
+    """Tell, all at once and before any work, of what a command is given and is not there.
+
+    A UsageError, or a CheckpointError if nothing but files of ``networks`` is missing.
+    """
+    gone = [(name, path) for name, path in inputs if path and not path.exists()]
+    with FaultCollector(UsageError if gone else CheckpointError) as faults:
+        for name, path in gone:
+            found = absent(path) if path.is_symlink() else "no such file or folder"
+            faults.add(path, found, remedy=f"check the path of {name}")
+        for name, file in networks:
+            if file and not file.is_file():
+                faults.add(file, absent(file), "a trained network", f"check {name}")
 
 
 def refuse_foreign(paths: Iterable[Path], maker: str) -> None:

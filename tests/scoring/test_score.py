@@ -12,7 +12,7 @@ from dvos.errors import MediaError, TableError, UsageError
 from dvos.media.image import image_size, read_image, write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
-from dvos.scoring.score import score
+from dvos.scoring.score import score_command
 from dvos.scoring.summary import Scores
 from dvos.tables import ClipRow, write_clips
 
@@ -32,7 +32,7 @@ def _write(folder: Path, names: dict[str, int]) -> Path:
 
 
 def _score(tmp_path: Path, **options: object) -> Scores:
-    return score(
+    result = score_command(
         ScoringSettings.model_validate(
             {
                 "truth": tmp_path / "truth",
@@ -43,6 +43,8 @@ def _score(tmp_path: Path, **options: object) -> Scores:
             }
         )
     )
+    assert isinstance(result, Scores)
+    return result
 
 
 def _pooled_dice(pairs: list[tuple[int, int]]) -> float:
@@ -236,14 +238,16 @@ def test_pictures_of_best_median_worst_and_every_second(tmp_path: Path) -> None:
 
 def test_places_that_do_not_exist(tmp_path: Path) -> None:
     _write(tmp_path / "truth", {"a/0.png": 8})
-    with pytest.raises(UsageError, match="predictions: no such folder"):
+    with pytest.raises(UsageError, match="predictions: no such file or folder"):
         _score(tmp_path)
-    with pytest.raises(UsageError, match="no such file or folder"):
+    with pytest.raises(UsageError, match="no such file or folder") as caught:
         _score(tmp_path, truth=tmp_path / "nowhere")
+    assert len(caught.value.faults) == 2
 
 
 def test_truth_without_masks(tmp_path: Path) -> None:
     (tmp_path / "truth/a").mkdir(parents=True)
+    (tmp_path / "predictions").mkdir()
     with pytest.raises(MediaError, match="holds no true mask"):
         _score(tmp_path)
 

@@ -62,6 +62,7 @@ def _rows(settings: FramesSettings) -> list[VideoRow]:
     """The videos of the table, or those given by themselves."""
     if settings.videos is not None:
         return read_videos(settings.videos)
+    files.check_given(("INPUTS", given) for given in settings.inputs)
     videos: list[Path] = []
     with FaultCollector(MediaError) as faults:
         for given in settings.inputs:

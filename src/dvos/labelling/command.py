@@ -13,7 +13,7 @@ from typing import Any
 
 from dvos.config.labelling import LabelSettings
 from dvos.errors import UsageError
-from dvos.files import make_folder
+from dvos.files import check_given, make_folder
 from dvos.formats.known import FORMATS
 from dvos.labelling.documents import open_document
 
@@ -29,6 +29,7 @@ def label(settings: LabelSettings) -> Path:
     from dvos.labelling.server import Guard, LabelServer
     from dvos.labelling.work import Workshop
 
+    check_given([("INPUT", settings.input)], [("--checkpoint", settings.checkpoint)])
     document = open_document(settings.input, settings.out, settings.intensity)
     make_folder(document.root)
     workshop = Workshop(document, settings.checkpoint)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dvos.config.labelling import SuggestSettings
 from dvos.errors import UsageError
-from dvos.files import refuse_foreign
+from dvos.files import check_given, refuse_foreign
 from dvos.labelling.documents import Frame, open_document
 from dvos.labelling.features import FeatureExtractor, Singles
 from dvos.media.image import resized
@@ -64,6 +64,7 @@ class SuggestResult:
 
 def suggest(settings: SuggestSettings) -> SuggestResult:
     """List the frames to label next; a UsageError if there are none."""
+    check_given([("INPUT", settings.input)], [("--checkpoint", settings.checkpoint)])
     out = settings.out
     own = out.is_file() and out.read_bytes().startswith(",".join(COLUMNS).encode())
     if out.exists() and not own:

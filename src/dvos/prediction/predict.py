@@ -13,7 +13,7 @@ from dvos import files
 from dvos.config.base import placed, values_affecting
 from dvos.config.prediction import EvaluationSettings, PredictionOptions, PredictionSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import CheckpointError, DvosError, FaultCollector, UsageError, shortened
+from dvos.errors import DvosError, FaultCollector, UsageError, shortened
 from dvos.formats.regions import read_regions
 from dvos.media.intensity import told_together
 from dvos.media.layout import inner_folder, list_folders
@@ -133,6 +133,8 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
     ones refer to earlier ones; the labelled are scored. Raises as both do, and a UsageError if the
     frames of a truth folder are not given.
     """
+    given = [("--truth", settings.truth), ("INPUT", settings.input)]
+    files.check_given(given, [("--checkpoint", settings.checkpoint)])
     check_out(settings.out, settings.truth, settings.frames)
     source = settings.input or settings.truth
     if settings.input is None and source.is_dir():
@@ -164,8 +166,10 @@ def _predict(
 ) -> PredictResult:
     # What only hands clips on need not hold a device.
     here = options if scheduler is None else options.model_copy(update={"device": "cpu"})
+    first = options.first_mask if isinstance(options.first_mask, Path) else None
     with FaultCollector() as faults:
         predictor = faults.collect(_predictor, here, load)
+        faults.collect(files.check_given, [("--first-mask", first)])
         if options.regions:
             faults.collect(read_regions, options.regions)
         # How many frames a photo needs before it is for the network to say.
@@ -309,10 +313,7 @@ class _ClipTask(NamedTuple):
 
 def _predictor(options: PredictionOptions, load: LoadPredictor) -> Predictor:
     """The predictor of options; of the scale ``auto`` at 1, from which it is measured."""
-    if not options.checkpoint.is_file():
-        raise CheckpointError.at(
-            options.checkpoint, "no such file", "a trained network", "check --checkpoint"
-        )
+    files.check_given([], [("--checkpoint", options.checkpoint)])
     plain = {"scale": 1.0} if options.scale == "auto" else {}
     return load(options.model_copy(update=plain))
 

@@ -58,7 +58,7 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
             for one in ctc_sequences(truth)
             for n, path in one.whole_masks().items()
         ] or _from_folder(truth, images)
-    elif truth.is_file():
+    else:
         rows = read_clips(truth)
         by_clip: dict[str, list[Pair]] = {row.vid: [] for row in rows}
         last: dict[str, Path] = {}
@@ -68,8 +68,6 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
                 by_clip[row.vid].append(Pair(row.vid, frame_stem(row.image), *own))
             last[row.vid] = row.image
         found = [one for clip in by_clip.values() for one in clip]
-    else:
-        raise UsageError.at(truth, "no such file or folder", remedy="check the path of --truth")
     if not found:
         kind = "row with Label 1 and a mask" if frames == "labelled" else "mask"
         told = ("holds no true mask", f"at least one {kind}", "point --truth at the masks")

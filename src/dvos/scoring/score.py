@@ -67,6 +67,8 @@ _COLUMNS = (
 
 def score_command(settings: ScoringSettings) -> ScoreResult:
     """``dvos score``: against true masks, as :func:`score`, against counts by hand, or both."""
+    named = ("truth", "predictions", "images", "counts")
+    files.check_given((f"--{name}", getattr(settings, name)) for name in named)
     if settings.truth is None:
         return compare_counts(settings)
     if is_foreign(settings.truth):

@@ -15,7 +15,6 @@ import dvos.selftraining.labeller as labeller
 from dvos import files
 from dvos.config.base import placed, values_affecting
 from dvos.config.selftraining import PseudoLabelSettings
-from dvos.errors import CheckpointError
 from dvos.media.image import read_image, write_image
 from dvos.media.intensity import told_together
 from dvos.media.layout import evenly
@@ -210,10 +209,7 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     with its provenance. Started again it goes on at the next frame. A MediaError if clips cannot be
     read, after the others are done; another DvosError for what else is wrong.
     """
-    checkpoint = settings.checkpoint
-    if not checkpoint.is_file():
-        remedy = "check --checkpoint"
-        raise CheckpointError.at(checkpoint, "no such file", "a trained network", remedy)
+    files.check_given([("INPUT", settings.input)], [("--checkpoint", settings.checkpoint)])
     # Workers on other machines start in other folders.
     far = None if settings.scheduler is None else placed(settings)
     # What only hands clips on need not hold a device.

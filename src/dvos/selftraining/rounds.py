@@ -14,8 +14,16 @@ from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings, RoundsSettings
 from dvos.config.show import check_run_settings
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError, ConfigError, Fault, FaultCollector, UsageError
-from dvos.files import file_digest, make_folder, refuse_foreign, stem_of, write_bytes, write_json
+from dvos.errors import ConfigError, Fault
+from dvos.files import (
+    check_given,
+    file_digest,
+    make_folder,
+    refuse_foreign,
+    stem_of,
+    write_bytes,
+    write_json,
+)
 from dvos.prediction.features import offers_features
 from dvos.registry import check_network, features_of, network_spec, predictor_of, training_spec
 from dvos.runner.display import waiting
@@ -234,13 +242,9 @@ class _Rounds:
 
 def _check(settings: RoundsSettings, networks: set[str]) -> None:
     """Refuse inputs that are not there, and a probe that a network could not give features to."""
-    with FaultCollector(UsageError) as faults:
-        for one in settings.unlabelled:
-            if not one.input.exists():
-                faults.add(one.input, "no such file or folder", remedy="check unlabelled")
     start, probe = settings.start, settings.pseudo_label.probe
-    if start is not None and not start.is_file():
-        raise CheckpointError.at(start, "no such file", "a trained network", "check --start")
+    unlabelled = [("unlabelled", one.input) for one in settings.unlabelled]
+    check_given(unlabelled, [("--start", start)])
     if start is not None and probe:
         features_of(start, settings.pseudo_label.device)
     for name in sorted(networks):

@@ -15,7 +15,7 @@ from dvos.config.base import merged
 from dvos.config.labelling import ImportSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
 from dvos.config.workflow import FitSettings, MethodSettings
-from dvos.files import file_digest, make_folder, write_bytes, write_json
+from dvos.files import check_given, file_digest, make_folder, write_bytes, write_json
 from dvos.formats.importing import import_labels
 from dvos.formats.known import recognise
 from dvos.media.image import read_image, write_image
@@ -69,6 +69,8 @@ def fit(settings: FitSettings) -> FitResult:
     A UsageError if there is nothing to learn from, or ``out`` holds a fit with other settings; an
     OutputError if something else stands there; another DvosError by a stage.
     """
+    start = settings.start if isinstance(settings.start, Path) else None
+    check_given([("FOLDER", settings.folder)], [("--start", start)])
     data = read_data(settings)
     check_start(settings, labelled=bool(data.labelled))
     folder = steps.MethodFolder(make_folder(settings.out), "fit")

@@ -15,7 +15,7 @@ import numpy as np
 from dvos.config.base import STARTERS, named_weights
 from dvos.config.prediction import PredictorOptions
 from dvos.config.workflow import FitSettings, MethodSettings
-from dvos.errors import CheckpointError, UsageError
+from dvos.errors import UsageError
 from dvos.files import write_json
 from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.mask import mask_ids
@@ -85,13 +85,7 @@ def _starter() -> Path | None:
 
 
 def check_start(settings: FitSettings, *, labelled: bool) -> None:
-    """Refuse what cannot be started from, before anything is made.
-
-    A UsageError if nothing is labelled and there is no network that labels it, a CheckpointError if
-    the network that is given is not there.
-    """
-    if isinstance(settings.start, Path) and not settings.start.is_file():
-        raise CheckpointError.at(settings.start, "no such file", "a trained network")
+    """Refuse, before anything is made, that nothing is labelled and no network labels it."""
     if labelled or isinstance(settings.start, Path):
         return
     if settings.start == "imagenet" or _starter() is None:
