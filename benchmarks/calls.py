@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from dvos import tables
 from dvos.cli.main import main as run_dvos
@@ -15,7 +16,7 @@ from dvos.files import read_bytes
 from dvos.runner.manifest import Manifest, read_clip_record, read_record
 
 #: Edits of a frame and of a clip, as the page of ``dvos label`` sends them.
-REQUESTS = (
+REQUESTS: tuple[dict[str, Any], ...] = (
     {"kind": "paint", "region": {"box": [4, 4, 10, 20], "runs": [0, 96]}, "value": 1},
     {"kind": "split", "object": 1, "line": {"box": [0, 12, 20, 13], "runs": [0, 20]}, "first": 2},
     {"kind": "recolour", "pairs": [[2, 1]]},

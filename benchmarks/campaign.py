@@ -234,17 +234,17 @@ def fork_servers() -> None:
     """Let the server that worker processes come from be forked, with everything loaded."""
     spawn = util.spawnv_passfds
 
-    def start(path: bytes, words: list[str], kept: list[int]) -> int:
-        if "forkserver" not in words[-1]:
-            return spawn(path, words, kept)
+    def start(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
+        if "forkserver" not in args[-1]:
+            return spawn(path, args, passfds)
         if pid := os.fork():
             return pid
-        edges = [2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]
+        edges = [2, *sorted(passfds), os.sysconf("SC_OPEN_MAX")]
         for low, high in itertools.pairwise(edges):
             os.closerange(low + 1, high)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
-            exec(words[-1], {})
+            exec(args[-1], {})
         finally:  # it ends by SystemExit, which must not unwind the command that it was forked from
             os._exit(0)
 
@@ -318,7 +318,9 @@ def build_world(folder: Path) -> None:
     write_tables(rows)
     writer = cv2.VideoWriter("field.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
     for number in range(6):
-        writer.write(cv2.imread(f"plot/f{number}.png"))
+        frame = cv2.imread(f"plot/f{number}.png")
+        assert frame is not None
+        writer.write(frame)
     writer.release()
     write_settings()
     for words in (

@@ -78,7 +78,9 @@ def write_stills(folder: Path, count: int) -> DataSettings:
     for number in range(count):
         write_image(folder / "images" / f"{number}.png", textured(rng, 512))
         write_mask(folder / "masks" / f"{number}.png", dense_mask(rng, 512))
-    return DataSettings(stills={"folders": [folder]}, crop=160, validation={"share": 0})
+    return DataSettings.model_validate(
+        {"stills": {"folders": [folder]}, "crop": 160, "validation": {"share": 0}}
+    )
 
 
 def write_material(folder: Path, count: int) -> dict[str, Path]:
@@ -161,6 +163,8 @@ class Published:
         )
 
     def make(self, first: int, clips: int) -> list[float]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             self._process.stdin.write(f"{first} {clips}\n")
             self._process.stdin.flush()

@@ -47,7 +47,11 @@ def of_network(bench: Bench, path: Path, frames: list[np.ndarray]) -> dict[str, 
         predictor = dvos.load_predictor(path, device, precision="float32", **options)
         views = Views((0.71, 1.0), "horizontal")
         found = predictor.segment_views(frames[:3], views)
-        return np.stack([x for frame in found for x in (frame.probability, frame.std)])
+        both = []
+        for frame in found:
+            assert frame.std is not None
+            both += [frame.probability, frame.std]
+        return np.stack(both)
 
     return {
         "whole frames": between(bench, segmented),
@@ -112,7 +116,9 @@ def of_step(bench: Bench, name: str) -> dict[str, float]:
     spec = network_spec(name)
     side, clips = (64, 2) if bench.tiny else (128, 4)
     # The published network wants no settings but its own here: its loss is that of ours.
-    settings = TrainingSettings(out=bench.work / "none", network={"name": name})
+    settings = TrainingSettings.model_validate(
+        {"out": bench.work / "none", "network": {"name": name}}
+    )
     objective = spec.objective(settings, spec.normalisation)
     arguments = network_arguments(bench, name)
     network = spec.network(**_with_reconstruction(name, arguments, settings))

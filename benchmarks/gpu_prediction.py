@@ -174,7 +174,7 @@ def fast_default(bench: Bench) -> dict[str, Any]:
     size, count = ((64, 96), 5) if bench.tiny else ((720, 1280), 60)
     frames = list(moving(count, size))
     # On a CPU the default is float32 itself.
-    default = {"precision": "bfloat16"} if bench.device == "cpu" else {}
+    default: dict[str, Any] = {"precision": "bfloat16"} if bench.device == "cpu" else {}
     found = {}
     for name, options in (("float32", {"precision": "float32"}), ("default", default)):
         predictor = dvos.load_predictor(checkpoint, bench.device, **options)

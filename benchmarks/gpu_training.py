@@ -104,13 +104,15 @@ def step_alone(bench: Bench) -> dict[str, Any]:
 
 def build_run(bench: Bench, batch: int, crop: int) -> Training:
     """A run of the default network, without data."""
-    settings = TrainingSettings(
-        out=bench.work / f"step-{batch}-{crop}",
-        batch=batch,
-        data={"crop": crop},
-        epochs=1,
-        clips_per_epoch=10**6,
-        device=bench.device,
+    settings = TrainingSettings.model_validate(
+        {
+            "out": bench.work / f"step-{batch}-{crop}",
+            "batch": batch,
+            "data": {"crop": crop},
+            "epochs": 1,
+            "clips_per_epoch": 10**6,
+            "device": bench.device,
+        }
     )
     spec, norm = network_spec("dvos"), normalisation_of(network_spec("dvos"), settings.network)
     arguments = network_arguments(bench)

@@ -82,8 +82,10 @@ EVALUATE = (
 SCORE = ("score", "--truth", "truth", "--predictions", "masks", "--out", "new")
 IMAGES = ("--images", "data/annotated/images")
 #: Formats of other programs that labels are written in and read from.
-FORMATS = ("coco", "yolo", "cvat", "labelme", "imagej", "label-studio", "voc", "davis", "ctc")
-FORMATS += ("mots", "youtube-vis", "labels")
+FORMATS: tuple[str, ...] = (
+    *("coco", "yolo", "cvat", "labelme", "imagej", "label-studio", "voc", "davis", "ctc"),
+    *("mots", "youtube-vis", "labels"),
+)
 EXPORTS = tuple(
     ("export", "data", "--format", name, "--out", name) for name in FORMATS if name != "coco"
 )
@@ -237,7 +239,8 @@ class Server:
 
     def adopt(self) -> None:
         """Make it that of a case's process, which is not its parent."""
-        forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
+        server: Any = forkserver._forkserver
+        server.ensure_running = forkserver.ensure_running = lambda: None
 
     def printed(self) -> str:
         """What workers printed since it was asked last."""
@@ -365,7 +368,9 @@ class Campaign:
             sys.stdout.flush()
             sys.stderr.flush()
             status = Path("/proc/self/status").read_text()
-            peak = int(re.search(r"VmHWM:\s+([0-9]+)", status)[1]) * 1024
+            highest = re.search(r"VmHWM:\s+([0-9]+)", status)
+            assert highest is not None
+            peak = int(highest[1]) * 1024
             text = log.read_text(errors="replace")
             now = seen(outer)
             escaped = any(folder not in one.parents for one in now.keys() - known.keys())

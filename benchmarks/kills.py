@@ -233,13 +233,13 @@ def taken(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def small_disk(place: Path, size: int) -> Iterator[Callable[[], None]]:
+def small_disk(place: Path, size: int) -> Iterator[Callable[[], object]]:
     """A tmpfs of a size at ``place``; gives what makes it large."""
     options = f"size={size // 1024 + 4}k"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
     try:
         grow = ["mount", "-o", "remount,size=4g", str(place)]
-        yield lambda: subprocess.run(grow, check=True) and None
+        yield lambda: subprocess.run(grow, check=True)
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
 

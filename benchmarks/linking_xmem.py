@@ -23,9 +23,10 @@ from dvos.config.scoring import ScoringSettings
 from dvos.media.grouping import ObjectMaps
 from dvos.media.mask import write_label_image, write_mask
 from dvos.networks.xmem.engine import XMemEngine
-from dvos.prediction.calibration import PlattScaling
+from dvos.prediction.calibration import CountCalibration
 from dvos.prediction.objects import find_objects
 from dvos.prediction.tracks.linking import Linker
+from dvos.prediction.tracks.state import LinkedFrame
 from dvos.scoring.tracks import score_tracks
 from xmem import our_network
 
@@ -54,27 +55,26 @@ def clip(count: int, frames: int) -> Iterator[tuple[NDArray[np.float32], Numbers
 
 def ours(count: int, frames: int) -> Iterator[tuple[Numbers, float]]:
     """Tracks of each frame, and the seconds of a core that it took."""
-    rng, linker, waiting = np.random.default_rng(0), Linker(), []
+    rng, linker = np.random.default_rng(0), Linker()
     y, x = np.mgrid[: SIZE[0] : 2, : SIZE[1] : 2] + 0.5
-    found = []
+    found: list[tuple[list[LinkedFrame], float]] = []
     for _, ids, centre in clip(count, frames):
         half, small = np.vstack([[0, 0], centre]), ids[::2, ::2]
         radius = np.sqrt(np.count_nonzero(ids) / count / np.pi)
         offset = np.stack([half[small][..., 0] - x, half[small][..., 1] - y]) / 2
-        offset = (offset + rng.normal(0, 0.05 * radius, offset.shape)).astype(np.float32)
-        maps = ObjectMaps(offset, np.zeros_like(offset))
+        told = (offset + rng.normal(0, 0.05 * radius, offset.shape)).astype(np.float32)
+        maps = ObjectMaps(told, np.zeros_like(told))
         began = time.process_time()
         probability = (ids > 0).astype(np.float32)
-        objects = find_objects(
-            ids > 0, probability, PlattScaling(1.0, 0.0), minimum_area=4, maps=maps
-        )
-        waiting.append(objects)
+        objects = find_objects(ids > 0, probability, CountCalibration(), minimum_area=4, maps=maps)
         settled = linker.push(objects)
-        found.append([settled, time.process_time() - began])
-    found[-1][0] += linker.finish()
+        found.append((settled, time.process_time() - began))
+    found[-1][0].extend(linker.finish())
     for settled, seconds in found:
         for linked in settled:
-            yield np.append(0, linked.ids)[waiting.pop(0).labels].astype(np.int32), seconds
+            # As prediction writes them: an object that several tracks share is parted.
+            labels = linked.objects.labels
+            yield np.append(0, linked.ids)[labels].astype(np.int32), seconds
 
 
 def xmem(count: int, frames: int, checkpoint: str | None) -> Iterator[tuple[Numbers, float]]:

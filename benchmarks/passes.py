@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.config.prediction import LinkingSettings
-from dvos.prediction.calibration import PlattScaling, TrackCalibration
+from dvos.prediction.calibration import CountCalibration, TrackCalibration
 from dvos.prediction.objects import FrameObjects, find_objects
 from dvos.prediction.tracks.ground import CameraPath, swept_area
 from dvos.prediction.tracks.linking import Linker
@@ -127,7 +127,7 @@ def drawn(
         told = find_objects(
             mask,
             mask.astype(np.float32),
-            PlattScaling(1.0, 0.0),
+            CountCalibration(),
             minimum_area=30,
             ids=np.unique(found, return_inverse=True)[1].reshape(SIZE).astype(np.uint16),
         )
@@ -137,7 +137,6 @@ def drawn(
 def measure(frames: int, seed: int, errors: bool) -> dict[str, Any]:
     """Totals of a pass beside the truth."""
     linker, table, path = Linker(LinkingSettings()), TrackTable(), CameraPath()
-    waiting: list[FrameObjects] = []
     poses: list[Motion] = []
     times_seen: dict[int, int] = {}
     seconds, early, late = 0.0, 0, 0
@@ -146,12 +145,10 @@ def measure(frames: int, seed: int, errors: bool) -> dict[str, Any]:
             times_seen[one] = times_seen.get(one, 0) + 1
         poses.append(poses[0].after(pose.inverse) if poses else pose)
         began = time.process_time()
-        waiting.append(objects)
         settled = linker.push(objects, t)
         for linked in [*settled, *(linker.finish() if t == frames - 1 else [])]:
-            mine = waiting.pop(0)
-            place = path.add(linked.ids, mine.centre, linked.motion, linked.lost)
-            table.add({"time_s": None}, mine, linked, place)
+            place = path.add(linked.ids, linked.objects.centre, linked.motion, linked.lost)
+            table.add({"time_s": None}, linked, place)
         seconds += time.process_time() - began
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
         early, late = (resident if t == frames // 10 else early), resident

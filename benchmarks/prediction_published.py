@@ -185,7 +185,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         torch.save(paper.state_dict(), folder / "weights.tar")
         np.save(folder / "frames.npy", frames.numpy())
         frames = frames.to(device)
-        paper = paper.to(device=device, memory_format=torch.channels_last)
+        last = torch.channels_last
+        paper = paper.to(device=device, memory_format=last)  # type: ignore[call-overload]
         spec = network_spec("dvos")
         dvos: Any = spec.network(**spec.arguments(NetworkSettings(), reconstructs=False)).to(device)
         runs = {

@@ -149,6 +149,7 @@ def pack(options: argparse.Namespace) -> None:
     settings = TrainingSettings.model_validate(settings_of(options))
     clips = build_clips(settings, training_spec(settings.network), options.out)
     network, _ = load_network(source, DvosNetwork)
+    assert isinstance(network, DvosNetwork)
     queries = (clips[number]["frames"][-1] for number in range(CLIPS))
     novelty = learn_novelty(network.features, queries, pictures=clips.pictures)
     extra = {**info.extra, "objects": objects, NOVELTY: novelty}
@@ -199,8 +200,8 @@ def summary(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Pooled Dice, mean Dice and error of the count, of each institution and of all."""
     groups: dict[str, list[dict[str, float]]] = {"all": list(rows.values())}
     for name, row in rows.items():
-        found = re.match(r"[a-z]+\d+", Path(name).name)
-        groups.setdefault(found[0] if found else "other", []).append(row)
+        institution = re.match(r"[a-z]+\d+", Path(name).name)
+        groups.setdefault(institution[0] if institution else "other", []).append(row)
     table = {}
     for group, mine in groups.items():
         both, found, true = (sum(row[key] for row in mine) for key in ("both", "found", "true"))

@@ -150,13 +150,20 @@ def formats(frames: np.ndarray, ids: np.ndarray, folder: Path) -> dict[str, dict
     for level in (-5, 1):
         codec, back = zstandard.ZstdCompressor(level=level), zstandard.ZstdDecompressor()
         blocks: list[bytes] = []
-        cpu, _ = timed(lambda c=codec, b=blocks: b.extend(c.compress(f.tobytes()) for f in frames))
+
+        def compress(codec: zstandard.ZstdCompressor = codec, blocks: list[bytes] = blocks) -> None:
+            blocks.extend(codec.compress(f.tobytes()) for f in frames)
+
+        def decompress(
+            back: zstandard.ZstdDecompressor = back, blocks: list[bytes] = blocks
+        ) -> None:
+            _ = [back.decompress(x) for x in blocks]
+
+        cpu, _ = timed(compress)
         results[f"zstd {level}, whole frames"] = {
             "write_ms": round(1000 * cpu / count, 2),
             "kilobytes": round(sum(map(len, blocks)) / count / 1000, 1),
-            "read_5_ms": round(
-                5000 * timed(lambda b=blocks, d=back: [d.decompress(x) for x in b])[0] / count, 2
-            ),
+            "read_5_ms": round(5000 * timed(decompress)[0] / count, 2),
         }
     data = [simplejpeg.encode_jpeg(f, 95, "RGB", "444") for f in frames]
     cpu, _ = timed(lambda: [simplejpeg.decode_jpeg(d, "RGB") for d in data])
@@ -189,16 +196,18 @@ def main() -> None:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = SynthesisSettings(
-            scene={
-                "preset": "published",
-                "population": {"objects": [80, 80], "distractors": [80, 80]},
-            },
-            **write_field(folder),
-            out=folder / "store",
-            layout="store",
-            frames=options.frames,
-            workers=1,
+        settings = SynthesisSettings.model_validate(
+            {
+                "scene": {
+                    "preset": "published",
+                    "population": {"objects": [80, 80], "distractors": [80, 80]},
+                },
+                **write_field(folder),
+                "out": folder / "store",
+                "layout": "store",
+                "frames": options.frames,
+                "workers": 1,
+            }
         )
         store = writing(settings, options.clips)
         other = settings.model_copy(update={"layout": "tree", "out": folder / "tree"})

@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 # As the command line of dvos has it; read when torch loads. Spinning threads are slow as soon as
 # anything else runs, in either program.
@@ -52,16 +52,17 @@ from torch import Tensor, nn
 
 from facts import machine
 from xmem_accuracy import accuracy, plot_accuracy
-from xmem_scenes import ClipScene, Scene
+from xmem_scenes import AnyScene, ClipScene, Scene
 
 if TYPE_CHECKING:
     from dvos.networks.xmem.network import XMem
 
 PARTS = ("published", "objects", "sizes", "long", "accuracy")
 Step = Callable[[int], Tensor]
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def fill(network: nn.Module) -> nn.Module:
+def fill(network: AnyModule) -> AnyModule:
     """Weights that are drawn from their names, so that two programs have the same."""
     state = network.state_dict()
     for key, tensor in state.items():
@@ -92,15 +93,14 @@ def our_network(checkpoint: str | None, double: bool, device: str = "cpu") -> XM
     return (network.double() if double else network).for_inference(consume=True)
 
 
-def our_step(
-    scene: Scene | ClipScene, checkpoint: str | None, double: bool, device: str = "cpu"
-) -> Step:
+def our_step(scene: AnyScene, checkpoint: str | None, double: bool, device: str = "cpu") -> Step:
     from dvos.networks.xmem.engine import XMemEngine
 
     engine = XMemEngine(our_network(checkpoint, double, device))
     if double:
         # The engine asks for float32 by name; here that is float64.
-        torch.Tensor.float, torch.float32 = torch.Tensor.double, torch.float64
+        tensor: Any = torch.Tensor
+        tensor.float, torch.float32 = tensor.double, torch.float64
     mask = scene.mask.float().to(device)
 
     def step(index: int) -> Tensor:
@@ -110,7 +110,7 @@ def our_step(
 
 
 def published_step(
-    scene: Scene | ClipScene,
+    scene: AnyScene,
     checkout: str,
     checkpoint: str | None,
     double: bool,
@@ -163,8 +163,12 @@ def status(field: str) -> float | None:
 def work(arguments: argparse.Namespace) -> None:
     """The worker: answers each line, a number of frames, with what they took."""
     torch.set_num_threads(arguments.threads)
-    scene = ClipScene(arguments.clip[0]) if arguments.clip else None
-    scene = scene or Scene(*arguments.size, arguments.objects[0])
+    height, width = arguments.size
+    scene: AnyScene = (
+        ClipScene(arguments.clip[0])
+        if arguments.clip
+        else Scene(height, width, arguments.objects[0])
+    )
     messages, sys.stdout = sys.stdout, sys.stderr
     checkout = arguments.published
     weights = (arguments.checkpoint, arguments.double > 0)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ClipScene", "Scene"]
+__all__ = ["AnyScene", "ClipScene", "Scene"]
+
+
+class AnyScene(Protocol):
+    """A first mask (N, H, W), and frames by index."""
+
+    mask: Tensor
+
+    def frame(self, index: int) -> Tensor: ...
 
 
 class Scene:
@@ -56,8 +65,8 @@ class ClipScene:
             np.array(values, np.float32)
             for values in (XMEM_NORMALISATION.mean, XMEM_NORMALISATION.std)
         )
-        images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
-        self._frames = [(image / np.float32(255) - mean) / std for image in images]
+        small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+        self._frames = [(image / np.float32(255) - mean) / std for image in small]
         first = read_mask(min(Path(masks).iterdir())) > 0
         mask = cv2.resize(first.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         self.mask = torch.from_numpy(mask).float()[None]

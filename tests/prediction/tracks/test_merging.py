@@ -98,6 +98,18 @@ def test_what_is_hidden_and_what_is_no_track_is_not_parted(apart, radii) -> None
         assert one.objects.count == measured(labels).count
 
 
+def test_an_object_that_falls_in_two_now_and_then_stays_one() -> None:
+    frames = []
+    for t in range(40):
+        labels = drawn([(*AT, 9), *OTHERS])
+        if t % 4 == 3:
+            right = np.arange(labels.shape[1]) > AT[0]
+            labels[(labels == 1) & right] = 5
+        frames.append(labels)
+    ids = {one for _, linked in both(frames) for one in linked.ids.tolist()} - {0}
+    assert ids == {1, 2, 3, 4}
+
+
 def test_parts_reach_to_the_edge_of_the_picture_and_are_told_so() -> None:
     frames = []
     for t in range(12):

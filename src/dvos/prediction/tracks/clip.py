@@ -42,7 +42,7 @@ from dvos.tables import write_rows
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 5  # raised whenever the same objects and settings give other tracks than before
+_VERSION = 6  # raised whenever the same objects and settings give other tracks than before
 _NAMED = 5  # frames that a warning names
 
 T = TypeVar("T")

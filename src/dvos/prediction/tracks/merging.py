@@ -18,6 +18,7 @@ from dvos.prediction.tracks.state import Flags, Ints, Keyed, TrackState
 _TAKEN_IN = 0.45  # of a track's area, how much of it an object must hold to have taken it in
 #: Least area of an object that stands for two tracks, in the larger one's and in both together.
 _MERGED_LARGER, _MERGED_BOTH = 1.1, 0.6
+_SEEN = 2  # frames that a track must have been seen in to be inside another's object
 #: Of a piece of an object: what of it the object held; its area, and with the rest, in the whole's.
 _WITHIN, _PIECE, _WHOLE = 0.6, 0.6, 1.4
 _LEAST_PART = 0.2  # least area of a part of an object, in that of its track
@@ -50,6 +51,8 @@ def find_merged(
     holds &= area >= _MERGED_BOTH * (one + other)
     # Once inside, it is taken to be so while the object stays larger than its own track.
     holds |= state.merged[at] & there & (area >= _MERGED_LARGER * one)
+    # A piece that an object lost for one frame has not gone into it: it would live on as a track.
+    holds &= state.confirmed[hidden] | (state.sightings[hidden] >= _SEEN)
     state.within[hidden[~holds]] = 0
     return np.isin(state.keys[tracks], state.within[hidden[holds]])
 
