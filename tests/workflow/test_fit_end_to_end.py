@@ -12,11 +12,14 @@ import pytest
 
 import dvos
 from dvos.config import base
+from dvos.config.load import load_settings
+from dvos.config.training import TrainingSettings
 from dvos.errors import UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.weights import read_network_info
 from dvos.training import run as training_run
+from dvos.workflow import planning
 from dvos.workflow.fit import FitResult
 
 pytestmark = pytest.mark.end_to_end
@@ -44,7 +47,8 @@ def put_still(folder: Path, number: int) -> None:
 
 def fit(folder: Path, out: Path, **options: Any) -> FitResult:
     options = {"preview_clips": 0, "augment": "none", "workers": 1, **options}
-    found: FitResult = dvos.fit(folder, out=out, minutes=0.05, train=TRAIN, **options)
+    options = {"train": TRAIN, **options}
+    found: FitResult = dvos.fit(folder, out=out, minutes=0.05, **options)
     return found
 
 
@@ -102,6 +106,25 @@ def test_started_again_it_changes_nothing(fitted: tuple[Path, FitResult]) -> Non
     assert again.plan == before.plan
     with pytest.raises(UsageError, match="choose another out"):
         fit(folder / "data", folder / "run", seed=5)
+
+
+def test_larger_clips_are_what_it_trains_on(
+    fitted: tuple[Path, FitResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_MANY_CLIPS", 1)
+    monkeypatch.setattr(planning, "_LARGE_CROP", 64)
+    monkeypatch.setattr(training_run, "_CPU_STEPS", 1)
+    train = {**TRAIN, "data": {"validation": {"largest_side": 64}}}
+    found = fit(fitted[0] / "data", tmp_path / "run", train=train)
+    assert found.plan.crop == 64
+    assert "crops of 64 pixels" in str(found)
+    crops = [
+        load_settings(TrainingSettings, config=tmp_path / "run" / name / "config.yaml").data.crop
+        for name in ("train", "folds/1/train")
+    ]
+    assert crops == [64, 160]
+    again = fit(fitted[0] / "data", tmp_path / "run", train=train)
+    assert again.plan == found.plan
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -23,7 +23,15 @@ from dvos.tables import StillRow
 from dvos.workflow import starting
 from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.fit import part, read_data
-from dvos.workflow.planning import Plan, Speed, fitted, look_at, make_plan
+from dvos.workflow.planning import (
+    Plan,
+    Speed,
+    Survey,
+    fitted,
+    look_at,
+    make_plan,
+    with_larger_clips,
+)
 from dvos.workflow.starting import Start, check_start, choose_start
 from dvos.workflow.steps import (
     MethodFolder,
@@ -141,6 +149,35 @@ def test_the_time_given_is_parted(stills: tuple[StillRow, ...]) -> None:
     slow = replace(SPEED, megapixel=100.0)
     assert plan(data, slow, minutes=2).held_out == "none"
     assert plan(data, slow, minutes=2, augment="flips").held_out == "flips"
+
+
+def test_clips_of_a_long_plan_are_made_larger(stills: tuple[StillRow, ...]) -> None:
+    data = DataFolder(Path("data"), annotated=stills, validation_stills=stills[:1])
+    long, survey = plan(data, minutes=30), replace(look_at(stills), size=(400, 224))
+    assert long.clips >= 8_000
+
+    def crop(found: Plan, seen: Survey = survey, **given: Any) -> int | None:
+        chosen = with_larger_clips(settings(**given), seen, found).train
+        side: int | None = chosen.get("data", {}).get("crop")
+        return side
+
+    assert crop(long) == 224
+    assert crop(long, train={"data": {"scale": 1.0}}) == 224
+    # Those of a short plan, what the user gives, and pictures that hold none so large stay.
+    assert crop(replace(long, clips=7_999)) is None
+    assert crop(long, train={"data": {"crop": 96}}) == 96
+    assert crop(long, clips=20_000) is None
+    assert crop(long, replace(survey, size=(400, 223))) is None
+    assert crop(long, replace(survey, length=128.0)) is None  # seen at half of their size
+
+
+def test_cross_validation_keeps_its_smaller_clips(stills: tuple[StillRow, ...]) -> None:
+    data = DataFolder(Path("data"), annotated=stills)
+    small, large = plan(data, minutes=10), replace(SPEED, clip=0.2, crop=224)
+    found = plan(data, replace(large, fold_clip=0.1), minutes=10)
+    assert found.crop == 224
+    assert found.clips == pytest.approx(small.clips / 2, rel=0.01)  # a validation is larger, too
+    assert (found.folds, found.fold_clips) == (small.folds, small.fold_clips)
 
 
 def test_folds_take_their_part_where_nothing_is_labelled_for_validation(

@@ -28,7 +28,7 @@ from dvos.tables import ClipRow, ImageRow, StillRow, write_clips, write_images
 from dvos.workflow import planning, steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
 from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
-from dvos.workflow.planning import MOST_UNITS, Plan, Survey
+from dvos.workflow.planning import MOST_UNITS, Plan, Speed, Survey
 from dvos.workflow.starting import Start, check_start, choose_start
 
 _log = logging.getLogger(__name__)
@@ -109,7 +109,8 @@ def _fit(given: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> Fi
     run = Pipeline(mixed, folder, data, stages)
     backgrounds = run.prepare()
     plan = _plan(run, mixed, survey, backgrounds, start)
-    length = {"clips": plan.clips, "epochs": plan.epochs}
+    train = merged(mixed.train, {"data": {"crop": plan.crop}})
+    length = {"clips": plan.clips, "epochs": plan.epochs, "train": train}
     run = replace(run, settings=mixed.model_copy(update=length))
     checkpoint = start.path
     if data.labelled:
@@ -151,12 +152,17 @@ def _plan(
     if plan is None:
         spent, begun = run.stages.seconds, time.monotonic()
 
-        def make() -> Plan:
-            timed = steps.build_timing(settings, run.folder, run.data, backgrounds)
+        def planned(chosen: FitSettings, fold_clip: float | None = None) -> tuple[Plan, Speed]:
+            timed = steps.build_timing(chosen, run.folder, run.data, backgrounds)
             with waiting("times a few steps of training"):
-                speed = planning.time_training(*timed)
+                speed = replace(planning.time_training(*timed), fold_clip=fold_clip)
             gone = spent + time.monotonic() - begun
-            return planning.make_plan(settings, run.data, survey, speed, start, spent=gone)
+            return planning.make_plan(chosen, run.data, survey, speed, start, spent=gone), speed
+
+        def make() -> Plan:
+            found, speed = planned(settings)
+            larger = planning.with_larger_clips(settings, survey, found)
+            return found if larger is settings else planned(larger, speed.clip)[0]
 
         plan = run.stages.run("plan", make, lambda found: " ".join(found.lines))
         write_json(run.folder.plan, asdict(plan))

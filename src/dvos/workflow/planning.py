@@ -154,6 +154,8 @@ _RUNS: dict[Augment, float] = {
 _VALIDATION = 0.08  # of the training, validation between epochs
 _MOST_FOLDS, _FOLD_CLIPS = 5, 400
 _MOST_CLIPS, _FEWEST_STEPS = 100_000, 4
+#: So many clips teach no more than fewer, larger ones of this side in the same time.
+_MANY_CLIPS, _LARGE_CROP = 8_000, 224
 _REPORT_SECONDS = 10.0
 #: In validation photos are cut to this side; of frames of clips so many are looked at.
 _LARGEST_SIDE, _VALIDATED_FRAMES, _SYNTHETIC_CLIPS = 1024, 64, 8
@@ -173,6 +175,7 @@ class Speed:
     batch: int  # Clips of a step.
     crop: int  # Side of a training clip, pixels.
     device: str  # ``cpu`` or another.
+    fold_clip: float | None = None  # A training clip in cross-validation, if that is another one.
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ class Plan:
     """How a fit spends its time."""
 
     clips: int  # Training clips.
+    crop: int  # Their side, pixels.
     epochs: int  # Epochs they are parted into.
     folds: int  # Parts of the stills in cross-validation; 0 for none.
     fold_clips: int  # Training clips of each.
@@ -231,6 +235,7 @@ def make_plan(
     clips = _clips(training - epochs * costs.validation, speed) if data.labelled else 0
     plan = Plan(
         clips=settings.clips or clips,
+        crop=speed.crop,
         epochs=epochs,
         folds=folds,
         fold_clips=fold_clips,
@@ -242,6 +247,20 @@ def make_plan(
         held_out=held_out,
     )
     return replace(plan, lines=tuple(_lines(costs, survey, start, plan)))
+
+
+def with_larger_clips(settings: FitSettings, survey: Survey | None, plan: Plan) -> FitSettings:
+    """The settings with larger training clips, where a plan has many; else as they are.
+
+    Pictures are to hold such clips, and what the user gives stands.
+    """
+    given = settings.clips or settings.train.get("data", {}).get("crop")
+    if given or survey is None or plan.clips < _MANY_CLIPS:
+        return settings
+    if min(survey.size) * survey.scale < _LARGE_CROP:
+        return settings
+    larger = merged(settings.train, {"data": {"crop": _LARGE_CROP}})
+    return settings.model_copy(update={"train": larger})
 
 
 @dataclass(frozen=True)
@@ -328,9 +347,11 @@ class _Costs:
         most = count if count > 1 else PARTS  # a single still is cut into parts
         seconds, start = _FOLDS * left, self.speed.start
         training = seconds - _RUNS[views] * self.labelled
-        fit = int(training / (start + _FOLD_CLIPS * self.speed.clip))
-        folds = given or min(_MOST_FOLDS, max(2, fit))
-        return min(folds, most), _clips(training / min(folds, most) - start, self.speed), seconds
+        clip = self.speed.fold_clip or self.speed.clip
+        fit = int(training / (start + _FOLD_CLIPS * clip))
+        folds = min(given or min(_MOST_FOLDS, max(2, fit)), most)
+        speed = replace(self.speed, clip=clip)
+        return folds, _clips(training / folds - start, speed), seconds
 
 
 def _clips(seconds: float, speed: Speed) -> int:
