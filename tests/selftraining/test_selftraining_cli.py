@@ -34,6 +34,7 @@ def test_pseudo_label_prints_what_it_made(checkpoint, tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
+        (("pseudo-label", ".", "--checkpoint", "w"), 1, "w: no such file"),
         (("pseudo-label", "none.mp4", "--checkpoint", "w"), 2, "w: no such file"),
         (("pseudo-label", "none.mp4"), 2, "checkpoint: is missing"),
         (("pseudo-label", "x", "--checkpoint", "w", "--interval", "0"), 2, "interval"),

@@ -14,7 +14,7 @@ import torch
 
 from dvos import registry
 from dvos.config.workflow import FitSettings, MethodSettings
-from dvos.errors import DvosError, UsageError
+from dvos.errors import CheckpointError, DvosError, UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
@@ -22,7 +22,7 @@ from dvos.networks.weights import save_network
 from dvos.tables import StillRow
 from dvos.workflow import starting
 from dvos.workflow.data_folder import DataFolder, read_data_folder
-from dvos.workflow.fit import part, read_data
+from dvos.workflow.fit import fit, part, read_data
 from dvos.workflow.planning import (
     Plan,
     Speed,
@@ -334,6 +334,8 @@ def test_a_fit_starts_from_what_knows_its_objects(
     assert choose_start(own, stills, 1.0, kept).path is None
     with pytest.raises(DvosError, match="nothing in it is labelled"):
         check_start(settings(start="imagenet"), labelled=False)
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors: no such file"):
+        fit(FitSettings(folder=tmp_path, out=tmp_path / "run", start=tmp_path / "gone.safetensors"))
     check_start(settings(), labelled=False)
     assert "the starter weights wheat label it" in caplog.text
 
