@@ -105,7 +105,7 @@ def test_what_clips_say_of_tracks_is_kept_in_the_checkpoint(tmp_path: Path) -> N
     for told, clips in (({"error": 0.1}, []), (None, [clip])):
         calibrate_tracks(path, replace(spec, learn_tracks=lambda *_, t=told: t), clips, cpu)
         assert path.read_bytes() == once
-    learnt = {"fragments": 0.5, "missed": 0.0, "error": 0.1}
+    learnt = {"broken": 0.5, "missed": 0.0, "error": 0.1}
     calibrate_tracks(path, replace(spec, learn_tracks=lambda *_: learnt), [clip], cpu)
     assert read_network_info(path).extra == {"a": 1, "tracks": learnt}
 

@@ -31,25 +31,27 @@ class TrackCalibration:
 
     Of the tracks of a clip some begin inside the picture, after its first frame, and stem from no
     division: an object that came from behind something, or the rest of an object whose track broke.
-    ``fragments`` of these are the rest of another one. ``missed`` are the objects without a track,
-    as a share of those with one; below 0 where false tracks outnumber them. ``error`` is that of
-    the number that follows, a relative standard deviation.
+    Some end inside it, before its last frame: an object that went behind something, or the track
+    that broke. So it takes both to have a broken track, and :meth:`TrackTable.loose` is their
+    geometric mean; ``broken`` of these are no objects of their own. ``missed`` are the objects
+    without a track, as a share of those with one; below 0 where false tracks outnumber them.
+    ``error`` is that of the number that follows, a relative standard deviation.
     """
 
     #: Where not learnt, what fits rendered fields, objects joined, parted, left out at random.
-    fragments: float = 0.75
+    broken: float = 0.95
     missed: float = 0.0
     error: float = 0.1
 
-    def estimate(self, tracks: int, inside: int) -> DistinctCount:
+    def estimate(self, tracks: int, loose: float) -> DistinctCount:
         """Distinct objects of a clip and the interval of 95 % about their number.
 
-        With n tracks, i of which begin inside, it is (n - fragments * i) * (1 + missed). Its
-        variance joins the relative error and, as each of the i is the rest of another one or is
-        not, fragments * (1 - fragments) * i.
+        With n tracks and i loose ends, it is (n - broken * i) * (1 + missed). Its variance joins
+        the relative error and, as each of the i is of a broken track or is not,
+        broken * (1 - broken) * i.
         """
-        distinct = max(0.0, (tracks - self.fragments * inside) * (1 + self.missed))
-        chance = self.fragments * (1 - self.fragments) * inside
+        distinct = max(0.0, (tracks - self.broken * loose) * (1 + self.missed))
+        chance = self.broken * (1 - self.broken) * loose
         deviation = float(np.sqrt(chance + (self.error * distinct) ** 2)) if tracks else 0.0
         away = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * deviation
         return DistinctCount(distinct, max(0.0, distinct - away), distinct + away)
@@ -129,11 +131,11 @@ def read_calibration(extra: Mapping[str, Any]) -> CountCalibration:
 
 
 def _read_tracks(extra: Mapping[str, Any]) -> TrackCalibration | None:
-    fragments = _number(extra, "tracks", "fragments", -1e-9)
+    broken = _number(extra, "tracks", "broken", -1e-9)
     missed, error = _number(extra, "tracks", "missed", -0.9), _number(extra, "tracks", "error")
-    if fragments is None or missed is None or error is None or fragments > 1 or missed >= _MOST:
+    if broken is None or missed is None or error is None or broken > 1 or missed >= _MOST:
         return None
-    return TrackCalibration(max(0.0, fragments), missed, error)
+    return TrackCalibration(max(0.0, broken), missed, error)
 
 
 def _number(extra: Mapping[str, Any], part: str, name: str, least: float = 0.0) -> float | None:

@@ -88,7 +88,8 @@ def test_images_tables_and_totals_tell_of_the_same_tracks(checkpoint: Path, tmp_
         assert set(ids.flat) - {0} == set(named.values())
     (total,) = _rows(out / "totals.csv")
     assert [total[name] for name in ("clip", "region", "frames", "area_m2")] == ["in", "", "6", ""]
-    # One of four begins inside the picture, and may be the rest of another.
+    # One of four begins inside the picture; as none ends there, it is the rest of no other.
+    assert total["distinct"] == "4"
     assert int(total["low"]) <= 4 <= int(total["high"])
 
 

@@ -35,7 +35,7 @@ def _clip(folder: Path, frames: int, *, renumbered: bool = False, hidden: int = 
 def test_clips_without_mistakes_leave_no_error_but_that_of_few_clips(tmp_path: Path) -> None:
     learnt = learn_tracks(WhitePredictor(None), [_clip(tmp_path, 70)])
     assert learnt is not None
-    assert (learnt["fragments"], learnt["missed"]) == (0.75, 0.0)
+    assert (learnt["broken"], learnt["missed"]) == (0.95, 0.0)
     assert 0.01 < learnt["error"] < 0.02
 
 
@@ -43,8 +43,8 @@ def test_a_track_that_breaks_counts_as_a_fragment(tmp_path: Path) -> None:
     clips = [_clip(tmp_path / str(n), 32, hidden=3 if n % 2 else -1) for n in range(4)]
     learnt = learn_tracks(WhitePredictor(None), clips)
     assert learnt is not None
-    # Of two clips twelve tracks, and the rest of one that begins inside the picture.
-    assert learnt["fragments"] == 1
+    # Of two clips twelve tracks, one of which ends inside the picture where its rest begins.
+    assert learnt["broken"] == 1
     assert learnt["missed"] == pytest.approx(0, abs=0.01)
 
 
@@ -64,12 +64,12 @@ def test_the_fit_finds_what_clips_were_made_with_and_its_interval_holds() -> Non
     def clips(number: int) -> tuple[list[int], list[int], list[int]]:
         true = rng.integers(60, 200, number)
         seen = np.round(true * 0.97)
-        inside = rng.poisson(30, number)
-        tracks = seen + rng.binomial(inside, 0.8)
-        return tracks.astype(int).tolist(), inside.tolist(), true.tolist()
+        loose = rng.poisson(30, number)
+        tracks = seen + rng.binomial(loose, 0.8)
+        return tracks.astype(int).tolist(), loose.tolist(), true.tolist()
 
     fitted = fit_track_calibration(*clips(40))
-    assert fitted.fragments == pytest.approx(0.8, abs=0.1)
+    assert fitted.broken == pytest.approx(0.8, abs=0.1)
     assert fitted.missed == pytest.approx(0.03, abs=0.03)
     held = [
         (one := fitted.estimate(k, i)).low <= d <= one.high
@@ -80,7 +80,7 @@ def test_the_fit_finds_what_clips_were_made_with_and_its_interval_holds() -> Non
 
 def test_few_clips_fit_the_number_alone() -> None:
     fitted = fit_track_calibration([110, 90], [0, 0], [100, 100])
-    assert fitted.fragments == 0.75
+    assert fitted.broken == 0.95
     assert fitted.estimate(100, 0).distinct == pytest.approx(100, abs=3)
     # 0.1 by itself, which two clips hardly tell.
     assert 0.15 < fitted.error < 0.4

@@ -10,6 +10,8 @@ import pytest
 from moving_objects import both, drawn, measured
 from numpy.typing import NDArray
 
+from dvos.config.prediction import LinkingSettings
+from dvos.prediction.tracks.clip import follow
 from dvos.prediction.tracks.state import LinkedFrame
 
 OTHERS = [(20, 20), (140, 100), (20, 100)]
@@ -108,6 +110,48 @@ def test_an_object_that_falls_in_two_now_and_then_stays_one() -> None:
         frames.append(labels)
     ids = {one for _, linked in both(frames) for one in linked.ids.tolist()} - {0}
     assert ids == {1, 2, 3, 4}
+
+
+def _followed(frames: Sequence[NDArray[np.uint16]], **settings: object) -> list[LinkedFrame]:
+    """As :func:`both` links them, and then parted by hindsight."""
+    chosen = LinkingSettings.model_validate(settings)
+    given = ((None, measured(labels), t) for t, labels in enumerate(frames))
+    return [linked for _, _, linked in follow(given, "linked", chosen)]
+
+
+def test_objects_that_were_never_seen_apart_are_parted_once_they_are() -> None:
+    true, found = _meeting([12, 12, 12, 12, 12, 12, 12, 13, 15, 18, 21, *[24] * 6])
+    linked = _followed(found)
+    last = _tracks(linked[-1])
+    track_of = [int(np.bincount(last[true[-1] == number]).argmax()) for number in range(6)]
+    assert sorted(track_of) == [0, 1, 2, 3, 4, 5]
+    for labels, one in zip(true, linked, strict=True):
+        tracks = _tracks(one)
+        for number in range(1, 6):
+            own, other = labels == number, tracks == track_of[number]
+            assert np.count_nonzero(own & other) >= 0.85 * np.count_nonzero(own | other)
+
+
+def test_hindsight_reaches_back_eight_frames_and_not_beyond() -> None:
+    _, found = _meeting([12] * 20 + [16] * 8)
+    counts = [one.objects.count for one in _followed(found)]
+    assert counts == [4] * 12 + [5] * 16
+
+
+@pytest.mark.parametrize("divisions", [False, True])
+def test_a_round_cell_that_divides_was_one_before(divisions: bool) -> None:
+    frames = [drawn([(*AT, 9), *OTHERS]) for _ in range(10)]
+    frames += [drawn([(70, 60, 6), (90, 60, 6), *OTHERS]) for _ in range(10)]
+    counts = [one.objects.count for one in _followed(frames, divisions=divisions)]
+    assert counts == [4] * 10 + [5] * 10
+
+
+def test_what_comes_out_from_behind_was_not_there_before() -> None:
+    """The object beside it was no larger than it is itself: it held no other."""
+    frames = [drawn([(*AT, 9), *OTHERS]) for _ in range(10)]
+    frames += [drawn([(AT[0] + 2 * t, AT[1], 7), (*AT, 9), *OTHERS]) for t in range(4, 14)]
+    counts = [one.objects.count for one in _followed(frames)]
+    assert counts == [4] * 10 + [5] * 10
 
 
 def test_parts_reach_to_the_edge_of_the_picture_and_are_told_so() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from moving_objects import drawn, measured
 
-from dvos.prediction.tracks.motion import shifted
+from dvos.prediction.tracks.motion import REST, shifted
 from dvos.prediction.tracks.state import LinkedFrame
 from dvos.prediction.tracks.table import TRACK_COLUMNS, TrackTable
 
@@ -58,7 +58,7 @@ def test_objects_that_the_camera_comes_back_to_are_known_and_those_that_enter_ar
             linked = LinkedFrame(t, np.array([ids[k] for k in here]), {}, None, objects)
             poses.append(shifted(np.array([float(shift), 0])))
             table.add({"time_s": None}, linked, poses[-1])
-        return table.count, table.came_back(poses, (120, 600)).tolist()
+        return table.count, table.came_back(poses, (120, 600), 3).tolist()
 
     there = list(range(0, 601, 20))
     assert came_back(there) == (20, [])
@@ -66,6 +66,49 @@ def test_objects_that_the_camera_comes_back_to_are_known_and_those_that_enter_ar
     # All but those that were still to be seen at the turn, or had just been.
     assert count - len(again) == 20
     assert len(again) >= 8
+
+
+def test_a_track_that_breaks_leaves_two_loose_ends_and_what_comes_or_goes_one() -> None:
+    middle, edge = (60, 60), (4, 60)
+
+    def loose(ways: dict[int, tuple[tuple[int, int], range]], parents: dict[int, int]) -> float:
+        table = TrackTable()
+        for t in range(8):
+            here = {one: at for one, (at, times) in ways.items() if t in times}
+            objects = measured(drawn([*here.values()], (120, 200)))
+            born = {one: mother for one, mother in parents.items() if ways[one][1][0] == t}
+            linked = LinkedFrame(t, np.array([*here], np.int64), born, None, objects)
+            table.add({"time_s": None}, linked, REST)
+        every = np.array([*ways])
+        assert table.loose(every) == table.loose()
+        return table.loose()
+
+    ends, begins = (middle, range(4)), (middle, range(5, 8))
+    assert loose({1: ends, 2: begins}, {}) == 1
+    assert loose({1: ends}, {}) == loose({1: begins}, {}) == 0
+    assert loose({1: ends, 2: (edge, range(5, 8))}, {}) == 0
+    assert loose({1: (edge, range(4)), 2: begins}, {}) == 0
+    other = (140, 60)
+    third = (100, 60), range(4)
+    assert loose({1: ends, 2: begins, 3: (other, range(4)), 4: third}, {}) == np.sqrt(3)
+    # A mother's track ends in no break, and her daughters' are no rests.
+    assert loose({1: ends, 2: (middle, range(4, 8)), 3: (other, range(4, 8))}, {2: 1, 3: 1}) == 0
+
+
+@pytest.mark.parametrize(("before", "again"), [([6] * 9, []), ([20] * 2, []), ([20] * 3, [1])])
+def test_ground_counts_as_seen_where_a_track_of_it_would_have_been(
+    before: list[int], again: list[int]
+) -> None:
+    """A plant that an earlier row cut, or showed too briefly to follow it, was not counted."""
+    table, poses = TrackTable(), []
+    for t, shift in enumerate([*before, 0, 0, 8, 30, 30]):
+        # Below the picture at first; its middle is in it from 5 on, and whole it is from 9 on.
+        found = [(60, 124 - shift)] if t > len(before) + 1 else []
+        objects = measured(drawn(found, (120, 200)))
+        poses.append(shifted(np.array([0.0, shift])))
+        table.add({"time_s": None}, LinkedFrame(t, objects.numbers, {}, None, objects), poses[-1])
+    assert table.entered.tolist() == [True]
+    assert table.came_back(poses, (120, 200), 3).tolist() == again
 
 
 def test_what_is_in_no_track_and_frames_without_an_object_make_no_row() -> None:

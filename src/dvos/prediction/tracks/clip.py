@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import FiniteFloat, NonNegativeInt
+from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt
 
 from dvos.config.prediction import LinkingSettings, PredictionOptions
 from dvos.errors import MediaError
@@ -27,6 +27,7 @@ from dvos.prediction.objects import FrameObjects, read_objects
 from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.tracks.ground import CameraPath, Rings, shown_path, swept_area
 from dvos.prediction.tracks.linking import Linker
+from dvos.prediction.tracks.merging import part_earlier
 from dvos.prediction.tracks.motion import Motion
 from dvos.prediction.tracks.state import LinkedFrame
 from dvos.prediction.tracks.table import (
@@ -42,7 +43,8 @@ from dvos.tables import write_rows
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 6  # raised whenever the same objects and settings give other tracks than before
+_VERSION = 7  # raised whenever the same objects and settings give other tracks than before
+_LOOKED_BACK = 8  # frames in which objects are parted by what they become
 _NAMED = 5  # frames that a warning names
 
 T = TypeVar("T")
@@ -56,20 +58,31 @@ def follow(
 ) -> Iterator[tuple[T, FrameObjects, LinkedFrame]]:
     """Link the objects of frames, each with whatever belongs to it and its number, which rises.
 
-    Each comes out again once its links are settled, up to :attr:`Linker.delay` frames later.
+    Each comes out again once its links are settled, by :attr:`Linker.delay` frames later, and its
+    objects can be parted no more by what they are seen to be afterwards, 8 frames later still.
     """
     if ids != "linked":
         for what, objects, frame in frames:
             own = objects.numbers if ids == "given" else np.zeros(objects.count, np.int64)
             yield what, objects, LinkedFrame(frame, own, {}, None, objects)
         return
-    linker, waiting = Linker(settings), deque[tuple[T, FrameObjects]]()
-    for what, objects, frame in frames:
-        waiting.append((what, objects))
-        for linked in linker.push(objects, frame):
-            yield *waiting.popleft(), linked
-    for linked in linker.finish():
-        yield *waiting.popleft(), linked
+    linker, given = Linker(settings), deque[tuple[T, FrameObjects]]()
+    known: list[LinkedFrame] = []
+
+    def settled() -> Iterator[LinkedFrame]:
+        for what, objects, frame in frames:
+            given.append((what, objects))
+            yield from linker.push(objects, frame)
+        yield from linker.finish()
+
+    for linked in settled():
+        if known:
+            part_earlier(known, linked)
+        known.append(linked)
+        if len(known) > _LOOKED_BACK:
+            yield *given.popleft(), known.pop(0)
+    for linked in known:
+        yield *given.popleft(), linked
 
 
 def followed(
@@ -85,7 +98,7 @@ def followed(
     Objects of less than ``minimum_area`` pixels are left out; their usual ``width`` is what
     ``predictor.calibration.width`` tells. Given is each prediction with ``objects``, whose
     ``tracks`` are permanent ids, from 1; 0 of objects in no track. They come late by
-    :attr:`dvos.prediction.tracks.linking.Linker.delay` frames.
+    :attr:`dvos.prediction.tracks.linking.Linker.delay` frames and 8 more.
     """
 
     def placed(prediction: FramePrediction) -> tuple[FramePrediction, FrameObjects, int]:
@@ -107,7 +120,7 @@ class _Part:
     region: str
     tracks: NonNegativeInt
     again: NonNegativeInt  # those of objects that the camera came back to
-    inside: NonNegativeInt
+    loose: NonNegativeFloat  # see TrackTable.loose
     swept: FiniteFloat | None
 
 
@@ -255,8 +268,8 @@ class ClipTracks:
         tally, tracks = self._tally, self._tracks
         again = np.zeros(0, np.int64)
         if self._ids == "linked" and tracks.entered.any():
-            poses = self._poses(rows, source)
-            again = again if poses is None else tracks.came_back(poses, self._size)
+            poses, sightings = self._poses(rows, source), self._options.linking.sightings
+            again = again if poses is None else tracks.came_back(poses, self._size, sightings)
         if len(again):
             _log.warning(
                 "%s: the camera came back over ground that it had left: %d of %d tracks are of"
@@ -264,13 +277,13 @@ class ClipTracks:
                 *(self._name, len(again), tracks.count),
             )
         if not tally.regions:
-            return [_Part("", tracks.count, len(again), tracks.inside(), self._swept(None))]
+            return [_Part("", tracks.count, len(again), tracks.loose(), self._swept(None))]
         own = tally.tracks()
         named = [("", np.unique(np.concatenate(own)), tally.regions)]
         named += [(r.name, ids, [r]) for r, ids in zip(tally.regions, own, strict=True)]
         parts = []
         for name, ids, regions in named:
-            numbers = (len(ids), len(np.intersect1d(ids, again)), tracks.inside(ids))
+            numbers = (len(ids), len(np.intersect1d(ids, again)), tracks.loose(ids))
             parts.append(_Part(name, *numbers, self._swept([one.rings for one in regions])))
         return parts
 
@@ -292,7 +305,7 @@ class ClipTracks:
         count = DistinctCount(part.tracks, part.tracks, part.tracks)
         if self._ids == "linked":
             calibration = calibration or TrackCalibration()
-            count = calibration.estimate(part.tracks - part.again, part.inside)
+            count = calibration.estimate(part.tracks - part.again, part.loose)
         distance, area = self._options.ground_sampling_distance, None
         assert distance != "metadata"  # whoever makes this has looked into them
         if distance is not None and part.swept is not None:

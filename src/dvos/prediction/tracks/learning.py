@@ -82,8 +82,8 @@ def _is_permanent(clip: FrameClip, run: Sequence[int]) -> bool:
 
 def _counted(
     predictor: Predictor, clip: FrameClip, linking: LinkingSettings | None
-) -> tuple[int, int, int]:
-    """Tracks of a clip, those of them that begin inside, and distinct true objects."""
+) -> tuple[int, float, int]:
+    """Tracks of a clip, its loose ends, and distinct true objects."""
     table, options = TrackTable(), PredictionOptions(checkpoint=Path())
     source = ImageList(clip.name, [*clip.frames.values()], intensity=clip.intensity)
     frames = (
@@ -93,31 +93,31 @@ def _counted(
     for _, _, linked in follow(frames, "linked", linking):
         table.add({"time_s": None}, linked, REST)
     true = set().union(*(np.unique(_ids(clip, frame)).tolist() for frame in clip.frames)) - {0}
-    return table.count, table.inside(), len(true)
+    return table.count, table.loose(), len(true)
 
 
 def fit_track_calibration(
-    tracks: Sequence[int], inside: Sequence[int], true: Sequence[int]
+    tracks: Sequence[int], loose: Sequence[float], true: Sequence[int]
 ) -> TrackCalibration:
     """Fit the model to clips whose distinct objects are known, by least squares of relative errors.
 
-    Known are the tracks of each clip, those of them that begin ``inside`` the picture after its
-    first frame, and the objects that it shows, above 0. Of fewer than four clips only the error is
-    fitted; it is widened for few.
+    Known are the tracks of each clip, its ``loose`` ends, as :meth:`TrackTable.loose` gives them,
+    and the objects that it shows, above 0. Of fewer than four clips only the error is fitted; it is
+    widened for few.
     """
-    n, i, d = (np.asarray(values, np.float64) for values in (tracks, inside, true))
-    fragments, missed, freedom = TrackCalibration().fragments, 0.0, len(d)
+    n, i, d = (np.asarray(values, np.float64) for values in (tracks, loose, true))
+    broken, missed, freedom = TrackCalibration().broken, 0.0, len(d)
     if len(d) >= _FEWEST_CLIPS and i.any():
-        # d = a * n - b * i, with a = 1 + missed and b = a * fragments; each clip counts by share.
+        # d = a * n - b * i, with a = 1 + missed and b = a * broken; each clip counts by share.
         design = np.stack([n, -i], axis=1) / d[:, None]
         a, b = np.linalg.lstsq(design, np.ones(len(d)), rcond=None)[0]
-        fragments = float(np.clip(b / a, 0, 1)) if a > 0 else fragments
-        kept = (n - fragments * i) / d
+        broken = float(np.clip(b / a, 0, 1)) if a > 0 else broken
+        kept = (n - broken * i) / d
         missed = float(kept.sum() / (kept**2).sum()) - 1
         freedom = max(1, len(d) - 2)
-    fitted = TrackCalibration(fragments, missed)
+    fitted = TrackCalibration(broken, missed)
     both = zip(n, i, d, strict=True)
-    errors = [fitted.estimate(int(a), int(b)).distinct / c - 1 for a, b, c in both]
+    errors = [fitted.estimate(int(a), float(b)).distinct / c - 1 for a, b, c in both]
     # Clips of the same kind never tell the error of others exactly.
     error = max(_LEAST_ERROR, float(np.sqrt(np.sum(np.square(errors)) / freedom)))
-    return TrackCalibration(fragments, missed, widened(error, len(d)))
+    return TrackCalibration(broken, missed, widened(error, len(d)))

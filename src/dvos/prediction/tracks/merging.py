@@ -1,10 +1,13 @@
 """Objects that stand for several tracks, which are parted between these, and pieces of objects.
 
 Objects that touch or pass one another are found as one, and as two again some frames later. What
-each was before tells which part of the one is whose.
+each was before tells which part of the one is whose; of those that were never seen apart before,
+what each is afterwards.
 """
 
+from collections.abc import MutableSequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +15,15 @@ from numpy.typing import NDArray
 from dvos.compiling import jit
 from dvos.media.mask import cut_by_edge
 from dvos.prediction.objects import FrameObjects, measured
-from dvos.prediction.tracks.motion import Doubles, Links, Overlaps, Places
-from dvos.prediction.tracks.state import Flags, Ints, Keyed, TrackState
+from dvos.prediction.tracks.motion import REST, Doubles, Links, Motion, Overlaps, Places
+from dvos.prediction.tracks.state import Flags, Ints, Keyed, LinkedFrame, TrackState
 
 _TAKEN_IN = 0.45  # of a track's area, how much of it an object must hold to have taken it in
 #: Least area of an object that stands for two tracks, in the larger one's and in both together.
 _MERGED_LARGER, _MERGED_BOTH = 1.1, 0.6
+#: Of an ellipse with an object's length and width, how much at most an object that stands for two
+#: fills: a plain ellipse is one object, as a cell is before it divides.
+_FILLED = 0.97
 _SEEN = 2  # frames that a track must have been seen in to be inside another's object
 #: Of a piece of an object: what of it the object held; its area, and with the rest, in the whole's.
 _WITHIN, _PIECE, _WHOLE = 0.6, 0.6, 1.4
@@ -47,8 +53,7 @@ def find_merged(
     there = (state.keys[at] == state.within[hidden]) & (object_of[at] >= 0)
     area = np.where(there, objects.area[object_of[at]], 0) if objects.count else 0.0 * at
     one, other = state.area[at], state.area[hidden]
-    holds = area >= _MERGED_LARGER * np.maximum(one, other)
-    holds &= area >= _MERGED_BOTH * (one + other)
+    holds = _holds(area, one, other)
     # Once inside, it is taken to be so while the object stays larger than its own track.
     holds |= state.merged[at] & there & (area >= _MERGED_LARGER * one)
     # A piece that an object lost for one frame has not gone into it: it would live on as a track.
@@ -85,6 +90,71 @@ def part_merged(
     still = np.append(still, np.zeros(np.count_nonzero(more), np.bool_))
     order = np.argsort(tracks, kind="stable")
     return objects, (tracks[order], found[order]), still[order]
+
+
+def part_earlier(earlier: MutableSequence[LinkedFrame], now: LinkedFrame) -> None:
+    """Part objects of earlier frames, there, between their tracks and those that begin ``now``.
+
+    A track that begins where the object of another one was, which goes on beside it, was in that
+    object before, as far back as that is large enough for both. What divides is left alone.
+    """
+    begun, later = np.setdiff1d(now.ids, np.append(earlier[-1].ids, [0, *now.parents])), now
+    for place in range(len(earlier) - 1, -1, -1):
+        if not len(begun):
+            return
+        earlier[place], begun = _parted_before(earlier[place], later, begun)
+        later = earlier[place]
+
+
+def _parted_before(
+    frame: LinkedFrame, later: LinkedFrame, tracks: Ints
+) -> tuple[LinkedFrame, Ints]:
+    """Give tracks of the frame after their parts of this one's objects; those which got one."""
+    back = (later.motion or REST).inverse
+    objects, seen = frame.objects, later.objects
+    filled = objects.area / (np.pi / 4 * objects.length * objects.width)
+    # Of each object that is shared, the later ones: that of its own track, and of those within it.
+    shared: dict[int, list[int]] = {}
+    for one in np.flatnonzero(np.isin(later.ids, np.setdiff1d(tracks, frame.ids))).tolist():
+        whole = _covering(objects.labels, seen, one, back)
+        if whole < 0 or not frame.ids[whole] or filled[whole] >= _FILLED:
+            continue
+        for own in np.flatnonzero(later.ids == frame.ids[whole]).tolist():
+            if _holds(objects.area[whole], seen.area[own], seen.area[one]):
+                shared.setdefault(whole, [own]).append(one)
+    if not shared:
+        return frame, np.zeros(0, np.int64)
+    wholes = np.array(sorted(shared))
+    number = np.repeat(np.arange(len(wholes)), [len(shared[whole]) for whole in wholes.tolist()])
+    inside = np.concatenate([shared[whole] for whole in wholes.tolist()])
+    # They moved as the object did whose parts they are.
+    area = seen.area[inside].astype(np.float64)
+    position = back(seen.centre[inside])
+    sums = [np.bincount(number, weights=area * values) for values in position.T]
+    middle = np.stack(sums, axis=1) / np.bincount(number, weights=area)[:, None]
+    position += (objects.centre[wholes] - middle)[number]
+    objects, part = _parted(objects, wholes[number], position, seen.moments[inside], area)
+    more = (part >= 0) & (part != wholes[number])
+    ids = np.append(frame.ids, np.zeros(objects.count - len(frame.ids), np.int64))
+    ids[part[more]] = later.ids[inside[more]]
+    return replace(frame, objects=objects, ids=ids), later.ids[inside[more]]
+
+
+def _covering(labels: NDArray[np.int32], later: FrameObjects, one: int, back: Motion) -> int:
+    """Which object of a frame covers one of the frame after; -1 if none does."""
+    low = np.maximum(np.floor(later.centre[one] - later.length[one] - 1), 0).astype(np.int64)
+    high = np.ceil(later.centre[one] + later.length[one] + 1).astype(np.int64) + 1
+    y, x = np.nonzero(later.labels[low[1] : high[1], low[0] : high[0]] == one + 1)
+    at = np.rint(back(np.stack([x, y], axis=1) + low)).astype(np.int64)
+    at = at[((at >= 0) & (at < labels.shape[::-1])).all(axis=1)]
+    shares = np.bincount(labels[at[:, 1], at[:, 0]], minlength=2)[1:] / max(1, len(x))
+    return int(shares.argmax()) if shares.max() >= _TAKEN_IN else -1
+
+
+def _holds(area: Any, one: Any, other: Any) -> Any:
+    """Whether an object of this area may stand for both of two."""
+    larger = area >= _MERGED_LARGER * np.maximum(one, other)
+    return larger & (area >= _MERGED_BOTH * (one + other))
 
 
 def find_pieces(earlier: Keyed, now: Keyed, overlaps: Overlaps) -> Flags:

@@ -29,13 +29,15 @@ _DECIMALS = 2
 #: Frames, and lengths of the object that the ground must have moved by (a standard deviation), from
 #: which height is told.
 _FEWEST, _PASSED = 5, 1.0
+_CUT = 0.5  # of an object's length: nearer to the edge than this it is cut, and may not be found
 #: What is kept of each track: first and last frame and time; number of sightings; whether it
-#: begins inside the picture, and as which of the frames added; where it began in the picture and
-#: on the ground of the clip's first frame, and where it was last; its path's length.
+#: begins inside the picture, and was last seen whole there; as which of the frames added it
+#: begins; where it began in the picture and on the ground of the clip's first frame, and where it
+#: was last; its path's length.
 _TRACK = np.dtype(
     [
         *(("frames", np.int64, 2), ("times", np.float64, 2), ("seen", np.int64)),
-        *(("inside", np.bool_), ("order", np.int64)),
+        *(("inside", np.bool_), ("whole", np.bool_), ("order", np.int64)),
         *(("begun", np.float64, 2), ("place", np.float64, 2), ("centre", np.float64, 2)),
         ("path", np.float64),
         # Sums of area, length, width, probability; of the way of the ground (x, y) and of the
@@ -67,7 +69,7 @@ class TrackTable:
 
     def __init__(self) -> None:
         self._tracks = np.zeros(0, _TRACK)
-        self._added = 0
+        self._added, self._last = 0, 0
         self._parents: dict[int, int] = {}
 
     def add(self, row: Mapping[str, Any], linked: LinkedFrame, pose: Motion) -> None:
@@ -86,6 +88,7 @@ class TrackTable:
         if self._added:
             born = np.isin(places + 1, [*linked.parents])
             now["inside"][new] = ~(objects.touches_border[tracked] | born)[new]
+        now["whole"] = ~objects.touches_border[tracked]
         now["order"][new] = self._added
         now["begun"][new], now["place"][new] = centre[new], pose(centre[new])
         now["path"] += np.where(new, 0.0, np.hypot(*(centre - now["centre"]).T))
@@ -98,7 +101,7 @@ class TrackTable:
         products = ((a * b).sum(axis=1) for a, b in ((ground, ground), (own, own), (ground, own)))
         now["sums"] += np.column_stack([sizes, ground, own, *products])
         self._tracks[places] = now
-        self._added += 1
+        self._added, self._last = self._added + 1, linked.frame
         self._parents |= linked.parents
 
     @property
@@ -112,28 +115,41 @@ class TrackTable:
         seen, order, inside = (self._tracks[name] for name in ("seen", "order", "inside"))
         return np.asarray((seen > 0) & (order > 0) & ~inside, np.bool_)
 
-    def inside(self, ids: NDArray[np.int64] | None = None) -> int:
-        """How many tracks begin inside the picture, after the first frame, by no division."""
-        inside = self._tracks["inside"]
-        return int(np.count_nonzero(inside if ids is None else inside[ids - 1]))
+    def loose(self, ids: NDArray[np.int64] | None = None) -> float:
+        """How many tracks may be parts of one: those that begin inside and those that end there.
 
-    def came_back(self, poses: Sequence[Motion], size: tuple[int, int]) -> NDArray[np.int64]:
+        It is the geometric mean of both numbers: of tracks that begin inside the picture after the
+        first frame, and of those that end inside it before the last, by no division either.
+        """
+        places = np.arange(len(self._tracks)) if ids is None else ids - 1
+        tracks = self._tracks[places]
+        ended = tracks["whole"] & (tracks["frames"][:, 1] < self._last)
+        ended &= ~np.isin(places + 1, [*self._parents.values()])
+        return float(np.sqrt(np.count_nonzero(tracks["inside"]) * np.count_nonzero(ended)))
+
+    def came_back(
+        self, poses: Sequence[Motion], size: tuple[int, int], sightings: int
+    ) -> NDArray[np.int64]:
         """Ids of the tracks that enter from the edge on ground that was seen, and left, before.
 
-        ``poses`` lead from each frame to the first, whose ``size`` is (height, width).
+        It was seen if it was in as many frames as a track takes, ``sightings``, in one of them
+        whole. ``poses`` lead from each frame to the first, whose ``size`` is (height, width).
         """
         # In the order of their beginning, those that are still to begin are the last ones.
         by_order = np.argsort(self._tracks["order"], kind="stable")
         begins, begun = (self._tracks[name][by_order] for name in ("order", "begun"))
+        lengths = self._tracks["sums"][by_order, 1] / np.maximum(self._tracks["seen"][by_order], 1)
+        cut = _CUT * lengths[:, None]
         placed = (poses[k](at) for k, at in zip(begins.tolist(), begun, strict=True))
         places = np.array([*placed]).reshape(-1, 2)
-        seen, left = np.zeros((2, len(places)), np.bool_)
+        seen, (whole, left) = np.zeros(len(places), np.int64), np.zeros((2, len(places)), np.bool_)
         for number, pose in enumerate(poses):
             later = slice(int(np.searchsorted(begins, number, "right")), None)
             at = pose.inverse(places[later])
             within = ((at >= 0) & (at < size[::-1])).all(axis=1)
-            left[later] |= seen[later] & ~within
-            seen[later] |= within
+            left[later] |= (seen[later] >= sightings) & whole[later] & ~within
+            seen[later] += within
+            whole[later] |= ((at >= cut[later]) & (at < size[::-1] - cut[later])).all(axis=1)
         return np.sort(by_order[left & self.entered[by_order]]) + 1
 
     def rows(self) -> Iterator[Sequence[object]]:
