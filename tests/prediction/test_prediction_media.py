@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dvos.config.prediction import PredictionSettings
 from dvos.files import TEMPORARY_PREFIX
@@ -179,7 +180,8 @@ def test_kills_at_any_moment_change_no_byte(checkpoint: Path, tmp_path: Path) ->
     for masks in (3, 17):
         process = subprocess.Popen(
             [sys.executable, "-c", RUN, *words, "device=cpu"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # Sums of as many threads as here: others are rounded otherwise.
+            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
             stderr=subprocess.DEVNULL,
         )
         while process.poll() is None and len(list(tmp_path.glob("out/field/[!.]*.png"))) < masks:
