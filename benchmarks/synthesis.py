@@ -268,7 +268,8 @@ def workers(tables: dict[str, Path], clips: int) -> dict[str, float]:
     rates = {}
     for number in (1, 2):
         with ProcessPoolExecutor(number, initializer=_start_worker, initargs=(maker,)) as pool:
-            firsts, counts = range(0, 2 * clips, 5), [5] * (2 * clips // 5)
+            firsts = range(0, 2 * clips, 5)
+            counts = [min(5, 2 * clips - first) for first in firsts]
             list(pool.map(_work, firsts, counts))
             wall = time.perf_counter()
             seconds = sum(pool.map(_work, firsts, counts))

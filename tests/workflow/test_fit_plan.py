@@ -178,6 +178,9 @@ def test_cross_validation_keeps_its_smaller_clips(stills: tuple[StillRow, ...]) 
     assert found.crop == 224
     assert found.clips == pytest.approx(small.clips / 2, rel=0.01)  # a validation is larger, too
     assert (found.folds, found.fold_clips) == (small.folds, small.fold_clips)
+    told = f"{found.folds} folds of {found.fold_clips}"
+    assert f"{told} clips," in small.lines[-1]
+    assert f"{told} smaller clips," in found.lines[-1]
 
 
 def test_folds_take_their_part_where_nothing_is_labelled_for_validation(

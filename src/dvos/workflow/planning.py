@@ -380,7 +380,8 @@ def _lines(costs: _Costs, survey: Survey | None, start: Start, plan: Plan) -> It
     yield f"start: {start}"
     judged = "validation/" if data.validates else "synthetic clips alone: label validation/"
     if plan.folds:
-        judged = f"{plan.folds} folds of {plan.fold_clips} clips, as validation/ holds nothing"
+        clips = "smaller clips" if speed.fold_clip else "clips"
+        judged = f"{plan.folds} folds of {plan.fold_clips} {clips}, as validation/ holds nothing"
     yield (
         f"time: {plan.clips} clips in {plan.epochs} epochs at {1 / speed.clip:.3g} a second on "
         f"{speed.device}, to end within {settings.minutes:g} minutes; judged by {judged}"
