@@ -58,8 +58,8 @@ def follow(
 ) -> Iterator[tuple[T, FrameObjects, LinkedFrame]]:
     """Link the objects of frames, each with whatever belongs to it and its number, which rises.
 
-    Each comes out again once its links are settled, by :attr:`Linker.delay` frames later, and its
-    objects can be parted no more by what they are seen to be afterwards, 8 frames later still.
+    Each comes out again once its links are settled, up to :attr:`Linker.delay` frames later, and
+    what its objects become can part them no more, 8 frames later still.
     """
     if ids != "linked":
         for what, objects, frame in frames:
@@ -67,7 +67,7 @@ def follow(
             yield what, objects, LinkedFrame(frame, own, {}, None, objects)
         return
     linker, given = Linker(settings), deque[tuple[T, FrameObjects]]()
-    known: list[LinkedFrame] = []
+    known = deque[LinkedFrame]()
 
     def settled() -> Iterator[LinkedFrame]:
         for what, objects, frame in frames:
@@ -80,7 +80,7 @@ def follow(
             part_earlier(known, linked)
         known.append(linked)
         if len(known) > _LOOKED_BACK:
-            yield *given.popleft(), known.pop(0)
+            yield *given.popleft(), known.popleft()
     for linked in known:
         yield *given.popleft(), linked
 

@@ -112,29 +112,34 @@ def _parted_before(
     """Give tracks of the frame after their parts of this one's objects; those which got one."""
     back = (later.motion or REST).inverse
     objects, seen = frame.objects, later.objects
+    ones = np.flatnonzero(np.isin(later.ids, np.setdiff1d(tracks, frame.ids)))
+    covering = (_covering(objects.labels, seen, one, back) for one in ones.tolist())
+    whole = np.array([*covering], np.intp)
+    # The track of the object that covers each, 0 of none, and where that is seen after.
+    track = np.append(frame.ids, 0)[whole]
+    place_of = {key: place for place, key in enumerate(later.ids.tolist()) if key}
+    own = np.array([place_of.get(key, -1) for key in track.tolist()], np.intp)
     filled = objects.area / (np.pi / 4 * objects.length * objects.width)
-    # Of each object that is shared, the later ones: that of its own track, and of those within it.
-    shared: dict[int, list[int]] = {}
-    for one in np.flatnonzero(np.isin(later.ids, np.setdiff1d(tracks, frame.ids))).tolist():
-        whole = _covering(objects.labels, seen, one, back)
-        if whole < 0 or not frame.ids[whole] or filled[whole] >= _FILLED:
-            continue
-        for own in np.flatnonzero(later.ids == frame.ids[whole]).tolist():
-            if _holds(objects.area[whole], seen.area[own], seen.area[one]):
-                shared.setdefault(whole, [own]).append(one)
-    if not shared:
+    kept = own >= 0
+    kept[kept] = filled[whole[kept]] < _FILLED
+    areas = objects.area[whole[kept]], seen.area[own[kept]], seen.area[ones[kept]]
+    kept[kept] = _holds(*areas)
+    ones, whole, own = ones[kept], whole[kept], own[kept]
+    if not len(ones):
         return frame, np.zeros(0, np.int64)
-    wholes = np.array(sorted(shared))
-    number = np.repeat(np.arange(len(wholes)), [len(shared[whole]) for whole in wholes.tolist()])
-    inside = np.concatenate([shared[whole] for whole in wholes.tolist()])
+    # The pairs of an object stand together, that of its own track first.
+    wholes, first = np.unique(whole, return_index=True)
+    whole, inside = np.concatenate([wholes, whole]), np.concatenate([own[first], ones])
+    order = np.argsort(whole, kind="stable")
+    whole, inside = whole[order], inside[order]
     # They moved as the object did whose parts they are.
-    area = seen.area[inside].astype(np.float64)
+    area, number = seen.area[inside].astype(np.float64), np.searchsorted(wholes, whole)
     position = back(seen.centre[inside])
     sums = [np.bincount(number, weights=area * values) for values in position.T]
     middle = np.stack(sums, axis=1) / np.bincount(number, weights=area)[:, None]
     position += (objects.centre[wholes] - middle)[number]
-    objects, part = _parted(objects, wholes[number], position, seen.moments[inside], area)
-    more = (part >= 0) & (part != wholes[number])
+    objects, part = _parted(objects, whole, position, seen.moments[inside], area)
+    more = (part >= 0) & (part != whole)
     ids = np.append(frame.ids, np.zeros(objects.count - len(frame.ids), np.int64))
     ids[part[more]] = later.ids[inside[more]]
     return replace(frame, objects=objects, ids=ids), later.ids[inside[more]]
@@ -151,10 +156,10 @@ def _covering(labels: NDArray[np.int32], later: FrameObjects, one: int, back: Mo
     return int(shares.argmax()) if shares.max() >= _TAKEN_IN else -1
 
 
-def _holds(area: Any, one: Any, other: Any) -> Any:
-    """Whether an object of this area may stand for both of two."""
-    larger = area >= _MERGED_LARGER * np.maximum(one, other)
-    return larger & (area >= _MERGED_BOTH * (one + other))
+def _holds(area: NDArray[Any], one: NDArray[Any], other: NDArray[Any]) -> Flags:
+    """Whether objects of these areas, each, may stand for both of two others."""
+    enough = np.maximum(_MERGED_LARGER * np.maximum(one, other), _MERGED_BOTH * (one + other))
+    return np.asarray(area >= enough, np.bool_)
 
 
 def find_pieces(earlier: Keyed, now: Keyed, overlaps: Overlaps) -> Flags:
