@@ -60,6 +60,8 @@ class GroupedMask:
     """A mask taken apart."""
 
     labels: Numbers  # (H, W), 0 background, objects from 1 without gaps
+    pixels: Numbers  # (P,), places of the objects' pixels, i * W + j, rising
+    count: int
     motion: Singles | None  # (N, 2), (x, y) from each centre to that before, pixels, if told
 
 
@@ -108,15 +110,15 @@ def group_mask(
     peaks = np.flatnonzero((heaps == cv2.dilate(heaps, _NEIGHBOURS)) & (heaps >= lowest))
     centres, limits = votes.find_centres(heaps, _SIDE * away, peaks)
     nearest = votes.surround(centres, limits, height, width)
-    told = np.zeros((0, height, width), np.float32) if maps.motion is None else maps.motion
-    owners, areas, motion = votes.assign(weight, *towards, nearest, told, len(centres))
+    moved = np.zeros((0, height, width), np.float32) if maps.motion is None else maps.motion
+    owners, areas, motion = votes.assign(weight, *towards, nearest, moved, len(centres))
     # Of what the frame's edge cuts any part may be seen.
     kept = (areas >= least) | (cut_by_edge(owners, len(centres))[1:] & (areas >= minimum_area))
     numbers = np.zeros(len(centres) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
     labels = votes.spread(mask, owners, numbers, rows, columns)
-    moved = motion[kept] * np.array([across, down], np.float32)
-    return GroupedMask(labels, None if maps.motion is None else moved)
+    told = None if maps.motion is None else motion[kept] * np.array([across, down], np.float32)
+    return GroupedMask(labels, votes.labelled(labels), int(numbers.max()), told)
 
 
 def group_objects(
@@ -141,12 +143,13 @@ def group_objects(
     grouped = group_mask(
         probability >= np.float32(weak), maps, minimum_area=minimum_area, area=area
     )
-    labels, motion = grouped.labels, grouped.motion
-    cores, sums = votes.sum_cores(labels, probability, threshold, int(labels.max(initial=0)))
+    labels, pixels, motion = grouped.labels, grouped.pixels, grouped.motion
+    cores, sums = votes.sum_cores(labels, pixels, probability, threshold, grouped.count)
     limits = np.clip(_OWN * sums / np.maximum(cores, 1), weak, threshold).astype(np.float32)
-    areas = votes.limit(labels, probability, limits)
+    areas = votes.limit(labels, pixels, probability, limits)
     kept = (areas >= minimum_area) & (cores >= max(1.0, _CORE * minimum_area))
     numbers = np.zeros(len(kept) + 1, np.int32)
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
-    votes.renumber(labels, numbers)
-    return GroupedMask(labels, None if motion is None else motion[kept])
+    pixels = votes.renumber(labels, pixels, numbers)
+    motion = None if motion is None else motion[kept]
+    return GroupedMask(labels, pixels, int(numbers.max()), motion)

@@ -204,44 +204,60 @@ def spread(
 
 
 @jit
+def labelled(labels: Numbers) -> Numbers:
+    """Places of pixels with a label, i * W + j, by rising place; labels (H, W) are contiguous.
+
+    Loops over these alone take half the time of loops that ask each pixel for its label.
+    """
+    flat = labels.ravel()
+    places, n = np.empty(flat.size, np.int32), 0
+    for place in range(flat.size):
+        places[n] = place
+        n += flat[place] > 0
+    return places[:n]
+
+
+@jit
 def sum_cores(
-    labels: Numbers, probability: Singles, threshold: float, count: int
+    labels: Numbers, pixels: Numbers, probability: Singles, threshold: float, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Of each of N objects: its pixels from the threshold on, and the sum of their probabilities.
 
-    Labels (H, W) begin at 1.
+    ``pixels`` are those :func:`labelled`, from 1 on.
     """
+    label_of, likely = labels.ravel(), probability.ravel()
     cores, sums = np.zeros(count, np.int64), np.zeros(count)
     least = np.float32(threshold)  # as the mask compares
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            n = labels[i, j] - 1
-            if n >= 0 and probability[i, j] >= least:
-                cores[n] += 1
-                sums[n] += probability[i, j]
+    for pixel in pixels:
+        if likely[pixel] >= least:
+            cores[label_of[pixel] - 1] += 1
+            sums[label_of[pixel] - 1] += likely[pixel]
     return cores, sums
 
 
 @jit
-def limit(labels: Numbers, probability: Singles, limits: Singles) -> NDArray[np.int64]:
+def limit(
+    labels: Numbers, pixels: Numbers, probability: Singles, limits: Singles
+) -> NDArray[np.int64]:
     """Set pixels below the limit of their object, (N,), free; its area then, (N,)."""
+    label_of, likely = labels.ravel(), probability.ravel()
     areas = np.zeros(len(limits), np.int64)
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            n = labels[i, j] - 1
-            if n < 0:
-                continue
-            if probability[i, j] < limits[n]:
-                labels[i, j] = 0
-            else:
-                areas[n] += 1
+    for pixel in pixels:
+        n = label_of[pixel] - 1
+        if likely[pixel] < limits[n]:
+            label_of[pixel] = 0
+        else:
+            areas[n] += 1
     return areas
 
 
 @jit
-def renumber(labels: Numbers, numbers: Numbers) -> None:
-    """Replace each label by its number, of all from 0 on."""
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            if labels[i, j]:
-                labels[i, j] = numbers[labels[i, j]]
+def renumber(labels: Numbers, pixels: Numbers, numbers: Numbers) -> Numbers:
+    """Replace the labels of pixels by their numbers, of all from 0 on; the pixels above 0 then."""
+    label_of, left, n = labels.ravel(), np.empty_like(pixels), 0
+    for pixel in pixels:
+        number = numbers[label_of[pixel]]
+        label_of[pixel] = number
+        left[n] = pixel
+        n += number > 0
+    return left[:n]

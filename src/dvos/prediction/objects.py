@@ -84,7 +84,7 @@ def find_objects(
     is ``known`` of them. Those below ``minimum_area`` are left out. By ``maps`` objects may reach
     beyond the mask, see :func:`~dvos.media.grouping.group_objects`.
     """
-    names = motion = None
+    names = motion = pixels = None
     if ids is not None:
         # Labels from 1 of the ids with enough pixels, and which id each label stands for.
         found, places, areas = np.unique(
@@ -97,14 +97,17 @@ def find_objects(
         grouped = group_objects(
             probability, maps, threshold=threshold, minimum_area=minimum_area, area=known.area
         )
-        labels, motion = grouped.labels, grouped.motion
+        labels, pixels, motion = grouped.labels, grouped.pixels, grouped.motion
+        names = np.arange(1, grouped.count + 1)
     else:
         usual = {"width": known.width, "area": known.area}
         labels = split_mask(mask, minimum_area=minimum_area, **usual)
     if names is None:
         names = np.arange(1, int(labels.max(initial=0)) + 1)
+    if pixels is None:
+        pixels = np.flatnonzero(labels).astype(np.int32)
     count = len(names)
-    (*sums, total), surest = _sum_up(labels, probability, count)
+    (*sums, total), surest = _sum_up(labels, pixels, probability, count)
     return FrameObjects(
         labels=labels,
         numbers=names,
@@ -144,29 +147,28 @@ def measured(
 
 @jit
 def _sum_up(
-    labels: NDArray[np.int32], probability: NDArray[np.float32], count: int
+    labels: NDArray[np.int32],
+    pixels: NDArray[np.int32],
+    probability: NDArray[np.float32],
+    count: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Sums over each of N objects, and their highest probabilities.
 
-    They are pixels, x, y, x * x, y * y, x * y and probability, (7, N); labels begin at 1.
+    They are pixels, x, y, x * x, y * y, x * y and probability, (7, N). Labels begin at 1; the
+    ``pixels`` that have one are places y * W + x, rising.
     """
-    sums = np.zeros((7, count))
-    highest = np.zeros(count, np.float32)
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            n = labels[i, j] - 1
-            if n < 0:
-                continue
-            p = probability[i, j]
-            sums[0, n] += 1
-            sums[1, n] += j
-            sums[2, n] += i
-            sums[3, n] += j * j
-            sums[4, n] += i * i
-            sums[5, n] += i * j
-            sums[6, n] += p
-            highest[n] = max(highest[n], p)
-    return sums, highest
+    label_of, likely, width = labels.ravel(), probability.ravel(), labels.shape[1]
+    sums, highest = np.zeros((count, 7)), np.zeros(count, np.float32)
+    y, line = 0, 0
+    for pixel in pixels:
+        while pixel >= line + width:
+            y, line = y + 1, line + width
+        n, x, p = label_of[pixel] - 1, pixel - line, likely[pixel]
+        for at, value in enumerate((1, x, y, x * x, y * y, x * y)):
+            sums[n, at] += value
+        sums[n, 6] += p
+        highest[n] = max(highest[n], p)
+    return sums.T, highest
 
 
 def read_object_table(table: Path) -> tuple[list[str], list[list[str]], NDArray[np.float64]]:
