@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dvos.errors import CheckpointError
+from dvos.networks.dvos.depthwise import convolve_depthwise
 from dvos.networks.spec import Normalisation, folded
 from dvos.networks.weights import misfit, read_state
 
@@ -87,9 +88,13 @@ class ConvNorm(nn.Module):
         learns = self.training and not self.frozen
         if isinstance(self.norm, nn.BatchNorm2d) and not learns:
             weight, bias = folded(weight, self.norm)
-        x = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
+        if self.groups > 1:
+            x = convolve_depthwise(x, weight, bias, stride=self.stride, padding=self.padding)
+        else:
+            x = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
         x = self.norm(x) if learns else x
-        return F.relu6(x, inplace=True) if self.activation else x
+        # For a gradient what was there before would first be copied.
+        return F.relu6(x, inplace=not x.requires_grad) if self.activation else x
 
 
 def fold_norms(module: nn.Module) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dvos.networks import spec
 from dvos.networks.dvos import efficientnet
+from dvos.networks.dvos.depthwise import convolve_depthwise
 from dvos.networks.spec import MASK, OBJECTS, RECONSTRUCTION, Maps, ObjectChannels, Outputs
 
 #: How references may enter, see :class:`DvosShape`.
@@ -180,7 +181,8 @@ class ObjectHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H / 2, W / 2) to (B, outputs, H / 2, W / 2), lengths in pixels."""
-        y: Tensor = self.predict(torch.relu(self.mix(self.spread(x)))) * self.unit
+        spread = convolve_depthwise(x, self.spread.weight, self.spread.bias, padding=2)
+        y: Tensor = self.predict(torch.relu(self.mix(spread))) * self.unit
         return y
 
 
