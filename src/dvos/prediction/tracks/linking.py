@@ -254,16 +254,15 @@ class Linker:
     def _settled(self) -> LinkedFrame:
         """Take the oldest frame that waits; tracks that are first seen in it get their ids."""
         pending, parents, ids = self._pending.popleft(), dict[int, int](), self._ids
-        keys = pending.keys.tolist()
-        for key in keys:
-            if ids.get(key) == 0:
-                self._count += 1
-                ids[key] = self._count
-                mother = self._divisions.parents.pop(key, 0) if self._divisions else 0
-                if ids.get(mother):
-                    parents[self._count] = ids[mother]
-        found = np.array([ids.get(key, 0) for key in keys], np.int64)
-        lost = pending.centres.lost
+        found = np.array([ids.get(key, -1) for key in pending.keys.tolist()], np.int64)
+        for place in np.flatnonzero(found == 0).tolist():
+            self._count += 1
+            key = int(pending.keys[place])
+            found[place] = ids[key] = self._count
+            mother = self._divisions.parents.pop(key, 0) if self._divisions else 0
+            if ids.get(mother):
+                parents[self._count] = ids[mother]
+        found, lost = np.maximum(found, 0), pending.centres.lost
         return LinkedFrame(pending.frame, found, parents, pending.motion, pending.objects, lost)
 
 

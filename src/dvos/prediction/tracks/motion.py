@@ -310,7 +310,8 @@ def _meet(
     height, width = now.shape
     for y in range(0, height, step):
         for x in range(0, width, step):
-            places_before[before[y, x]] += 1
+            if before[y, x]:
+                places_before[before[y, x]] += 1
             label = now[y, x]
             if label == 0:
                 continue
