@@ -131,6 +131,9 @@ class _Join(nn.Module):
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:  # (B, C, h, w), (B, C, 2h, 2w)
         x = F.interpolate(self.narrow(coarse), scale_factor=2.0, mode="bilinear")
+        if x.requires_grad and x.device.type == "cpu":
+            # The gradient is a part of that of both maps, which does not lie together in memory.
+            x.register_hook(spec.channels_last)  # type: ignore[no-untyped-call]
         return torch.relu(self.norm(self.filter(torch.cat([x, fine], 1))))
 
 
