@@ -389,3 +389,69 @@ def test_a_networks_masks_of_labelled_pictures_are_compared(
         dice, known = starting._tried(Path("w"), stills, 1.0, settings())
         assert dice == pytest.approx(2 / 3)
         assert known is alike
+
+
+class _Finds:
+    """A network that finds the same objects in each picture."""
+
+    def __init__(self, *areas: int) -> None:
+        self.areas, self.shapes = np.array(areas), list[tuple[int, ...]]()
+
+    def segment(self, images: list[np.ndarray]) -> list[SimpleNamespace]:
+        self.shapes += [image.shape for image in images]
+        cut = np.zeros(len(self.areas), np.bool_)
+        cut[-1:] = True
+        return [SimpleNamespace(objects=SimpleNamespace(area=self.areas, touches_border=cut))]
+
+
+@pytest.mark.parametrize(
+    ("areas", "size", "larger"),
+    [
+        ([900] * 20 + [9999], (60, 80), 2.0),
+        ([1000] * 20 + [9999], (60, 80), 2.0),
+        ([1600] * 20 + [1], (60, 80), 1.25),
+        ([3000] * 20 + [1], (60, 80), 1.0),
+        # Of four of the pictures that are looked at come as many, whole ones.
+        ([900] * 4 + [1], (60, 80), 1.0),
+        ([900] * 5 + [1], (60, 80), 2.0),
+        # What is large already is not made larger than memory holds.
+        ([900] * 20 + [1], (20, 2731), 1.5),
+        ([900] * 20 + [1], (20, 5000), 1.0),
+    ],
+)
+def test_small_objects_are_labelled_in_larger_pictures(
+    areas: list[int],
+    size: tuple[int, int],
+    larger: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photos = [tmp_path / f"p{number:02}.png" for number in range(9)]
+    for photo in photos[:8]:
+        write_image(photo, np.zeros((*size, 3), np.uint8))
+    photos[8].write_bytes(b"no picture")  # told of when its turn comes
+    finds = _Finds(*areas)
+    monkeypatch.setattr(registry, "predictor_of", lambda *_: finds)
+    monkeypatch.setattr(starting, "named_weights", lambda path: path)
+    start = choose_start(settings(), (), 1.0, tmp_path / "start.json", photos)
+    assert start.larger == larger
+    assert set(finds.shapes) == {(size[0], min(size[1], 1024), 3)}
+    assert len(finds.shapes) <= 8
+    # A fit that goes on does not look again.
+    finds.areas = np.array([50] * 99)
+    assert choose_start(settings(), (), 1.0, tmp_path / "start.json", photos) == start
+
+
+def test_what_is_labelled_in_larger_pictures_takes_longer(tmp_path: Path) -> None:
+    photo = tmp_path / "p.png"
+    write_image(photo, np.zeros((512, 512, 3), np.uint8))
+    data = DataFolder(Path("data"), photos=(photo,) * 50)
+
+    def planned(larger: float) -> Plan:
+        start = Start("wheat", "it finds them", larger=larger)
+        return make_plan(settings(minutes=2), data, None, SPEED, start, spent=10.0)
+
+    plain, fourfold = planned(1.0), planned(2.0)
+    assert fourfold.interval > plain.interval
+    assert plain.lines[1] == "size: as the network to start from saw them"
+    assert fourfold.lines[1].endswith("labelled 2 times as large, as what is found is small")

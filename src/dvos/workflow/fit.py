@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from dvos.config.base import merged
 from dvos.config.labelling import ImportSettings
@@ -100,7 +101,8 @@ def _fit(given: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> Fi
         look = waiting("looks at the labelled pictures")(planning.look_at)
         survey = stages.run("look", lambda: look(data.labelled, settings.void), str)
     with waiting("tries the starter weights"):
-        start = choose_start(settings, data.labelled, survey.scale if survey else 1, folder.start)
+        scale, unlabelled = survey.scale if survey else 1, [*data.photos, *data.unlabelled]
+        start = choose_start(settings, data.labelled, scale, folder.start, unlabelled)
     begun = merged(start.training(len(data.labelled)), settings.train)
     settings = settings.model_copy(update={"train": begun})
     if survey:
@@ -117,7 +119,7 @@ def _fit(given: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> Fi
         run.train(backgrounds)
         checkpoint = folder.checkpoint
     if plan.rounds:
-        checkpoint = _rounds(run, plan, backgrounds, checkpoint)
+        checkpoint = _rounds(run, plan, backgrounds, checkpoint, start.larger)
     assert checkpoint is not None
     best = folder.best  # where it is easily found
     if not best.is_file() or file_digest(best) != file_digest(checkpoint):
@@ -171,8 +173,10 @@ def _plan(
     return plan
 
 
-def _rounds(run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | None) -> Path:
-    """Rounds of pseudo-labels; gives the best network."""
+def _rounds(
+    run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | None, larger: float
+) -> Path:
+    """Rounds of pseudo-labels, of pictures seen so much ``larger``; gives the best network."""
     data, folder = run.data, run.folder
     unlabelled = [UnlabelledSettings(input=path) for path in data.unlabelled]
     if data.photos:
@@ -183,7 +187,13 @@ def _rounds(run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | No
     length = {"clips": plan.round_clips, "epochs": min(_ROUND_EPOCHS, plan.epochs)}
     settings = run.settings.model_copy(update={**length, "train": own})
     train = steps.training_options(settings, folder, data, backgrounds)
-    labelling = {"interval": plan.interval, "device": settings.device, "seed": settings.seed}
+    options: dict[str, Any] = {
+        "interval": plan.interval,
+        "device": settings.device,
+        "seed": settings.seed,
+    }
+    if larger != 1:
+        options["scales"] = [round(scale * larger, 3) for scale in PseudoLabelOptions().scales]
     made = RoundsSettings(
         out=folder.rounds,
         unlabelled=unlabelled,
@@ -191,7 +201,7 @@ def _rounds(run: Pipeline, plan: Plan, backgrounds: list[Path], start: Path | No
         train=merged({"optimiser": {"lr": _ROUND_RATE}}, train),
         rounds=plan.rounds,
         intensity=settings.intensity,
-        pseudo_label=PseudoLabelOptions.model_validate(labelling),
+        pseudo_label=PseudoLabelOptions.model_validate(options),
     )
     return run.stages.run("rounds", lambda: rounds(made), str).best
 

@@ -241,7 +241,7 @@ def make_plan(
         fold_clips=fold_clips,
         rounds=rounds,
         round_clips=_clips(of_round * (1 - _LABELLING) - speed.start, speed) if rounds else 0,
-        interval=costs.label_interval(of_round * _LABELLING) if rounds else 1,
+        interval=costs.label_interval(of_round * _LABELLING, start.larger) if rounds else 1,
         targets=targets,
         lines=(),
         held_out=held_out,
@@ -318,9 +318,10 @@ class _Costs:
         frames = self.data.clip_frames[:_VALIDATED_FRAMES]
         return self.stills((row.image for row in frames), _LARGEST_SIDE)
 
-    def label_interval(self, seconds: float) -> int:
-        """Every so many unlabelled frames one can be labelled in this time."""
+    def label_interval(self, seconds: float, larger: float) -> int:
+        """Every so many unlabelled frames one can be labelled, seen larger, in this time."""
         whole = self.videos(self.data.unlabelled) + self.stills(self.data.photos)
+        whole *= larger**2
         if whole * _LABEL_VIEWS <= seconds:
             return 1
         # One alone takes its neighbours and the references of these.
@@ -365,7 +366,8 @@ def _lines(costs: _Costs, survey: Survey | None, start: Start, plan: Plan) -> It
     if survey is None:
         count = len(data.unlabelled)
         yield f"data: nothing labelled; {count} videos and {len(data.photos)} photos to learn from"
-        yield "size: as the network to start from saw them"
+        larger = f"; labelled {start.larger:g} times as large, as what is found is small"
+        yield "size: as the network to start from saw them" + (larger if start.larger > 1 else "")
     else:
         yield f"data: {survey}"
         why = "such objects are seen well" if survey.scale == 1 else "so they are seen well"

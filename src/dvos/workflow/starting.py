@@ -15,12 +15,14 @@ import numpy as np
 from dvos.config.base import STARTERS, named_weights
 from dvos.config.prediction import PredictorOptions
 from dvos.config.workflow import FitSettings, MethodSettings
-from dvos.errors import UsageError
+from dvos.errors import MediaError, UsageError
 from dvos.files import write_json
 from dvos.media.clip_store import read_image_at, read_mask_at
+from dvos.media.frames import open_frames
 from dvos.media.mask import mask_ids
 from dvos.media.mask_values import IGNORE
 from dvos.prediction.predictor import KnowsItsData
+from dvos.prediction.scale import FEWEST
 from dvos.runner.manifest import read_record
 from dvos.tables import StillRow
 
@@ -29,6 +31,9 @@ _log = logging.getLogger(__name__)
 _TRIED = 8  # labelled pictures that the starter weights are tried on, evenly spread
 _LARGEST_SIDE = 1024  # pixels a side; of larger ones the middle is looked at
 _KNOWN = 0.5  # pooled Dice from which they are taken to know such objects
+#: Area, pixels, below which the starter weights see objects better in larger pictures: so much
+#: larger, at most, up to this longest side; docs/research/experiments.md has the figures.
+_WELL_SEEN, _MOST_LARGER, _LARGEST_LABELLED = 2000.0, 2.0, 4096
 #: Labelled pictures that teach as much as the network started from knows: with n of them it keeps
 #: a share of 3 / (3 + n) in the weights; docs/research/experiments.md has the figures.
 _WORTH = 3
@@ -43,6 +48,7 @@ class Start:
     reason: str  # Why.
     #: Whether the labelled pictures look like those that the network has learnt from.
     alike: bool = True
+    larger: float = 1.0  # In how many times their size unlabelled pictures are labelled.
 
     def __str__(self) -> str:
         return f"{self.weights or 'ImageNet weights in the encoder'}: {self.reason}"
@@ -101,13 +107,18 @@ def check_start(settings: FitSettings, *, labelled: bool) -> None:
 
 
 def choose_start(
-    settings: MethodSettings, labelled: Sequence[StillRow], scale: float, kept: Path
+    settings: MethodSettings,
+    labelled: Sequence[StillRow],
+    scale: float,
+    kept: Path,
+    unlabelled: Sequence[Path] = (),
 ) -> Start:
     """The network that is given; else what the ``labelled`` pictures say for.
 
     The starter weights, if they find what is labelled without having seen any of it, the network
-    seeing the pictures at a ``scale`` of their own size. The choice is ``kept`` in a file, and read
-    from it. A MediaError if a picture or a mask cannot be read.
+    seeing the pictures at a ``scale`` of their own size, or if nothing is. The choice is ``kept``
+    in a file, and read from it; with it how large the ``unlabelled`` photos and videos are best
+    seen. A MediaError if a picture or a mask cannot be read.
     """
     if isinstance(settings.start, Path):
         return Start(str(settings.start), "it is given, and knows more than its encoder alone")
@@ -119,7 +130,9 @@ def choose_start(
     if start is None:
         weights = _starter()
         if not labelled:
-            start = Start(STARTERS[0], "nothing is labelled, and they find heads without")
+            larger = 1.0 if weights is None else _seen_larger(weights, unlabelled, settings)
+            reason = "nothing is labelled, and they find heads without"
+            start = Start(STARTERS[0], reason, larger=larger)
         elif weights is None:
             start = Start(None, "this installation has no starter weights")
         else:
@@ -145,7 +158,6 @@ def _tried(
     has learnt from, or it does not know.
     """
     from dvos.registry import predictor_of
-    from dvos.training.clips.validation import middle_box
 
     predictor = predictor_of(weights, PredictorOptions(device=settings.device, scale=scale))
     both = total = 0
@@ -153,8 +165,7 @@ def _tried(
     for row in rows:
         image = read_image_at(row.image)
         truth = mask_ids(read_mask_at(row.mask, settings.void), where=row.mask)
-        box = middle_box(truth.shape, _LARGEST_SIDE)
-        part = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
+        part = _middle(truth.shape)
         seen = np.ascontiguousarray(image[part])
         (found,) = predictor.segment([seen])
         novelties.append(predictor.novelty(seen) if isinstance(predictor, KnowsItsData) else None)
@@ -163,3 +174,32 @@ def _tried(
         total += int(np.count_nonzero(found.mask & known) + np.count_nonzero(true & known))
     told = [novelty for novelty in novelties if novelty is not None]
     return 2 * both / total if total else 0.0, not told or float(np.median(told)) <= 1
+
+
+def _seen_larger(weights: Path, pictures: Sequence[Path], settings: MethodSettings) -> float:
+    """In how many times their size photos and videos are seen best, by the objects found in some.
+
+    Of what cannot be read, which is told of when its turn comes, and where little is found: 1.
+    """
+    from dvos.registry import predictor_of
+
+    predictor = predictor_of(weights, PredictorOptions(device=settings.device))
+    areas, longest = list[int](), 0
+    for path in pictures[:: -(-len(pictures) // _TRIED) or 1]:
+        with suppress(MediaError, StopIteration):
+            image = next(iter(open_frames(path, settings.intensity))).image
+            (found,) = predictor.segment([np.ascontiguousarray(image[_middle(image.shape)])])
+            areas += found.objects.area[~found.objects.touches_border].tolist()
+            longest = max(longest, *image.shape[:2])
+    if len(areas) < FEWEST:
+        return 1.0
+    most = min(_MOST_LARGER, _LARGEST_LABELLED / longest)
+    return round(max(1.0, min(most, _WELL_SEEN / float(np.median(areas)))), 2)
+
+
+def _middle(shape: Sequence[int]) -> tuple[slice, slice]:
+    """The part of a picture that is looked at."""
+    from dvos.training.clips.validation import middle_box
+
+    box = middle_box((shape[0], shape[1]), _LARGEST_SIDE)
+    return np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
