@@ -2,12 +2,13 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvos.errors import shortened
 from dvos.prediction.inputs import ClipInput
@@ -52,6 +53,12 @@ def fitting_scale(scale: float, ratio: float) -> float:
     return float(f"{min(_MOST, max(_LEAST, scale * ratio**0.5)):.2g}")
 
 
+def whole_areas(predictor: Predictor, images: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Areas, pixels, of the objects in pictures, each seen alone, that the edge does not cut."""
+    found = [next(iter(predictor.segment([image]))).objects for image in images]
+    return np.concatenate([[], *(one.area[~one.touches_border] for one in found)])
+
+
 def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> ClipScale:
     """The scale at which objects in some frames, each seen alone, have their size in training."""
     source = clip.open()
@@ -62,8 +69,7 @@ def measure_scale(clip: ClipInput, predictor: Predictor, fingerprint: str) -> Cl
             images.append(next(iter(source.frames(index))).image)
 
     def at(scale: float, scaled: Predictor) -> ClipScale:
-        found = [next(iter(scaled.segment([image]))).objects for image in images]
-        areas = np.concatenate([[], *(one.area[~one.touches_border] for one in found)])
+        areas = whole_areas(scaled, images)
         area = float(np.median(areas)) if len(areas) else 0.0
         return ClipScale(fingerprint, scale, len(areas), area, scaled.calibration.sizes)
 

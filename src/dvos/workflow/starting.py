@@ -22,7 +22,7 @@ from dvos.media.frames import open_frames
 from dvos.media.mask import mask_ids
 from dvos.media.mask_values import IGNORE
 from dvos.prediction.predictor import KnowsItsData
-from dvos.prediction.scale import FEWEST
+from dvos.prediction.scale import FEWEST, whole_areas
 from dvos.runner.manifest import read_record
 from dvos.tables import StillRow
 
@@ -184,15 +184,15 @@ def _seen_larger(weights: Path, pictures: Sequence[Path], settings: MethodSettin
     from dvos.registry import predictor_of
 
     predictor = predictor_of(weights, PredictorOptions(device=settings.device))
-    areas, longest = list[int](), 0
+    images = []
     for path in pictures[:: -(-len(pictures) // _TRIED) or 1]:
         with suppress(MediaError, StopIteration):
-            image = next(iter(open_frames(path, settings.intensity))).image
-            (found,) = predictor.segment([np.ascontiguousarray(image[_middle(image.shape)])])
-            areas += found.objects.area[~found.objects.touches_border].tolist()
-            longest = max(longest, *image.shape[:2])
+            images.append(next(iter(open_frames(path, settings.intensity))).image)
+    parts = (np.ascontiguousarray(image[_middle(image.shape)]) for image in images)
+    areas = whole_areas(predictor, parts)
     if len(areas) < FEWEST:
         return 1.0
+    longest = float(max(side for image in images for side in image.shape[:2]))
     most = min(_MOST_LARGER, _LARGEST_LABELLED / longest)
     return round(max(1.0, min(most, _WELL_SEEN / float(np.median(areas)))), 2)
 

@@ -21,7 +21,7 @@ _LARGE = 5  # smallest filter whose own gradient is slow
 def convolve_depthwise(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0
 ) -> Tensor:
-    """``F.conv2d`` of (N, C, H, W) with weights (C, 1, k, k) and C groups, gradients likewise."""
+    """Filter each channel of (N, C, H, W) with its own of (C, 1, k, k), as ``F.conv2d`` does."""
     exact = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     plain = x.device.type != "cpu" or not exact or weight.shape[-1] < _LARGE
     if plain or not (torch.is_grad_enabled() and weight.requires_grad):
