@@ -60,9 +60,9 @@ class GroupedMask:
     """A mask taken apart."""
 
     labels: Numbers  # (H, W), 0 background, objects from 1 without gaps
-    pixels: Numbers  # (P,), places of the objects' pixels, i * W + j, rising
     count: int
     motion: Singles | None  # (N, 2), (x, y) from each centre to that before, pixels, if told
+    pixels: Numbers | None = None  # (P,), places of the objects' pixels, i * W + j, if known
 
 
 def group_mask(
@@ -118,7 +118,7 @@ def group_mask(
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
     labels = votes.spread(mask, owners, numbers, rows, columns)
     told = None if maps.motion is None else motion[kept] * np.array([across, down], np.float32)
-    return GroupedMask(labels, votes.labelled(labels), int(numbers.max()), told)
+    return GroupedMask(labels, int(numbers.max()), told)
 
 
 def group_objects(
@@ -143,8 +143,8 @@ def group_objects(
     grouped = group_mask(
         probability >= np.float32(weak), maps, minimum_area=minimum_area, area=area
     )
-    labels, pixels, motion = grouped.labels, grouped.pixels, grouped.motion
-    cores, sums = votes.sum_cores(labels, pixels, probability, threshold, grouped.count)
+    labels, motion = grouped.labels, grouped.motion
+    pixels, cores, sums = votes.sum_cores(labels, probability, threshold, grouped.count)
     limits = np.clip(_OWN * sums / np.maximum(cores, 1), weak, threshold).astype(np.float32)
     areas = votes.limit(labels, pixels, probability, limits)
     kept = (areas >= minimum_area) & (cores >= max(1.0, _CORE * minimum_area))
@@ -152,4 +152,4 @@ def group_objects(
     numbers[1:] = np.where(kept, np.cumsum(kept), 0)
     pixels = votes.renumber(labels, pixels, numbers)
     motion = None if motion is None else motion[kept]
-    return GroupedMask(labels, pixels, int(numbers.max()), motion)
+    return GroupedMask(labels, int(numbers.max()), motion, pixels)

@@ -204,39 +204,43 @@ def spread(
 
 
 @jit
-def labelled(labels: Numbers) -> Numbers:
-    """Places of pixels with a label, i * W + j, by rising place; labels (H, W) are contiguous."""
-    flat = labels.ravel()
-    places, n = np.empty(flat.size, np.int32), 0
-    for place in range(flat.size):
-        places[n] = place
-        n += flat[place] > 0
-    return places[:n]
-
-
-@jit
 def sum_cores(
-    labels: Numbers, pixels: Numbers, probability: Singles, threshold: float, count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of each of N objects: its pixels from the threshold on, and the sum of their probabilities.
+    labels: Numbers, probability: Singles, threshold: float, count: int
+) -> tuple[Numbers, NDArray[np.int64], NDArray[np.float64]]:
+    """Pixels with a label, and of each of N objects what lies from the threshold on.
 
-    ``pixels`` are those :func:`labelled`, from 1 on.
+    The pixels are places i * W + j, rising, of labels (H, W) that are contiguous. Of what lies from
+    the threshold on come the number of pixels and the sum of their probabilities, (N,) each.
     """
     label_of, likely = labels.ravel(), probability.ravel()
+    pixels, n, place = np.empty(label_of.size, np.int32), 0, 0
     cores, sums = np.zeros(count, np.int64), np.zeros(count)
     least = np.float32(threshold)  # as the mask compares
-    for pixel in pixels:
-        if likely[pixel] >= least:
-            cores[label_of[pixel] - 1] += 1
-            sums[label_of[pixel] - 1] += likely[pixel]
-    return cores, sums
+    while place < label_of.size:
+        label, number, total = label_of[place], 0, 0.0
+        if label == 0:
+            place += 1
+            continue
+        # Of one object, one after another.
+        while place < label_of.size and label_of[place] == label:
+            pixels[n] = place
+            if likely[place] >= least:
+                number += 1
+                total += likely[place]
+            n, place = n + 1, place + 1
+        cores[label - 1] += number
+        sums[label - 1] += total
+    return pixels[:n], cores, sums
 
 
 @jit
 def limit(
     labels: Numbers, pixels: Numbers, probability: Singles, limits: Singles
 ) -> NDArray[np.int64]:
-    """Set pixels below the limit of their object, (N,), free; its area then, (N,)."""
+    """Set pixels below the limit of their object, (N,), free; its area then, (N,).
+
+    ``pixels`` are those of :func:`sum_cores`.
+    """
     label_of, likely = labels.ravel(), probability.ravel()
     areas = np.zeros(len(limits), np.int64)
     for pixel in pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class FrameObjects:
         """Number of objects."""
         return len(self.area)
 
-    @property
+    @cached_property
     def moments(self) -> Doubles:
         """Second moments xx, yy, xy about the centres, pixels squared, float64 (N, 3)."""
         along, across = (self.length / 4) ** 2, (self.width / 4) ** 2
@@ -159,15 +160,25 @@ def _sum_up(
     """
     label_of, likely, width = labels.ravel(), probability.ravel(), labels.shape[1]
     sums, highest = np.zeros((count, 7)), np.zeros(count, np.float32)
-    y, line = 0, 0
-    for pixel in pixels:
-        while pixel >= line + width:
+    y, line, left = 0, 0, 0
+    while left < len(pixels):
+        # Pixels of an object that follow one another in a line are summed at once.
+        first = pixels[left]
+        while first >= line + width:
             y, line = y + 1, line + width
-        n, x, p = label_of[pixel] - 1, pixel - line, likely[pixel]
-        for at, value in enumerate((1, x, y, x * x, y * y, x * y)):
+        pixel, label, total, surest = first, label_of[first], 0.0, np.float32(0)
+        while pixel < line + width and label_of[pixel] == label:
+            total += likely[pixel]
+            surest = max(surest, likely[pixel])
+            pixel += 1
+        n, many, x, end = label - 1, pixel - first, first - line, pixel - line
+        xs = (end * (end - 1) - x * (x - 1)) // 2
+        squares = (end * (end - 1) * (2 * end - 1) - x * (x - 1) * (2 * x - 1)) // 6
+        for at, value in enumerate((many, xs, y * many, squares, y * y * many, y * xs)):
             sums[n, at] += value
-        sums[n, 6] += p
-        highest[n] = max(highest[n], p)
+        sums[n, 6] += total
+        highest[n] = max(highest[n], surest)
+        left += many
     return sums.T, highest
 
 
