@@ -13,7 +13,7 @@ import tifffile
 
 from dvos.config.scoring import ScoringSettings
 from dvos.errors import DvosError, MediaError, TableError
-from dvos.media.mask import IGNORE, write_label_image, write_mask
+from dvos.media.mask import IGNORE, read_label_image, write_label_image, write_mask
 from dvos.scoring.score import score
 from dvos.scoring.track_measures import FrameMatch, Sequences, _calculated, measure
 from dvos.scoring.tracks import match_frame, score_tracks, within
@@ -135,6 +135,62 @@ def test_a_table_that_tells_other_frames_than_the_masks_is_refused(tmp_path: Pat
     result = _challenge(tmp_path / "r", [{0: 1}] * 3, "1 0 1 0\n", "RES")
     with pytest.raises(TableError, match=r"res_track.txt: label 1 is told for frames 0 to 1"):
         _scored(good, result)
+
+
+def test_a_truth_may_begin_late_and_lack_a_frame(tmp_path: Path) -> None:
+    for kind in ("GT", "RES"):
+        root = _challenge(tmp_path, [{0: 1}] * 6, "1 2 5 0\n", kind)
+        for number in (0, 1, 3):
+            next(root.glob(f"01_{kind}/**/*{number:03}.tif")).unlink()
+    found = _scored(tmp_path, tmp_path)
+    assert [found[name] for name in MEASURES] == [1.0] * 7
+
+
+@pytest.mark.parametrize("in_truth", [False, True])
+def test_what_is_painted_as_unknown_in_predictions_is_no_object(
+    tmp_path: Path, in_truth: bool
+) -> None:
+    frames = [{0: 1, 1: 2, 2: 3}] * 3
+    truth, predictions = _truth(tmp_path / "t", frames), _write(tmp_path / "p", frames)
+    flat = _truth(tmp_path / "q", frames)
+    for folder in (predictions, flat, *([truth] if in_truth else [])):
+        for path in folder.rglob("*.png"):
+            labels = read_label_image(path).astype(np.uint16)
+            if path.parent.name == "tracks" or folder != predictions:
+                labels[12:17, 12:17] = IGNORE
+                write_mask(path, labels)
+    for found in (predictions, flat):
+        scores = _scored(truth, found)
+        assert [scores[name] for name in MEASURES] == [1.0] * 7
+        settings = ScoringSettings(truth=truth, predictions=found, out=tmp_path / f"s{found.name}")
+        assert score(settings).pooled_dice == 1.0
+
+
+def test_a_truth_that_tells_no_objects_apart_is_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        write_mask(tmp_path / f"t/clip/f{number}.png", _frame({0: 1, 1: 1}) > 0)
+    predictions = _write(tmp_path / "p", [{0: 1, 1: 2}] * 3)
+    with pytest.raises(MediaError, match=r"clip: tells no objects apart \(0 and 255\)"):
+        _scored(tmp_path / "t", predictions)
+
+
+def test_a_frame_without_predicted_tracks_is_named(tmp_path: Path) -> None:
+    truth = _truth(tmp_path / "t", [{0: 1}] * 4)
+    predictions = _write(tmp_path / "p", [{0: 1}] * 4)
+    (predictions / "clip/tracks/f2.png").unlink()
+    values = {"truth": truth, "predictions": predictions, "out": tmp_path / "s", "tracks": True}
+    found = score(ScoringSettings.model_validate(values))
+    assert [str(fault) for fault in found.missing] == [
+        "clip/f2: has no predicted tracks; expected a label image of its tracks; "
+        "predict the clip again"
+    ]
+    assert found.tracks is not None
+    assert found.tracks["clips"]["clip"]["missing"] == ["f2"]
+    assert found.tracks["DET"] == 0.75
+    # Of a frame without any prediction that is told once.
+    (predictions / "clip/f2.png").unlink()
+    (fault,) = score(ScoringSettings.model_validate(values)).missing
+    assert fault.found == "has no prediction"
 
 
 def test_results_that_share_no_object_score_nothing(tmp_path: Path) -> None:

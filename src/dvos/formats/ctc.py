@@ -4,9 +4,10 @@ Its lines are ``label first last parent``, frames from 0, parent 0 for none; a l
 each frame between. See https://celltrackingchallenge.net and Maska et al. (Nature Methods 2023).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,18 @@ class CtcWriter:
     """Writes ``mask000.tif`` and on into a folder as ``01_RES``, then ``res_track.txt``.
 
     A track's label is its id. It becomes two at a gap, as the layout has it, the later with the
-    earlier as its parent and the highest free label. ``frames`` tells how many digits names need.
+    earlier as its parent and a free label. ``frames`` tells how many digits names need.
     """
 
     def __init__(self, folder: Path, frames: int) -> None:
-        self._folder = folder
+        self._folder, self._frames = folder, frames
         self._digits = max(3, len(str(max(0, frames - 1))))
         self._labels: dict[int, int] = {}  # of ids, the latest
         self._tracks: dict[int, list[int]] = {}
-        # Below what our own masks take for unknown.
-        self._free = (one for one in range(LARGEST_16 - 1, 0, -1) if one not in self._tracks)
+        # From the middle down, as the challenge's own scorer adds the labels of two masks in 16
+        # bits; then from below what our own masks take for unknown.
+        free = chain(range(LARGEST_16 // 2, 0, -1), range(LARGEST_16 - 1, LARGEST_16 // 2, -1))
+        self._free = (one for one in free if one not in self._tracks)
         self._next = 0
 
     def files(self, frame: int) -> Path:
@@ -59,7 +62,8 @@ class CtcWriter:
         """Write the next frame, those left out before it without objects.
 
         ``labels`` are the permanent ids of tracks (H, W), 0 background; ``parents`` are the tracks
-        that those which begin here by a division come from. A MediaError if labels run out.
+        that those which begin here by a division come from. A MediaError if labels run out; nothing
+        is left of what was written then.
         """
         while self._next < frame:
             write_label_image(self.files(self._next), np.zeros_like(labels))
@@ -81,12 +85,24 @@ class CtcWriter:
         own = id_ <= LARGEST_16 and id_ not in self._tracks
         new = id_ if own else next(self._free, 0)
         if not new:
+            self.remove()
             found = f"more than {LARGEST_16} tracks, counting each gap as the end of one"
             expected = "as many as the Cell Tracking Challenge's 16 bits hold"
             remedy = "leave out format=ctc: <clip>/tracks holds any number, or cut the clip"
             raise MediaError.at(self._folder, found, expected, remedy)
         self._labels[id_], self._tracks[new] = new, [frame, frame, parent]
         return new
+
+    def is_finished(self) -> bool:
+        """Whether the table is there, and the label image of each frame."""
+        images = map(self.files, range(self._frames))
+        return (self._folder / RESULT_TABLE).is_file() and all(path.is_file() for path in images)
+
+    def remove(self) -> None:
+        """Remove the table and all label images."""
+        (self._folder / RESULT_TABLE).unlink(missing_ok=True)
+        for path in numbered_files(self._folder).values() if self._folder.is_dir() else ():
+            path.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Write the table."""
@@ -122,18 +138,26 @@ def read_track_table(path: Path) -> dict[int, CtcTrack]:
 
 
 def check_presence(
-    path: Path, tracks: Mapping[int, CtcTrack], seen: Mapping[int, list[int]]
+    path: Path,
+    tracks: Mapping[int, CtcTrack],
+    seen: Mapping[int, list[int]],
+    numbers: Sequence[int],
 ) -> None:
     """A TableError with a fault for each label that is seen in other frames than a table tells.
 
-    ``seen`` are the frames of each label, rising; gaps in between do not count.
+    ``seen`` are the frames of each label, of the ``numbers`` of those that are there, both rising;
+    gaps in between do not count.
     """
     with FaultCollector(TableError) as faults:
         for label in sorted({*tracks, *seen}):
             one, frames = tracks.get(label), seen.get(label, [])
             if one is None:
                 faults.add(path, f"label {label} of frame {frames[0]} is not in it", "its line")
-            elif not frames or (frames[0], frames[-1]) != (one.first, one.last):
+                continue
+            # Frames in between may lack their masks.
+            told = [number for number in numbers if one.first <= number <= one.last]
+            beyond = not numbers or one.first < numbers[0] or one.last > numbers[-1]
+            if beyond or (told and (not frames or (frames[0], frames[-1]) != (told[0], told[-1]))):
                 shown = f"{frames[0]} to {frames[-1]}" if frames else "none"
                 found = f"label {label} is told for frames {one.first} to {one.last}, "
                 faults.add(path, f"{found}the masks show it in {shown}", "the same in both")

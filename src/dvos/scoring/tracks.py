@@ -24,7 +24,7 @@ from dvos.media.clip_store import read_mask_at
 from dvos.media.ctc_folder import ctc_sequences, numbered_files
 from dvos.media.layout import MASK_SUFFIXES, FileIndex, list_files
 from dvos.media.mask import IGNORE, is_binary, mask_ids, read_label_image
-from dvos.scoring.instances import read_totals, shared_pixels, unique_areas
+from dvos.scoring.instances import object_count, read_totals, shared_pixels, unique_areas
 from dvos.scoring.match import NO_CLIPS, true_masks
 from dvos.scoring.track_measures import FrameMatch, Part, Sequences, measure
 
@@ -33,6 +33,7 @@ UNKNOWN = -1  # what a frame's pixels are where nothing is known of them
 #: Of a true object, how much a predicted one must cover; and of a predicted one, how much may lie
 #: where nothing is known.
 _HALF = 0.5
+_LOOKED_AT = 8  # masks of a clip that tell whether it has ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class TrackClip:
     #: The tracks as the Cell Tracking Challenge's table tells them, by label, if there is one.
     table: dict[int, CtcTrack] | None = None
     table_path: Path | None = None
+    numbers: Sequence[int] = ()  # of the frames, as the table counts them
     #: By frame name, label images of the objects' own pixels, where the frames' own show markers.
     masks: Mapping[str, Path] | None = None
     read: Callable[[Path], Labels] = read_label_image  # reads a frame's, int32 (H, W)
@@ -70,7 +72,7 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
     """Score predicted tracks against a folder or table of the truth: what ``tracks.json`` holds.
 
     That is what :func:`measure` tells, ``distinct`` and ``distinct_truth``, of all clips together
-    and, in ``clips``, of each.
+    and, in ``clips``, of each; there the frames without predicted tracks are ``missing``, too.
     """
     try:
         import ctc_metrics  # noqa: F401
@@ -78,9 +80,11 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
         missing, remedy = "py-ctcmetrics is not installed", "pip install 'dvos[tracks]'"
         raise UsageError.at("--tracks", missing, remedy=remedy) from error
     clips = true_tracks(truth, settings.void)
+    told = read_totals(settings.predictions / "totals.csv")
     totals = {
         clip: {"distinct": distinct, "distinct_interval": {"low": low, "high": high}}
-        for clip, (distinct, low, high) in read_totals(settings.predictions / "totals.csv").items()
+        for (clip, region), (distinct, low, high) in told.items()
+        if not region
     }
     found: dict[str, dict[str, Any]] = {}
     everything: list[Sequences] = []
@@ -96,8 +100,11 @@ def score_tracks(settings: ScoringSettings, truth: Path) -> dict[str, Any]:
 
 def _compared(
     truth: TrackClip, predicted: TrackClip, border: int
-) -> tuple[Sequences, dict[str, int]]:
-    """A clip's frames compared, labels parted where tracks have gaps, and numbers of tracks."""
+) -> tuple[Sequences, dict[str, Any]]:
+    """A clip's frames compared, labels parted where tracks have gaps, and numbers of tracks.
+
+    With these come the names of the frames without predicted tracks.
+    """
     if len(truth.frames) < 2:
         raise MediaError.at(truth.name, "has one frame with truth", "two, as tracks link frames")
     matches, seg = [], []
@@ -121,13 +128,16 @@ def _compared(
             for label in np.unique(match.objects[:, side]).tolist():
                 seen.setdefault(label, []).append(place)
         seen.pop(0, None)
-        # Where all frames and objects there are were read, the table must tell what labels show.
-        whole = not border and (clip is truth or len(predicted.frames) == len(truth.frames))
-        if clip.table is not None and clip.table_path is not None and whole:
-            check_presence(clip.table_path, clip.table, seen)
+        # Where all objects there are were read, the table must tell what labels show.
+        if clip.table is not None and clip.table_path is not None and not border:
+            of_frame = dict(zip(clip.frames, clip.numbers, strict=True))
+            number = [of_frame.get(name, -1) for name in truth.frames]
+            numbered = {label: [number[x] for x in places] for label, places in seen.items()}
+            check_presence(clip.table_path, clip.table, numbered, [*of_frame.values()])
         tracks.append(clip.parts(seen))
     distinct = {"distinct_truth": _distinct(tracks[0]), "distinct": _distinct(tracks[1])}
-    return Sequences.of(matches, seg, *tracks), distinct
+    missing = [name for name in truth.frames if name not in predicted.frames]
+    return Sequences.of(matches, seg, *tracks), {**distinct, "missing": missing}
 
 
 def within(labels: Labels, border: int, path: Path) -> Labels:
@@ -181,13 +191,18 @@ def true_tracks(truth: Path, void: str) -> list[TrackClip]:
         )
         table = read_track_table(one.table) if one.table else {}
         # Of a truth an empty table tells as little as none.
-        tables = (_parents(table), table or None, one.table)
+        tables = (_parents(table), table or None, one.table, [*labels])
         found.append(TrackClip(one.name, markers, *tables, masks or None))
     if found:
         return found
     clips: dict[str, dict[str, Path]] = {}
     for pair in true_masks(truth, frames="all", images=None):
         clips.setdefault(pair.clip, {})[pair.name] = pair.truth
+    for name, frames in clips.items():
+        first = (read_mask_at(path, void) for path in [*frames.values()][:_LOOKED_AT])
+        if all(object_count(mask) is None for mask in first if mask.any()):
+            told = "tells no objects apart (0 and 255)"
+            raise MediaError.at(truth / name, told, "masks of permanent ids, as tracks need")
     read = partial(_read_ids, void=void)
     return [TrackClip(name or stem_of(truth), x, {}, read=read) for name, x in clips.items()]
 
@@ -208,7 +223,9 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
     if folder.is_dir():
         files = {stem_of(path): path for path in list_files(folder, {".png", ".tif"})}
         frames = {name: files[name] for name in names if name in files}
-        return TrackClip(truth.name, frames, read_parents(of_clip(".tracks.csv")))
+        return TrackClip(
+            truth.name, frames, read_parents(of_clip(".tracks.csv")), read=_read_tracks
+        )
     for folder in (of_clip("_RES"), predictions):
         if (folder / RESULT_TABLE).is_file():
             return _of_result(folder, truth.name, names)
@@ -218,11 +235,17 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
         for name in names
         if (path := index.exact(truth.name, name) or (index.exact(None, name) if alone else None))
     }
-    if all(is_binary(read_mask_at(path)) for path in [*found.values()][:8]):
+    if all(is_binary(read_mask_at(path)) for path in [*found.values()][:_LOOKED_AT]):
         told = f"holds no tracks of the clip {truth.name}"
         expected = f"{truth.name}/tracks, {truth.name}_RES or masks with permanent ids"
         raise MediaError.at(predictions, told, expected, "predict with tracks=true")
-    return TrackClip(truth.name, found, {}, read=_read_ids)
+    return TrackClip(truth.name, found, {}, read=lambda path: np.maximum(_read_ids(path), 0))
+
+
+def _read_tracks(path: Path) -> Labels:
+    """Predicted ids; what somebody has painted as unknown is no object."""
+    ids = read_label_image(path)
+    return np.where(ids == IGNORE, 0, ids) if path.suffix == ".png" else ids
 
 
 def _read_ids(path: Path, void: str = "auto") -> Labels:
@@ -238,9 +261,12 @@ def _of_result(folder: Path, clip: str, names: list[str]) -> TrackClip:
     known = len(numbers) == len(names) and all(number in files for number in numbers)
     places = numbers if known else range(len(names))
     numbered = zip(names, places, strict=True)
-    found = {name: files[place] for name, place in numbered if place in files}
+    of_name = {name: place for name, place in numbered if place in files}
+    found = {name: files[place] for name, place in of_name.items()}
     table = read_track_table(folder / RESULT_TABLE)
-    return TrackClip(clip, found, _parents(table), table, folder / RESULT_TABLE)
+    # What it tells of frames that are not compared cannot be seen.
+    told = (table, folder / RESULT_TABLE, [*of_name.values()])
+    return TrackClip(clip, found, _parents(table), *(told if len(found) == len(files) else ()))
 
 
 def _parents(table: Mapping[int, CtcTrack]) -> dict[int, int]:
