@@ -65,6 +65,18 @@ def test_clips_are_compared_by_their_distinct_objects(tmp_path: Path) -> None:
     assert str(found).startswith("2 counts by hand: bias -1.00, MAE 1.00")
 
 
+def test_regions_of_a_clip_are_compared_with_their_own_totals(tmp_path: Path) -> None:
+    totals = "clip,region,distinct,low,high\nv,,18,15,21\nv,a,3,1,4\nv,b,9,8,11\n"
+    found = _compare(tmp_path, "clip,region,count\nv,b,8\nv,a,3\nv,,20\n", totals)
+    assert (found.compared, found.bias) == (3, pytest.approx(-1 / 3))
+    lines = (tmp_path / "s/counts_by_hand.csv").read_text().splitlines()
+    assert lines[:2] == ["clip,Image,by_hand,predicted,difference,region", "v,,8.0,9.0,1.0,b"]
+    with pytest.raises(TableError, match=r"hand.csv: v region c: has no prediction"):
+        _compare(tmp_path, "clip,region,count\nv,c,8\n", totals)
+    with pytest.raises(TableError, match="row 2 column region: 'a'; expected none of an image"):
+        _compare(tmp_path, "Image,region,count\nv_001,a,8\n", totals)
+
+
 def test_the_plot_is_the_same_again(tmp_path: Path) -> None:
     table = "clip,count\nw,7\nstill,20\n"
     _compare(tmp_path, table)
@@ -75,11 +87,12 @@ def test_the_plot_is_the_same_again(tmp_path: Path) -> None:
 
 def test_each_bad_row_is_told(tmp_path: Path) -> None:
     with pytest.raises(TableError) as caught:
-        _compare(tmp_path, "Image,clip,count\n,,3\nv_001,,-2\nv_001,,many\n")
+        _compare(tmp_path, "Image,clip,count\n,,3\nv_001,,-2\nv_001,,many\nv_001,,nan\n")
     text = str(caught.value)
     assert "row 2 column Image" in text
-    assert "row 3 column count: -2.0" in text
+    assert "row 3 column count: -2; expected a number from 0 on" in text
     assert "row 4 column count: 'many'" in text
+    assert "row 5 column count: nan; expected" in text
 
 
 def test_what_was_not_predicted_is_told(tmp_path: Path) -> None:
@@ -87,10 +100,20 @@ def test_what_was_not_predicted_is_told(tmp_path: Path) -> None:
         _compare(tmp_path, "Image,clip,count\nv_000,,3\nother,,2\n,v,12\n,x,1\n")
     faults = [fault.found for fault in caught.value.faults]
     assert faults == [
-        "fits 2 predictions",
+        "fits 2 predictions (of v, w)",
         "fits 0 predictions",
         "has 2 frames and no row in totals.csv: predict with tracks=true",
         "has no prediction",
+    ]
+
+
+def test_a_prediction_is_compared_once(tmp_path: Path) -> None:
+    with pytest.raises(TableError) as caught:
+        _compare(tmp_path, "Image,clip,count\nv/v_001,,3\nx/v_001,,2\n,w,1\n,w,1\n")
+    faults = [fault.found for fault in caught.value.faults]
+    assert faults == [
+        "would be compared with frame v_001 of clip v, as v/v_001 is",
+        "would be compared with frame v_000 of clip w, as w is",
     ]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvos import files
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import FaultCollector, TableError
+from dvos.errors import FaultCollector, TableError, shortened
 from dvos.files import composed, make_folder, refuse_foreign, stem_of, write_json, write_text
 from dvos.scoring.instances import count_errors, read_counts, read_totals
 from dvos.tables import write_rows
@@ -76,13 +76,25 @@ class _Count(NamedTuple):
     clip: str
     image: str
     number: float
+    region: str = ""
+
+    def __str__(self) -> str:
+        return self.image or self.clip + (f" region {self.region}" if self.region else "")
+
+
+class _Prediction(NamedTuple):
+    clip: str
+    frame: str  # empty: the distinct objects of the clip
+    number: float
+    region: str = ""  # of the clip
 
 
 def compare_counts(settings: ScoringSettings) -> HandCounts:
     """Compare the counts of predictions with a table of counts by hand.
 
-    A row names an image, whose count is that of its row in ``counts.csv``, or a clip, whose
-    distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's count.
+    A row names an image, whose count is that of its row in ``counts.csv``, or a clip, or a region
+    of one, whose distinct objects ``totals.csv`` tells; of a clip of one frame that is the frame's
+    count.
     """
     assert settings.counts is not None
     with FaultCollector(TableError) as faults:
@@ -97,10 +109,11 @@ def compare_counts(settings: ScoringSettings) -> HandCounts:
     hand = np.array([one.number for one in counted])
     found = agreement(hand, np.array(predicted), out)
     both = zip(counted, predicted, strict=True)
-    rows = [(*one, value, round(value - one.number, 4)) for one, value in both]
+    rows = [(*one[:3], value, round(value - one.number, 4), one.region) for one, value in both]
+    columns = (*_COLUMNS, *(["region"] if any(one.region for one in counted) else []))
     # First, as it tells whose the others are.
     write_json(out / "counts_by_hand.json", found.as_json())
-    write_rows(out / "counts_by_hand.csv", _COLUMNS, rows)
+    write_rows(out / "counts_by_hand.csv", columns, (row[: len(columns)] for row in rows))
     write_text(out / "counts_by_hand.svg", found.plot(hand, np.array(predicted)))
     return found
 
@@ -131,53 +144,63 @@ def agreement(hand: Doubles, predicted: Doubles, out: Path) -> HandCounts:
 
 
 def _row(cells: Cells) -> _Count:
-    image, clip = (composed(cells.text(name, required=False)) for name in ("Image", "clip"))
+    image, clip, region = (
+        composed(cells.text(name, required=False)) for name in ("Image", "clip", "region")
+    )
+    if image and region:
+        cells.fault("region", repr(region), "none of an image", "name the clip, and no Image")
     if not image and not clip:
         cells.fault("Image", "empty, and so is clip", "the image or the clip that was counted")
     count = cells.real("count")
     if (count is None or count < 0) and "count" not in cells.bad:
-        cells.fault("count", "empty" if count is None else str(count), "a number of at least 0")
-    return _Count(clip, image, count or 0.0)
+        cells.fault("count", cells.text("count", required=False) or "empty", "a number from 0 on")
+    return _Count(clip, image, count or 0.0, region)
 
 
 def _find(table: Path, counted: list[_Count], predictions: Path) -> list[float]:
     """What was predicted for each row."""
     counts = read_counts(predictions / "counts.csv")
-    by_frame: dict[str, list[tuple[str, float]]] = {}
-    by_clip: dict[str, list[float]] = {}
+    by_frame: dict[str, list[_Prediction]] = {}
+    by_clip: dict[tuple[str, str], list[_Prediction]] = {}
     for (clip, frame), row in counts.items():
-        by_frame.setdefault(frame, []).append((clip, row.count or 0.0))
-        by_clip.setdefault(clip, []).append(row.count or 0.0)
-    for clip, (distinct, _, _) in read_totals(predictions / "totals.csv").items():
-        by_clip[clip] = [float(distinct)]
+        predicted = _Prediction(clip, frame, row.count or 0.0)
+        by_frame.setdefault(frame, []).append(predicted)
+        by_clip.setdefault((clip, ""), []).append(predicted)
+    for (clip, region), (distinct, _, _) in read_totals(predictions / "totals.csv").items():
+        by_clip[clip, region] = [_Prediction(clip, "", float(distinct), region)]
     found: list[float] = []
+    taken: dict[_Prediction, int] = {}  # the row that each is compared with
     with FaultCollector(TableError) as faults:
-        for one in counted:
-            fault, value = _predicted(one, by_frame, by_clip)
+        for number, one in enumerate(counted, 1):
+            key, fault = _predicted(one, by_frame, by_clip)
+            if key is not None and (earlier := taken.setdefault(key, number)) != number:
+                what = f"frame {key.frame} of clip {key.clip}" if key.frame else f"clip {key.clip}"
+                fault = f"would be compared with {what}, as {counted[earlier - 1]} is"
             if fault:
                 remedy = f"predict it into {predictions}, or leave out the row"
-                faults.add(f"{table}: {one.image or one.clip}", fault, "one prediction", remedy)
-            found.append(value)
+                faults.add(f"{table}: {one}", fault, "one prediction", remedy)
+            found.append(key.number if key else 0.0)
     return found
 
 
 def _predicted(
     one: _Count,
-    by_frame: Mapping[str, list[tuple[str, float]]],
-    by_clip: Mapping[str, list[float]],
-) -> tuple[str, float]:
-    """What is wrong with a row, if anything, and what was predicted for it."""
+    by_frame: Mapping[str, list[_Prediction]],
+    by_clip: Mapping[tuple[str, str], list[_Prediction]],
+) -> tuple[_Prediction | None, str]:
+    """What was predicted for a row; else what is wrong with it."""
     if not one.image:
-        frames = by_clip.get(one.clip, [])
+        frames = by_clip.get((one.clip, one.region), [])
         if len(frames) == 1:
-            return "", frames[0]
+            return frames[0], ""
         found = f"has {len(frames)} frames and no row in totals.csv: predict with tracks=true"
-        return (found if frames else "has no prediction"), 0.0
+        return None, found if frames else "has no prediction"
     path = Path(one.image)
     # Names as they stand in counts.csv, with or without an ending, in the clip of their folder.
     known = by_frame.get(composed(path.name)) or by_frame.get(stem_of(path)) or []
     clip = one.clip or composed(path.parent.name)
-    inside = [value for name, value in known if name == clip]
-    if len(inside) == 1 or (len(known) == 1 and (not one.clip or one.clip == known[0][0])):
-        return "", inside[0] if inside else known[0][1]
-    return f"fits {len(known)} predictions", 0.0
+    inside = [each for each in known if each.clip == clip]
+    if len(inside) == 1 or (len(known) == 1 and not one.clip):
+        return (inside or known)[0], ""
+    clips = f" (of {shortened([each.clip for each in known])})" if known else ""
+    return None, f"fits {len(inside if one.clip else known)} predictions{clips}"

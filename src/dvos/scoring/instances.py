@@ -205,19 +205,20 @@ def read_counts(path: Path) -> dict[tuple[str, str], CountRow]:
     return {(row.clip, row.frame): row for row in rows}
 
 
-def read_totals(table: Path) -> dict[str, tuple[int, int, int]]:
-    """Distinct objects of whole clips and the ends of their intervals, of a ``totals.csv``."""
+def read_totals(table: Path) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """Distinct objects of clips and their regions, "" for all, and the ends of their intervals.
+
+    They stand in a ``totals.csv``; none without it.
+    """
     if not table.is_file():
         return {}
-    numbers = ("distinct", "low", "high")
+    found: dict[tuple[str, str], tuple[int, int, int]] = {}
+    columns = ("clip", "region", "distinct", "low", "high")
     with FaultCollector(TableError) as faults:
-        rows = read_cells(table, ("clip", "region", *numbers), faults, allow_empty=True, whole=True)
-        found = [
-            (composed(row.raw("clip")), [row.integer(name, minimum=0) for name in numbers])
-            for row in rows
-            if not row.raw("region")
-        ]
-    return {clip: (distinct, low, high) for clip, (distinct, low, high) in found}
+        for row in read_cells(table, columns, faults, allow_empty=True, whole=True):
+            distinct, low, high = (row.integer(name, minimum=0) for name in columns[2:])
+            found[composed(row.raw("clip")), composed(row.raw("region"))] = distinct, low, high
+    return found
 
 
 def read_probabilities(table: Path) -> dict[str, dict[int, float]] | None:

@@ -15,7 +15,7 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import DvosError, FaultCollector, MediaError, check_size
 from dvos.media.clip_store import read_mask_at
 from dvos.media.limits import memory_shared
-from dvos.media.mask import Mask, read_mask, unknown_value
+from dvos.media.mask import Mask, read_mask, unknown_value, without_unknown
 from dvos.runner.display import progress
 from dvos.runner.tasks import Words, open_pool, say, words_kept, worker_count
 from dvos.scoring.aggregate import Tally
@@ -231,10 +231,10 @@ def _iou(first: PackedMask, second: PackedMask) -> float:
 
 
 def _read_prediction(path: Path | None, stored: Mask, pair: Pair) -> Mask:
-    """A mask beside its truth as stored; an empty one where there is none."""
+    """A mask beside its truth as stored, an empty one where there is none; unknown is no object."""
     if path is None:
         return np.zeros_like(stored)
     found = read_mask(path)
     remedy = "score masks at the size they were labelled in"
     check_size(path, found.shape, stored.shape, f"its truth {pair.truth}", remedy)
-    return found
+    return without_unknown(found)

@@ -3,12 +3,13 @@
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,7 +183,7 @@ def _scored(
         intervals=intervals_of(drawn_again(masks, [seed, 0]), level),
         ranked_by=ranked_by,
         by_domain=score_domains(masks, seed=seed, level=level) if pairs[0].domain else None,
-        missing=tuple(_missing(masks, settings.predictions)),
+        missing=(*_missing(masks, settings.predictions), *_untracked(masks, tracks)),
         out=settings.out,
         overlays=tuple(settings.out / name for name in overlays),
         tracks=tracks,
@@ -252,6 +253,16 @@ def _missing(masks: Sequence[MaskScore], predictions: Path) -> list[Fault]:
             remedy = "their counts were left out; predict the clip into this folder again"
             uncounted.append(Fault(str(table), found, "a row for each frame", remedy))
     return [*without, *objectless, *uncounted]
+
+
+def _untracked(masks: Sequence[MaskScore], tracks: Mapping[str, Any] | None) -> Iterator[Fault]:
+    """Faults: frames without predicted tracks, but for those without any prediction."""
+    without = {(mask.pair.clip, mask.pair.name) for mask in masks if mask.pair.prediction is None}
+    for clip, found in (tracks or {"clips": {}})["clips"].items():
+        for name in found["missing"]:
+            if (clip, name) not in without:
+                expected, remedy = "a label image of its tracks", "predict the clip again"
+                yield Fault(f"{clip}/{name}", "has no predicted tracks", expected, remedy)
 
 
 def _numbering_hint(pairs: Sequence[Pair], predictions: Path) -> str:
@@ -331,7 +342,9 @@ def _write_picture(
     path: Path, pair: Pair, image: NDArray[np.uint8] | None, where: Path, *, void: str
 ) -> None:
     true = object_pixels(read_mask_at(pair.truth, void))
-    found = read_mask(pair.prediction) > 0 if pair.prediction else np.zeros_like(true)
+    found = np.zeros_like(true)
+    if pair.prediction:
+        found = object_pixels(read_mask(pair.prediction))
     frame = np.zeros((*true.shape, 3), np.uint8) if image is None else image
     remedy = f"it is the frame {pair.name}; give the right frames, the scores are complete"
     check_size(where, frame.shape, true.shape, f"its mask {pair.truth}", remedy)
