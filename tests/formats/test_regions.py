@@ -11,7 +11,7 @@ import pytest
 
 from dvos.errors import MediaError
 from dvos.formats.regions import read_regions
-from dvos.media.mask import write_label_image
+from dvos.media.mask import IGNORE, write_label_image
 
 SQUARE = [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
 HOLE = [[4, 4], [6, 4], [6, 6], [4, 6], [4, 4]]
@@ -45,11 +45,13 @@ def test_polygons_with_holes_and_parts_are_read_by_name(tmp_path: Path) -> None:
 def test_each_id_of_a_mask_is_a_region_pixel_by_pixel(tmp_path: Path) -> None:
     labels = np.zeros((6, 8), np.uint16)
     labels[1:5, 1:4], labels[2, 2], labels[5, 7] = 7, 0, 300
+    labels[0, 0] = IGNORE
     write_label_image(tmp_path / "plots.png", labels)
     one, other = read_regions(tmp_path / "plots.png")
     assert (one.name, other.name) == ("7", "300")
     y, x = np.mgrid[:6, :8]
     middles = np.column_stack([x.ravel(), y.ravel()]) + 0.5
+    assert one.picture == other.picture == (6, 8)
     for region, number in ((one, 7), (other, 300)):
         assert (region.contains(middles) == (labels.ravel() == number)).all()
 
@@ -81,7 +83,23 @@ def test_outlines_of_imagej_are_read_wherever_they_lead(tmp_path: Path) -> None:
     ("content", "found"),
     [
         ("{", "Expecting"),
-        ("[]", "list indices"),
+        ("[]", "feature 1: its geometry is no mapping"),
+        ('{"type": "FeatureCollection", "features": {}}', "its features are no list"),
+        (
+            json.dumps({"type": "Feature", "geometry": None}),
+            "feature 1: its geometry is no mapping",
+        ),
+        (
+            json.dumps(_feature("Polygon", [SQUARE]) | {"properties": ["A"]}),
+            "properties are no map",
+        ),
+        (
+            json.dumps(_feature("Polygon", [[1, 2, 3]])),
+            "feature 1: the corners .* no pairs of numbers",
+        ),
+        (json.dumps(_feature("Polygon", [7])), "feature 1: the corners .* no pairs of numbers"),
+        (json.dumps(_feature("Polygon", 5)), "feature 1: its coordinates are no lists of rings"),
+        (json.dumps(_feature("Polygon", [[[8.5, 47.3], [8.6, 47.3], [8.6, 47.4]]])), "degrees"),
         ('{"type": "FeatureCollection"}', "lacks 'features'"),
         (json.dumps(_feature("Point", [1, 2])), "is a Point"),
         (json.dumps(_feature("Polygon", [[[1, 2], [3, 4]]])), "polygon of 2 points"),

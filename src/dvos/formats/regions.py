@@ -3,7 +3,7 @@
 All count x and y in pixels from the upper left corner.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from dvos.errors import FaultCollector, MediaError
 from dvos.files import parse_json, read_bytes, write_json
 from dvos.formats.imagej import read_outlines
-from dvos.formats.labels import LabelledSource, label_objects
+from dvos.formats.labels import LabelledSource, Size, label_objects
 from dvos.formats.raster import Ring, outlines, ring
 from dvos.formats.reading import Format, naming
 from dvos.formats.sheets import sheets
 from dvos.media.layout import IMAGE_SUFFIXES
-from dvos.media.mask import LARGEST_32, read_label_image
+from dvos.media.mask import IGNORE, LARGEST_32, read_label_image
 from dvos.tables import write_rows
 
 _GEOJSON, _ROIS = {".json", ".geojson"}, {".roi", ".zip"}
@@ -35,6 +35,7 @@ class NamedRegion:
 
     name: str  # as tables call it
     rings: tuple[Ring, ...]  # outlines; (0, 0) is the outer corner of the upper left pixel
+    picture: Size | None = None  # of the mask that it is drawn in, if it is
 
     def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which of the points (N, 2) lie inside, bool (N,)."""
@@ -57,15 +58,17 @@ def read_regions(path: Path) -> tuple[NamedRegion, ...]:
     if suffix in _GEOJSON:
         data = read_bytes(path, "GeoJSON, ImageJ's ROIs or a mask of ids")
         with naming(path):
-            regions = tuple(_features(parse_json(data)))
+            regions = _of_geojson(path, parse_json(data))
     elif suffix in IMAGE_SUFFIXES:
-        regions = tuple(
-            _named(str(one.id), [each for part in outlines(one.draw()) for each in part])
-            for one in label_objects(read_label_image(path))
-        )
+        labels = read_label_image(path)
+        regions = [
+            _named(str(one.id), [each for part in outlines(one.draw()) for each in part], labels)
+            for one in label_objects(labels, unknown=IGNORE)
+            if not one.unknown
+        ]
     elif suffix in _ROIS:
         with naming(path):
-            regions = tuple(_named(name, rings) for name, rings in read_outlines(path))
+            regions = [_named(name, rings) for name, rings in read_outlines(path)]
     else:
         kinds = ".geojson, .json, .roi, .zip, or the image of a mask"
         raise MediaError.at(path, f"is no file of regions by its ending {suffix!r}", kinds)
@@ -75,28 +78,58 @@ def read_regions(path: Path) -> tuple[NamedRegion, ...]:
         names = [one.name for one in regions]
         for name in sorted({name for name in names if names.count(name) > 1}):
             faults.add(path, f"{names.count(name)} regions are named {name!r}", "one", "rename it")
-    return regions
+        for one in regions:
+            if np.ptp(np.concatenate(one.rings), axis=0).max() < 1:
+                found = f"the region {one.name!r} is smaller than a pixel"
+                faults.add(path, found, "corners in pixels of the picture, not degrees or metres")
+    return tuple(regions)
 
 
-def _features(content: Any) -> Iterator[NamedRegion]:
-    listed = content["features"] if content["type"] == "FeatureCollection" else [content]
-    for number, feature in enumerate(listed, 1):
-        is_feature = feature["type"] == "Feature"
+def _of_geojson(path: Path, content: Any) -> list[NamedRegion]:
+    listed = [content]
+    if isinstance(content, Mapping) and content.get("type") == "FeatureCollection":
+        listed = content["features"]
+    if not isinstance(listed, list):
+        raise ValueError("its features are no list")
+    with FaultCollector(MediaError) as faults:
+        found = [faults.collect(_feature, path, *one) for one in enumerate(listed, 1)]
+    return [one for one in found if one is not None]
+
+
+def _feature(path: Path, number: int, feature: Any) -> NamedRegion:
+    with naming(f"{path} feature {number}"):
+        is_feature = isinstance(feature, Mapping) and feature.get("type") == "Feature"
         shape = feature["geometry"] if is_feature else feature
         told = (feature.get("properties") or {}) if is_feature else {}
+        if not (isinstance(shape, Mapping) and isinstance(told, Mapping)):
+            what = "properties are" if isinstance(shape, Mapping) else "geometry is"
+            raise ValueError(f"its {what} no mapping")
+        kind = shape["type"]
+        if kind not in ("Polygon", "MultiPolygon"):
+            raise ValueError(f"is a {kind}, not a polygon")
+        parts = [shape["coordinates"]] if kind == "Polygon" else shape["coordinates"]
+        if not isinstance(parts, list) or not all(isinstance(part, list) for part in parts):
+            raise ValueError("its coordinates are no lists of rings")
         name = told.get("name", feature.get("id"))
-        polygons = {"Polygon": [shape["coordinates"]], "MultiPolygon": shape["coordinates"]}
-        if shape["type"] not in polygons:
-            raise ValueError(f"its region {number} is a {shape['type']}, not a polygon")
         # A point may have a height, too.
-        rings = [ring([p[:2] for p in r]) for part in polygons[shape["type"]] for r in part]
-        yield _named(str(number if name is None else name), rings)
+        rings = [ring(_flat(corners)) for part in parts for corners in part]
+        return _named(str(number if name is None else name), rings)
 
 
-def _named(name: str, rings: Sequence[NDArray[Any]]) -> NamedRegion:
+def _flat(corners: Any) -> list[Any]:
+    try:
+        return [point[:2] for point in corners]
+    except TypeError:
+        raise ValueError("the corners of a polygon are no pairs of numbers") from None
+
+
+def _named(
+    name: str, rings: Sequence[NDArray[Any]], picture: NDArray[Any] | None = None
+) -> NamedRegion:
     if not rings or not name.strip():
         raise ValueError(f"a region {name!r} without a name or an outline")
-    return NamedRegion(name, tuple(each.astype(float) for each in rings))
+    outlined = tuple(each.astype(float) for each in rings)
+    return NamedRegion(name, outlined, None if picture is None else picture.shape[:2])
 
 
 def _write_geojson(source: LabelledSource, out: Path) -> None:

@@ -281,6 +281,33 @@ def test_regions_of_the_ground_move_with_it_and_those_of_the_picture_stay(
     assert float(row["area_m2"]) == pytest.approx((0.48 + 0.66) * 0.96, rel=0.02)
 
 
+def test_objects_and_ground_that_regions_share_are_the_first_one_s(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plots = _regions(
+        tmp_path, A=(0, 0, 48, 96), B=(24, 0, 96, 96), C=(30, 9, 40, 50), D=(900, 0, 990, 9)
+    )
+    chosen = {"regions": plots, "ground_sampling_distance": 0.1}
+    _predict(checkpoint, _pass(tmp_path / "in"), tmp_path / "m", **chosen)
+    totals = {row["region"]: row for row in _rows(tmp_path / "m/totals.csv")}
+    assert [totals[name]["distinct"] for name in "ABCD"] == ["6", "6", "0", "0"]
+    areas = [float(totals[name]["area_m2"]) for name in ("", *"ABCD")]
+    assert areas == pytest.approx([96 * 96 * 1e-8, 48 * 96 * 1e-8, 48 * 96 * 1e-8, 0, 0], rel=0.02)
+    # A density is that of the whole area, however small.
+    for name in ("", "A", "B"):
+        row = totals[name]
+        density = float(row["distinct"]) / float(row["area_m2"])
+        assert float(row["per_m2"]) == pytest.approx(density, rel=1e-4)
+    assert "no frame shows C, D, of 4 regions" in caplog.text
+
+
+def test_a_mask_of_regions_is_as_large_as_the_frames(checkpoint: Path, tmp_path: Path) -> None:
+    write_label_image(tmp_path / "plots.png", np.ones((48, 64), np.int32))
+    with pytest.raises(MediaError, match=r"plots.png: is 64 x 48 pixels; expected 128 x 96"):
+        _predict(checkpoint, _clip(tmp_path / "in"), tmp_path / "m", regions=tmp_path / "plots.png")
+    assert not (tmp_path / "m/in/f0.png").exists()
+
+
 def test_regions_of_photos_and_of_a_standing_camera_need_no_tracks(
     checkpoint: Path, tmp_path: Path
 ) -> None:

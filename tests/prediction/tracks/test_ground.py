@@ -79,12 +79,30 @@ def test_a_region_of_the_picture_sweeps_a_strip_of_its_own() -> None:
     assert found == pytest.approx(100 * (100 + 500), rel=0.01)
 
 
+def test_ground_that_regions_share_is_the_first_one_s() -> None:
+    poses = _poses([THERE] * 50)
+    first, second = _box(500, 100, 700, 200), _box(500, 100, 700, 400)
+    found = swept_area(poses, SIZE, [second], without=[first])
+    assert found == pytest.approx(200 * 100, rel=0.01)
+    assert swept_area(poses, SIZE, [first], without=[second]) == 0
+    assert swept_area(poses, SIZE, [second], without=[_box(-90, -90, -80, -80)]) == swept_area(
+        poses, SIZE, [second]
+    )
+    whole, half = _box(100, 0, 200, 300), _box(100, 0, 200, 150)
+    strip = swept_area(poses, SIZE, [whole], without=[half], on_ground=False)
+    assert strip == pytest.approx(swept_area(poses, SIZE, [whole], on_ground=False) / 2, rel=0.01)
+
+
 def test_how_much_of_a_region_a_frame_shows() -> None:
     pose = _poses([THERE] * 10)[-1]
     region = _box(50, 0, 150, 100)
     assert seen_share(region, REST, SIZE) == 1
     assert seen_share(region, pose, SIZE) == pytest.approx(0.5, abs=0.01)
     assert seen_share(region, shifted(np.array([150.0, 0])), SIZE) == 0
+    # Of its own part, which is the half that the frame shows, or does not.
+    for taken, shown in ((_box(100, 0, 150, 100), 0), (_box(50, 0, 100, 100), 1)):
+        assert seen_share(region, pose, SIZE, [taken]) == pytest.approx(shown, abs=0.01)
+    assert seen_share(region, REST, SIZE, [region]) == 0
 
 
 def _estimated(steps: list[Motion], noise: float, seed: int = 0) -> CameraPath:

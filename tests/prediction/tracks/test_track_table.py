@@ -68,6 +68,29 @@ def test_objects_that_the_camera_comes_back_to_are_known_and_those_that_enter_ar
     assert len(again) >= 8
 
 
+def test_what_is_born_where_the_camera_comes_back_was_not_counted_before() -> None:
+    table, poses = TrackTable(), []
+    for t, shift in enumerate([0, 0, 0, 0, 300, 300, 0, 0, 0]):
+        ids = {6: [1], 7: [2, 3], 8: [2, 3]}.get(t, [])
+        objects = measured(drawn([(60, 60), (90, 60)][: len(ids)], (120, 200)))
+        parents = {2: 1, 3: 1} if t == 7 else {}
+        linked = LinkedFrame(t, np.array(ids, np.int64), parents, None, objects)
+        poses.append(shifted(np.array([float(shift), 0])))
+        table.add({"time_s": None}, linked, poses[-1])
+    assert table.entered.tolist() == [False, False, False]
+    assert table.came_back(poses, (120, 200), 3).tolist() == []
+
+
+def test_confidence_is_told_by_the_frames_that_were_looked_at() -> None:
+    table = TrackTable()
+    for t in (0, 5, 10, 15):
+        objects = measured(drawn([(50, 50)] if t != 5 else []))
+        table.add({"time_s": None}, LinkedFrame(t, objects.numbers, {}, None, objects), REST)
+    (row,) = (dict(zip(TRACK_COLUMNS, row, strict=True)) for row in table.rows())
+    assert (row["first_frame"], row["last_frame"], row["frames"]) == (0, 15, 3)
+    assert row["confidence"] == pytest.approx(3 / 4 * objects.probability[0], abs=1e-4)
+
+
 def test_a_track_that_breaks_leaves_two_loose_ends_and_what_comes_or_goes_one() -> None:
     middle, edge = (60, 60), (4, 60)
 

@@ -124,13 +124,14 @@ def swept_area(
     size: tuple[int, int],
     regions: Sequence[Rings] | None = None,
     *,
+    without: Sequence[Rings] = (),
     on_ground: bool = True,
 ) -> float:
     """Area of all frames, of this (height, width), together, in pixels squared of the first.
 
     It is counted in cells, at least 200 across what is measured. What counts are ``regions``, None
-    for all, ``on_ground`` in pixels of the first frame, else at the same place of each picture;
-    (0, 0) is the outer corner of the upper left pixel.
+    for all, ``without`` others, ``on_ground`` in pixels of the first frame, else at the same place
+    of each picture; (0, 0) is the outer corner of the upper left pixel.
     """
     height, width = size
     frame = [np.array([[0.0, 0], [width, 0], [width, height], [0, height]])]
@@ -161,23 +162,33 @@ def swept_area(
             here = _drawn(shown, pose, low, cell, seen.shape)
             if shown[0] is not frame:
                 here &= _drawn([frame], pose, low, cell, seen.shape)
+                here &= ~_drawn(without, pose, low, cell, seen.shape)
             seen |= here
     if bounds:
         seen &= _drawn(bounds, REST, low, cell, seen.shape)
+        seen &= ~_drawn(without, REST, low, cell, seen.shape)
     return float(np.count_nonzero(seen) * cell.prod())
 
 
-def seen_share(rings: Rings, pose: Motion, size: tuple[int, int]) -> float:
-    """How much of an area on the first frame's ground a frame of this size and pose shows, 0..1."""
+def seen_share(
+    rings: Rings, pose: Motion, size: tuple[int, int], without: Sequence[Rings] = ()
+) -> float:
+    """How much of an area on the first frame's ground a frame of this size and pose shows, 0..1.
+
+    What lies in areas ``without`` which it is to be counts for nothing.
+    """
     placed = [_placed(ring, pose.inverse) for ring in rings]
     corners = np.concatenate(placed)
     low, high = corners.min(axis=0), corners.max(axis=0)
     if (high <= 0).any() or (low >= size[::-1]).any() or (high <= low).any():
         return 0.0
     cell, size_of_map = _cells(low, high, float((high - low).min()))
-    whole = fill([(ring - low) / cell for ring in placed], size_of_map)
-    y, x = np.nonzero(whole.mask)
-    middles = (np.column_stack([x + whole.left, y + whole.top]) + CORNER) * cell + low
+    own = _drawn([rings], pose.inverse, low, cell, size_of_map)
+    own &= ~_drawn(without, pose.inverse, low, cell, size_of_map)
+    y, x = np.nonzero(own)
+    if not len(x):
+        return 0.0
+    middles = (np.column_stack([x, y]) + CORNER) * cell + low
     return float(((middles >= 0) & (middles < size[::-1])).all(axis=1).mean())
 
 

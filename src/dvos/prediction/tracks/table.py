@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dvos.formats.regions import NamedRegion
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.ground import CORNER, seen_share
+from dvos.prediction.tracks.ground import CORNER, Rings, seen_share
 from dvos.prediction.tracks.motion import REST, Motion
 from dvos.prediction.tracks.state import LinkedFrame
 
@@ -25,6 +25,7 @@ REGION_COLUMNS = (
     *("frame_index", "time_s", "frame", "region", "shown"),
     *("count", "mean_area", "mean_length", "mean_width"),
 )
+_REGION = REGION_COLUMNS.index("region")
 _DECIMALS = 2
 #: Frames, and lengths of the object that the ground must have moved by (a standard deviation), from
 #: which height is told.
@@ -32,12 +33,12 @@ _FEWEST, _PASSED = 5, 1.0
 _CUT = 0.5  # of an object's length: nearer to the edge than this it is cut, and may not be found
 #: What is kept of each track: first and last frame and time; number of sightings; whether it
 #: begins inside the picture, and was last seen whole there; as which of the frames added it
-#: begins; where it began in the picture and on the ground of the clip's first frame, and where it
-#: was last; its path's length.
+#: begins and ends; where it began in the picture and on the ground of the clip's first frame, and
+#: where it was last; its path's length.
 _TRACK = np.dtype(
     [
         *(("frames", np.int64, 2), ("times", np.float64, 2), ("seen", np.int64)),
-        *(("inside", np.bool_), ("whole", np.bool_), ("order", np.int64)),
+        *(("inside", np.bool_), ("whole", np.bool_), ("order", np.int64, 2)),
         *(("begun", np.float64, 2), ("place", np.float64, 2), ("centre", np.float64, 2)),
         ("path", np.float64),
         # Sums of area, length, width, probability; of the way of the ground (x, y) and of the
@@ -89,7 +90,7 @@ class TrackTable:
             born = np.isin(places + 1, [*linked.parents])
             now["inside"][new] = ~(objects.touches_border[tracked] | born)[new]
         now["whole"] = ~objects.touches_border[tracked]
-        now["order"][new] = self._added
+        now["order"][new, 0], now["order"][:, 1] = self._added, self._added
         now["begun"][new], now["place"][new] = centre[new], pose(centre[new])
         now["path"] += np.where(new, 0.0, np.hypot(*(centre - now["centre"]).T))
         now["centre"] = centre
@@ -113,7 +114,9 @@ class TrackTable:
     def entered(self) -> NDArray[np.bool_]:
         """Of each track, by place, whether it enters from the edge after the first frame."""
         seen, order, inside = (self._tracks[name] for name in ("seen", "order", "inside"))
-        return np.asarray((seen > 0) & (order > 0) & ~inside, np.bool_)
+        entered = (seen > 0) & (order[:, 0] > 0) & ~inside
+        entered[np.array([*self._parents], np.intp) - 1] = False  # born inside, by a division
+        return np.asarray(entered, np.bool_)
 
     def loose(self, ids: NDArray[np.int64] | None = None) -> float:
         """How many tracks may be parts of one: those that begin inside and those that end there.
@@ -136,8 +139,8 @@ class TrackTable:
         whole. ``poses`` lead from each frame to the first, whose ``size`` is (height, width).
         """
         # In the order of their beginning, those that are still to begin are the last ones.
-        by_order = np.argsort(self._tracks["order"], kind="stable")
-        begins, begun = (self._tracks[name][by_order] for name in ("order", "begun"))
+        by_order = np.argsort(self._tracks["order"][:, 0], kind="stable")
+        begins, begun = self._tracks["order"][by_order, 0], self._tracks["begun"][by_order]
         lengths = self._tracks["sums"][by_order, 1] / np.maximum(self._tracks["seen"][by_order], 1)
         cut = _CUT * lengths[:, None]
         placed = (poses[k](at) for k, at in zip(begins.tolist(), begun, strict=True))
@@ -165,8 +168,8 @@ class TrackTable:
                 seen,
                 *(round(value, _DECIMALS) for value in (area, length, width)),
                 round(float(track["path"]), _DECIMALS),
-                # How sure its objects are, and how many of its frames it was found in.
-                round(sure * seen / (last - first + 1), 4),
+                # How sure its objects are, and how many of the frames predicted it was found in.
+                round(sure * seen / (1 + int(np.diff(track["order"])[0])), 4),
                 *_moved(means[4:], seen, length),
             )
 
@@ -191,7 +194,7 @@ def _moved(means: NDArray[np.float64], seen: int, length: float) -> tuple[float,
 class RegionTally:
     """Gathers what lies in each region from the frames of a clip, in order.
 
-    An object lies where its centre does; of regions that overlap, in the first. A track lies in the
+    An object lies where its centre does; what regions share is the first one's. A track lies in the
     region of the ground that it was seen in most often, if it is not outside yet more often; of
     regions of the picture, which other objects pass through, in each that it was seen in. Regions
     of the ground, in pixels of the first frame, move through the picture with it.
@@ -201,6 +204,7 @@ class RegionTally:
         self.regions, self.on_ground = regions, on_ground
         #: As :data:`REGION_COLUMNS` has it, for each frame and each region that it shows.
         self.rows: list[Sequence[object]] = []
+        self._earlier = [*_overlapped(regions)]
         self._seen: Counter[tuple[int, int]] = Counter()
 
     def add(
@@ -215,7 +219,7 @@ class RegionTally:
             number[(number == 0) & region.contains(places)] = place
         self._seen.update(zip(ids[ids > 0].tolist(), number[ids > 0].tolist(), strict=True))
         for place, region in enumerate(self.regions, 1):
-            share = seen_share(region.rings, pose, (height, width))
+            share = seen_share(region.rings, pose, (height, width), self._earlier[place - 1])
             if share:
                 inside = number == place
                 sizes = (objects.area[inside], objects.length[inside], objects.width[inside])
@@ -224,6 +228,16 @@ class RegionTally:
                 self.rows.append((*told, round(share, 4), len(sizes[0]), *means))
         names = ["", *(region.name for region in self.regions)]
         return [names[one] for one in number.tolist()]
+
+    @property
+    def unseen(self) -> list[str]:
+        """Names of the regions that no frame so far shows any of, as their own."""
+        shown = {row[_REGION] for row in self.rows}
+        return [region.name for region in self.regions if region.name not in shown]
+
+    def areas(self) -> Iterator[tuple[NamedRegion, Sequence[Rings]]]:
+        """Each region, with the areas of earlier ones that may take a part of it."""
+        return zip(self.regions, self._earlier, strict=True)
 
     def tracks(self) -> list[NDArray[np.int64]]:
         """The ids of the tracks of each region."""
@@ -236,3 +250,13 @@ class RegionTally:
         for track, number in chosen:
             found[number].append(track)
         return [np.array(sorted(ids), np.int64) for ids in found[1:]]
+
+
+def _overlapped(regions: Sequence[NamedRegion]) -> Iterator[list[Rings]]:
+    """Of each region the areas of those before it that may share some of it: by their boxes."""
+    corners = [np.concatenate(region.rings) for region in regions]
+    low = np.array([one.min(axis=0) for one in corners]).reshape(-1, 2)
+    high = np.array([one.max(axis=0) for one in corners]).reshape(-1, 2)
+    for place in range(len(regions)):
+        meets = ((low[:place] < high[place]) & (high[:place] > low[place])).all(axis=1)
+        yield [regions[earlier].rings for earlier in np.flatnonzero(meets).tolist()]
