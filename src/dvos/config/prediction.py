@@ -204,6 +204,8 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         if self.every > 1 and (self.stills or self.format == "ctc"):
             what = "stills are single frames" if self.stills else "format=ctc holds every frame"
             yield f"every is {self.every}, and {what}; leave out one"
+        if self.format != "dvos" and self.stills:
+            yield f"format is {self.format}, which holds tracks, and stills are single frames"
         if self.format != "dvos" and self.tracks is False:
             yield f"format is {self.format}, which needs tracks; leave out tracks=false"
         on_ground = self.regions is not None and self.regions_on == "ground"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.prediction import ConvertSettings
-from dvos.errors import CheckpointError, DvosError, UsageError
+from dvos.errors import CheckpointError, UsageError
 from dvos.files import refuse_foreign
-from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network
+from dvos.networks.onnx_graph import ONNX_SUFFIX, export_network, load_onnx_network
 from dvos.networks.spec import NetworkSpec
 from dvos.networks.weights import holds_torch_save, load_network, read_network_info, save_network
 
@@ -54,8 +54,7 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
             expected = "a .tar or .pth file of the published training"
             remedy = "use a weights file of dvos as it is, or give --out a name that ends in .onnx"
             raise UsageError.at(settings.checkpoint, found, expected, remedy)
-    if not to_onnx:
-        _check_place(settings.out)
+    _check_place(settings.out, is_onnx=to_onnx)
     network, info = load_network(settings.checkpoint, spec.network, sees_query=settings.sees_query)
     changed = {name: list(values) for name, values in told.items() if values is not None}
     stored = info.extra.get("normalisation")
@@ -72,9 +71,12 @@ def convert(settings: ConvertSettings, spec: NetworkSpec | None) -> ConvertResul
     return ConvertResult(settings.out, info.name, info.arguments, parameters, difference)
 
 
-def _check_place(out: Path) -> None:
-    """See that nothing is written over but converted weights: no other file, none of a run."""
-    with suppress(DvosError):
+def _check_place(out: Path, *, is_onnx: bool) -> None:
+    """See that nothing is written over but what was converted: no other file, no run's weights."""
+    with suppress(CheckpointError):
+        if is_onnx:
+            load_onnx_network(out)
+            return
         read_network_info(out)
         if not (out.parent / "run.json").exists():
             return

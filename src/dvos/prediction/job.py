@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -22,7 +23,7 @@ from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, measure_scale
-from dvos.prediction.tracks.clip import ClipTracks, Ids
+from dvos.prediction.tracks.clip import ClipTracks, Ids, remove_tracks
 from dvos.prediction.tracks.table import TotalRow
 from dvos.prediction.write import (
     FrameWriter,
@@ -85,8 +86,8 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
                 manifest = one.manifest()
             except MediaError:
                 continue  # reported when the clip's turn comes
-            if manifest.is_new:
-                foreign += filter(_holds_images, one.places())
+            theirs = (place for place in one.places() if not manifest.may_replace(place))
+            foreign += filter(_holds_images, theirs)
             if (other := manifest.other) is not None:
                 clip, remedy = one.clip, "choose another --out, or rename it"
                 found = f"the output folder holds the results of a clip {clip.name!r} from {other}"
@@ -255,10 +256,12 @@ class ClipJob:
         self._writer = FrameWriter(out / clip.name, options, predictor.calibration, clip.first)
         self._plain_sizes = predictor.calibration.sizes
         picture = f"overlays/{clip.name}.jpg" if clip.still else f"{clip.name}.mp4"
-        self._overlay = out / picture if options.overlay else None
-        self._run_lengths = out / f"{clip.name}.json" if options.run_lengths else None
-        self._objects = out / f"{clip.name}.objects.csv" if options.instances else None
-        self._of_whole_clip = [x for x in (self._overlay, self._run_lengths, self._objects) if x]
+        endings = (picture, f"{clip.name}.json", f"{clip.name}.objects.csv")
+        self._out, self._all_of_clip = out, [out / ending for ending in endings]
+        asked = (options.overlay, options.run_lengths, options.instances)
+        wanted = [path if one else None for path, one in zip(self._all_of_clip, asked, strict=True)]
+        self._overlay, self._run_lengths, self._objects = wanted
+        self._of_whole_clip = [path for path in wanted if path]
         self._record = out / ".progress" / f"{clip.name}.jsonl"
         self._fingerprint, self._auto = fingerprint, options.scale == "auto"
         self._scale_record = self._record.with_name(f"{clip.name}.scale.json")
@@ -270,8 +273,25 @@ class ClipJob:
         manifest, tracks = self.manifest(), self._tracks
         self.rows, self.begun = manifest.rows, True
         self.continued_at = len(manifest.rows)
-        for row in manifest.stale:
-            self._writer.remove(row["frame"])
+        self._remove_void(manifest)
+        if not all(map(manifest.has_made, self.places())):
+            manifest.begin(self.places())
+        if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip):
+            source = self.clip.open()
+            if tracks:
+                tracks.check_size(source.size)
+            if not manifest.finished:
+                yield from self._predict(manifest, source)
+            self._finish(source)
+        self.damage = manifest.damage
+        if tracks:
+            self.totals = tracks.totals(self._predictor.calibration.tracks)
+
+    def _remove_void(self, manifest: ClipManifest) -> None:
+        """Remove what was made of other files or settings, or of the clip before it was whole."""
+        tracks, void = self._tracks, [row["frame"] for row in manifest.stale]
+        for frame in void:
+            self._writer.remove(frame)
         if not manifest.finished:
             files.remove_leftovers(self._writer.folder, below=True)
         tracked = not tracks or tracks.is_finished(self._fingerprint_of_clip(), manifest.rows)
@@ -279,15 +299,12 @@ class ClipJob:
             for path in self._of_whole_clip:
                 path.unlink(missing_ok=True)
             if tracks:
-                tracks.remove(row["frame"] for row in (*manifest.stale, *manifest.rows))
-        if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip):
-            source = self.clip.open()
-            if not manifest.finished:
-                yield from self._predict(manifest, source)
-            self._finish(source)
-        self.damage = manifest.damage
-        if tracks:
-            self.totals = tracks.totals(self._predictor.calibration.tracks)
+                tracks.remove(chain(void, (row["frame"] for row in manifest.rows)))
+        if void:
+            # Not all of it may be asked for this time.
+            for path in filter(manifest.has_made, self._all_of_clip):
+                path.unlink(missing_ok=True)
+            remove_tracks(self._out, self.clip.name, void, manifest.has_made)
 
     def _predict(self, manifest: ClipManifest, source: FrameSource) -> Iterator[None]:
         """Write the files of the frames that are left."""
@@ -350,7 +367,7 @@ class ClipJob:
 
     def places(self) -> list[Path]:
         """The folder of its masks, and whatever else is asked for."""
-        tracked = [self._tracks.folder, *self._tracks.files] if self._tracks else []
+        tracked = self._tracks.places if self._tracks else []
         return [*self._writer.folders, *self._of_whole_clip, *tracked]
 
     def manifest(self) -> ClipManifest:

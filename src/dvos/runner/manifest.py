@@ -160,12 +160,17 @@ class ClipManifest:
         # Rows of an earlier run, with plain names, whose files are to be removed.
         self.stale: list[Row] = []
         self.finished = False
+        self._made: list[str] = []  # Whatever runs are to have made, from the record's folder.
+        self._tells_made = True  # No earlier release did.
         self.damage: list[str] = []  # What could not be decoded, once it is finished.
         self.intensity = "full"  # What became of samples of more than 8 bit, then.
         lines = _read_lines(path, _is_of_clip)
         if not lines:
             return
         first = lines[0] or {}
+        made = first.get("made")
+        self._tells_made = isinstance(made, list)
+        self._made = [*map(str, made)] if isinstance(made, list) else []
         if first.get("fingerprint") != fingerprint:
             self.other = _other_place(first.get("source"), places)
             self.stale = [line for line in lines if line is not None and "frame" in line]
@@ -188,9 +193,28 @@ class ClipManifest:
             self.damage = last["damage"]
             self.intensity = str(last.get("intensity", "full"))
 
-    def begin(self) -> None:
-        """Write the file anew, without what was void."""
-        write_text(self._path, "".join(_line(line) for line in [self._first, *self.rows]))
+    def may_replace(self, place: Path) -> bool:
+        """Whether what stands at a place may be an earlier run's, of this clip."""
+        return not self.is_new and (not self._tells_made or self._place(place) in self._made)
+
+    def has_made(self, place: Path) -> bool:
+        """Whether an earlier run is known to have been to make what stands at a place."""
+        return self._place(place) in self._made
+
+    def begin(self, places: Iterable[Path] = ()) -> None:
+        """Write the file anew, without what was void, and with the places of all that is made."""
+        own = [] if self.stale else self._made  # what was made of what is void is removed
+        self._made, self.stale = sorted({*own, *map(self._place, places)}), []
+        # Of what an earlier release has begun not all is known.
+        made = {"made": self._made} if self._made and self._tells_made else {}
+        lines = [self._first | made, *self.rows, *([self._last()] if self.finished else [])]
+        write_text(self._path, "".join(map(_line, lines)))
+
+    def _place(self, path: Path) -> str:
+        return composed(Path(os.path.relpath(path, self._path.parent)).as_posix())
+
+    def _last(self) -> Row:
+        return {"frames": len(self.rows), "damage": self.damage, "intensity": self.intensity}
 
     def append(self, row: Row) -> None:
         """Note a frame whose files are complete."""
@@ -199,9 +223,8 @@ class ClipManifest:
 
     def finish(self, damage: list[str], intensity: str = "full") -> None:
         """Note that the clip is complete."""
-        last = {"frames": len(self.rows), "damage": damage, "intensity": intensity}
-        append_text(self._path, _line(last))
         self.finished, self.damage, self.intensity = True, damage, intensity
+        append_text(self._path, _line(self._last()))
 
 
 def _places(source: Path | None, record: Path) -> list[str]:

@@ -5,7 +5,7 @@ Of these, and of nothing else, the tracks and regions of a clip are made.
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, takewhile
 from pathlib import Path
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt
 
 from dvos.config.prediction import LinkingSettings, PredictionOptions
-from dvos.errors import MediaError
+from dvos.errors import MediaError, check_size, shortened
 from dvos.files import file_digest, write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
+from dvos.formats.labels import Size
 from dvos.formats.regions import read_regions
 from dvos.media.frames import FrameSource
 from dvos.media.mask import LARGEST_16, read_label_image, write_label_image
@@ -43,9 +44,10 @@ from dvos.tables import write_rows
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 7  # raised whenever the same objects and settings give other tracks than before
+_VERSION = 8  # raised whenever the same objects and settings give other tracks than before
 _LOOKED_BACK = 8  # frames in which objects are parted by what they become
 _NAMED = 5  # frames that a warning names
+_DIGITS = 6  # of areas and densities
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -138,11 +140,9 @@ class ClipTracks:
 
     def __init__(self, out: Path, name: str, options: PredictionOptions, ids: Ids) -> None:
         self._out, self._name, self._options, self._ids = out, name, options, ids
-        self._masks = out / name
-        self.folder = self._masks / "tracks"
-        self._table = out / f"{name}.tracks.csv"
-        self._record = out / ".progress" / f"{name}.tracks.json"
-        self._ctc = out / f"{name}_RES" if options.format == "ctc" else None
+        self._masks, self._record = out / name, out / ".progress" / f"{name}.tracks.json"
+        self.folder, self._table, self._of_regions, ctc = _places(out, name)
+        self._ctc = ctc if options.format == "ctc" else None
         self._regions = read_regions(options.regions) if options.regions else None
         self._begin()
 
@@ -158,11 +158,17 @@ class ClipTracks:
         return self._ids != "none"
 
     @property
+    def places(self) -> list[Path]:
+        """The folders and files of all that is made of it."""
+        folders = [self.folder] if self.followed else []
+        return [*folders, *([self._ctc] if self._ctc else []), *self.files]
+
+    @property
     def files(self) -> list[Path]:
         """The files of the whole clip."""
         files = [self._out / f"{self._name}.objects.csv"]
         if self._regions:
-            files.append(self._out / f"{self._name}.regions.csv")
+            files.append(self._of_regions)
         if self.followed:
             files += [self._table, *([self._ctc / RESULT_TABLE] if self._ctc else [])]
         return files
@@ -173,17 +179,26 @@ class ClipTracks:
         if known is None or known.fingerprint != self._mark(fingerprint):
             return False
         images = [self.folder / row["frame"] for row in rows] if self.followed else []
-        return all(path.is_file() for path in self.files) and all(
-            Path(f"{image}.png").is_file() or Path(f"{image}.tif").is_file() for image in images
+        writer = self._writer(rows)
+        return (
+            all(path.is_file() for path in self.files)
+            and (writer is None or writer.is_finished())
+            and all(Path(f"{x}.png").is_file() or Path(f"{x}.tif").is_file() for x in images)
         )
+
+    def check_size(self, size: Size) -> None:
+        """A MediaError if regions are of a mask of another size than the clip's frames."""
+        path = self._options.regions
+        if path and self._regions and (own := self._regions[0].picture) is not None:
+            check_size(path, own, size, f"the frames of {self._name}")
 
     def remove(self, frames: Iterable[str]) -> None:
         """Remove what an earlier run has made of these frames and of the clip."""
         for path in (self._record, *self.files):
             path.unlink(missing_ok=True)
-        for frame in frames:
-            for suffix in (".png", ".tif"):
-                (self.folder / f"{frame}{suffix}").unlink(missing_ok=True)
+        if self._ctc:
+            CtcWriter(self._ctc, 0).remove()
+        _remove_images(self.folder, frames)
 
     def follow(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Mapping[str, Sequence[object]]]]:
         """Link the objects of a clip's frames and write the label images of their tracks.
@@ -192,8 +207,7 @@ class ClipTracks:
         they are followed and where there are regions. Raises a MediaError if the files of a frame
         cannot be read, or a format cannot hold the tracks.
         """
-        frames = rows[-1]["frame_index"] + 1 if rows else 0
-        writer = CtcWriter(self._ctc, frames) if self._ctc else None
+        writer = self._writer(rows)
         self._begin()
         # Of a thinned clip steps are linked, by what they show of motion and reach.
         every, linking = self._options.every, self._options.linking
@@ -220,6 +234,11 @@ class ClipTracks:
         if writer:
             writer.finish()
 
+    def _writer(self, rows: Sequence[Row]) -> CtcWriter | None:
+        """Of the layout of the Cell Tracking Challenge, if that is asked for."""
+        frames = rows[-1]["frame_index"] + 1 if rows else 0
+        return CtcWriter(self._ctc, frames) if self._ctc else None
+
     def _objects(self, frame: str) -> FrameObjects:
         objects = read_objects(self._masks / "instances", frame)
         # Networks learn to tell the motion of one frame, not of many.
@@ -238,8 +257,13 @@ class ClipTracks:
             remedy = "if the camera stood still, give --regions-on picture"
             raise MediaError.at(self._name, found, expected, remedy)
         if self._regions:
-            path = self._out / f"{self._name}.regions.csv"
-            write_rows(path, REGION_COLUMNS, self._tally.rows)
+            write_rows(self._of_regions, REGION_COLUMNS, self._tally.rows)
+            if unseen := self._tally.unseen:
+                _log.warning(
+                    "%s: no frame shows %s, of %d regions; their corners are pixels of the first"
+                    " frame, x and y from its upper left corner, not degrees or metres",
+                    *(self._name, shortened(unseen), len(self._regions)),
+                )
         if self._path.lost and self.followed:
             frames = [str(rows[place]["frame"]) for place in self._path.lost[:_NAMED]]
             _log.warning(
@@ -279,19 +303,22 @@ class ClipTracks:
         if not tally.regions:
             return [_Part("", tracks.count, len(again), tracks.loose(), self._swept(None))]
         own = tally.tracks()
-        named = [("", np.unique(np.concatenate(own)), tally.regions)]
-        named += [(r.name, ids, [r]) for r, ids in zip(tally.regions, own, strict=True)]
-        parts = []
-        for name, ids, regions in named:
-            numbers = (len(ids), len(np.intersect1d(ids, again)), tracks.loose(ids))
-            parts.append(_Part(name, *numbers, self._swept([one.rings for one in regions])))
-        return parts
+        every = [one.rings for one in tally.regions]
+        named = [("", np.unique(np.concatenate(own)), self._swept(every))]
+        for (region, earlier), ids in zip(tally.areas(), own, strict=True):
+            named.append((region.name, ids, self._swept([region.rings], earlier)))
+        return [
+            _Part(name, len(ids), len(np.intersect1d(ids, again)), tracks.loose(ids), area)
+            for name, ids, area in named
+        ]
 
-    def _swept(self, regions: Sequence[Rings] | None) -> float | None:
+    def _swept(
+        self, regions: Sequence[Rings] | None, without: Sequence[Rings] = ()
+    ) -> float | None:
         if not self._path.sure:
             return None
-        on_ground = self._tally.on_ground
-        return swept_area(self._path.poses, self._size, regions, on_ground=on_ground)
+        poses, on_ground = self._path.poses, self._tally.on_ground
+        return swept_area(poses, self._size, regions, without=without, on_ground=on_ground)
 
     def totals(self, calibration: TrackCalibration | None) -> list[TotalRow]:
         """The finished clip's rows of ``totals.csv``; none if it is not finished."""
@@ -309,8 +336,10 @@ class ClipTracks:
         distance, area = self._options.ground_sampling_distance, None
         assert distance != "metadata"  # whoever makes this has looked into them
         if distance is not None and part.swept is not None:
-            area = round(part.swept * (distance / 1000) ** 2, 4)
-        density = round(count.distinct / area, 4) if area else None
+            area = part.swept * (distance / 1000) ** 2
+        # From the whole area: of a picture under a microscope it is far below a square metre.
+        density = float(f"{count.distinct / area:.{_DIGITS}g}") if area else None
+        area = None if area is None else float(f"{area:.{_DIGITS}g}")
         distinct, low, high = map(round, count)
         return TotalRow(self._name, part.region, distinct, low, high, area, density, frames)
 
@@ -333,3 +362,28 @@ class ClipTracks:
                 write_label_image(png.with_suffix(".tif"), read_label_image(png))
                 png.unlink()
         write_label_image(self.folder / f"{frame}{self._suffix}", labels)
+
+
+def _places(out: Path, name: str) -> tuple[Path, Path, Path, Path]:
+    """The folder of a clip's tracks, their table and that of regions; the Challenge's folder."""
+    tables = out / f"{name}.tracks.csv", out / f"{name}.regions.csv"
+    return out / name / "tracks", *tables, out / f"{name}_RES"
+
+
+def _remove_images(folder: Path, frames: Iterable[str]) -> None:
+    for frame in frames:
+        for suffix in (".png", ".tif"):
+            (folder / f"{frame}{suffix}").unlink(missing_ok=True)
+
+
+def remove_tracks(
+    out: Path, name: str, frames: Iterable[str], is_own: Callable[[Path], bool]
+) -> None:
+    """Remove what earlier runs have made of a clip's tracks and regions, where it ``is_own``."""
+    folder, *tables, ctc = _places(out, name)
+    for table in filter(is_own, tables):
+        table.unlink(missing_ok=True)
+    if is_own(ctc):
+        CtcWriter(ctc, 0).remove()
+    if is_own(folder):
+        _remove_images(folder, frames)

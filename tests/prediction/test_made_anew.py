@@ -1,0 +1,120 @@
+"""What an earlier run has made of a clip, and what it has not, when the clip is predicted again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from white_predictor import WhitePredictor
+
+from dvos.config.prediction import PredictionSettings
+from dvos.errors import OutputError
+from dvos.media.image import write_image
+from dvos.prediction.predict import predict
+
+EVERYTHING = {"tracks": True, "format": "ctc", "overlay": True, "run_lengths": True}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A file that stands for the network of :class:`WhitePredictor`."""
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(b"white")
+    return path
+
+
+def _clip(folder: Path, frames: int = 4, left: int = 0) -> Path:
+    for path in folder.glob("*.png"):
+        path.unlink()
+    for t in range(frames):
+        picture = np.zeros((48, 64, 3), np.uint8)
+        picture[10:20, left + 5 + t : left + 17 + t] = picture[30:40, 30:42] = 255
+        write_image(folder / f"f{t}.png", picture)
+    return folder
+
+
+def _predict(checkpoint: Path, source: Path, out: Path, **options: object) -> None:
+    values = {"checkpoint": checkpoint, "input": source, "out": out, **options}
+    predict(PredictionSettings.model_validate(values), WhitePredictor)
+
+
+def _files(out: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and ".progress" not in path.parts
+    }
+
+
+def test_nothing_stays_that_was_made_of_other_frames(checkpoint: Path, tmp_path: Path) -> None:
+    source, out = _clip(tmp_path / "in", 5), tmp_path / "m"
+    _predict(checkpoint, source, out, **EVERYTHING)
+    assert {*_files(out)} >= {"in.mp4", "in.json", "in.tracks.csv", "in_RES/mask004.tif"}
+    _clip(source, 3, left=20)
+    _predict(checkpoint, source, out, tracks=False)
+    _predict(checkpoint, source, tmp_path / "fresh", tracks=False)
+    found = _files(out)
+    assert len(found.pop("totals.csv").splitlines()) == 1  # its header
+    assert found == _files(tmp_path / "fresh")
+
+
+def test_all_that_is_missing_is_made_again(checkpoint: Path, tmp_path: Path) -> None:
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    _predict(checkpoint, source, out, **EVERYTHING)
+    before = _files(out)
+    assert "in_RES/mask002.tif" in before
+    for name in before:
+        (out / name).unlink()
+        _predict(checkpoint, source, out, **EVERYTHING)
+        assert _files(out) == before, name
+
+
+def test_what_is_asked_for_later_is_added(checkpoint: Path, tmp_path: Path) -> None:
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    _predict(checkpoint, source, out, tracks=False)
+    mask = (out / "in/f0.png").stat().st_mtime_ns
+    _predict(checkpoint, source, out, **EVERYTHING)
+    assert (out / "in/f0.png").stat().st_mtime_ns >= mask
+    _predict(checkpoint, source, tmp_path / "once", **EVERYTHING)
+    assert _files(out) == _files(tmp_path / "once")
+    # What was once asked for stays, and may be asked for again.
+    _predict(checkpoint, source, out, tracks=False)
+    _predict(checkpoint, source, out, **EVERYTHING)
+    assert _files(out) == _files(tmp_path / "once")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "in_RES/mask000.tif",
+        "in.mp4",
+        "in.json",
+        "in.objects.csv",
+        "in.tracks.csv",
+        "in/tracks/a.tif",
+    ],
+)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_user_s_own_files_are_not_written_over(
+    name: str, begun: bool, checkpoint: Path, tmp_path: Path
+) -> None:
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    if begun:
+        _predict(checkpoint, source, out, tracks=False)
+    own = out / name
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_bytes(b"my own")
+    before = _files(out)
+    with pytest.raises(OutputError, match="is not known to have made it"):
+        _predict(checkpoint, source, out, **EVERYTHING)
+    assert _files(out) == before
+    # Nor do they go when the clip has changed.
+    _clip(source, 3, left=20)
+    _predict(checkpoint, source, out, tracks=False)
+    assert own.read_bytes() == b"my own"
+
+
+def test_tracks_are_not_made_of_photos() -> None:
+    with pytest.raises(ValueError, match="stills are single frames"):
+        PredictionSettings(checkpoint=Path("c"), input=Path("i"), format="ctc", stills=True)
