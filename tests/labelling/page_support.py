@@ -6,7 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from dvos.formats.labels import Region
+from dvos.labelling.edits import paint
 from dvos.labelling.proposals import Proposal
+from dvos.media.image import write_image
+from dvos.media.mask import write_mask
 
 SIZE = (48, 64)
 #: ``fit`` writes records and weights, ``predict`` masks of what is there, ``export`` a file.
@@ -53,6 +57,30 @@ else:
 def photo(seed=0, size=SIZE):
     """A picture of noise."""
     return np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)
+
+
+def stroke(value=1, box=(4, 4, 10, 20), only=None):
+    """An edit that paints a rectangle."""
+    region = Region(*box[:2], np.ones((box[2] - box[0], box[3] - box[1]), bool))
+    return lambda ids: paint(ids, region, value, only)
+
+
+def painted(*strokes):
+    ids = np.zeros(SIZE, np.uint16)
+    for value, (top, left, bottom, right) in strokes:
+        ids[top:bottom, left:right] = value
+    return ids
+
+
+def ids_of(store, index=0):
+    with store.sheet(index) as sheet:
+        return sheet.ids.copy()
+
+
+def put_mask(folder, mask, name="photo1", masks="masks"):
+    write_image(folder / "annotated" / "images" / f"{name}.png", photo(1))
+    write_mask(folder / "annotated" / masks / f"{name}.png", mask)
+    return folder / "annotated" / masks / f"{name}.png"
 
 
 class SquareProposer:

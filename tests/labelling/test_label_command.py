@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import socket
@@ -12,8 +13,39 @@ import urllib.request
 import numpy as np
 import pytest
 
-from dvos.labelling.command import _listen
+from dvos.errors import UsageError
+from dvos.labelling.command import _listen, served_alone
 from dvos.media.mask import read_mask
+
+
+def test_a_second_server_of_a_folder_is_refused_until_the_first_is_gone(folder) -> None:
+    """Each would save its own masks over those of the other. A kill leaves nothing locked."""
+    command = [sys.executable, "-m", "dvos", "label", str(folder), "--port", "0", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        address = [running.stdout.readline() for _ in range(2)][1].split()[1]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        running.kill()
+    text = f"{folder}: another dvos label has it open at {address} on {socket.gethostname()}; "
+    assert second.stderr == f"error: {text}open the page of that one, or end it with Ctrl-C\n"
+    assert (second.returncode, second.stdout) == (2, "")
+    with served_alone(folder):
+        # Where it will listen is not known yet, and where another did is no longer told.
+        with pytest.raises(UsageError, match="has it open; open the page of that one"):
+            with served_alone(folder):
+                pass
+    with served_alone(folder):
+        pass
+
+
+def test_where_nothing_can_be_locked_a_folder_is_served(folder, monkeypatch) -> None:
+    def fail(handle: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (folder / ".labelling").mkdir()
+    monkeypatch.setattr("dvos.labelling.command.lock", fail)
+    with served_alone(folder) as tell:
+        tell("here")
+    assert (folder / ".labelling" / "server").read_text() == "here"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX ends processes by signals")

@@ -339,6 +339,56 @@ def test_a_second_tab_sees_what_the_first_has_done_when_it_is_looked_at(served, 
     tab.until("labelPage.mask.idAt(50, 50) === 4")
 
 
+def test_a_mask_that_another_program_changed_is_told_and_no_stroke_lost(served, opened):
+    server, masks = served()
+    tab = opened(server.address)
+    tab.drag((30, 20))
+    tab.idle()
+    server.labels.store.flush()
+    theirs = np.where(disc(9, (60, 80)), 77, 0).astype(np.uint16)
+    write_mask(masks / "photo1.png", theirs)
+    tab.press("Escape")
+    tab.drag((50, 20))
+    notice = "document.getElementById('notice').textContent"
+    tab.until(
+        f"{notice}.includes('by another program') && {notice}.includes('stroke is kept here')"
+    )
+    assert np.array_equal(np.array(tab.ids()), theirs)
+    assert np.array_equal(saved(server, masks), theirs)
+    tab.evaluate("document.querySelector('#notice button').click()")
+    tab.until("labelPage.outbox.idle && labelPage.state.revision === 3")
+    both = theirs + 78 * disc(9, (20, 50))
+    assert np.array_equal(saved(server, masks), both)
+    # Without a stroke it is seen when its window is come back to.
+    write_mask(masks / "photo1.png", theirs)
+    tab.evaluate("window.dispatchEvent(new Event('focus'))")
+    tab.until(
+        f"{notice} === 'photo1 was changed by another program: that is shown now, '"
+        "+ 'and undo begins anew'"
+    )
+    assert np.array_equal(np.array(tab.ids()), theirs)
+
+
+def test_a_stroke_that_another_programs_mask_has_replaced_is_not_shown_as_saved(served, opened):
+    """It was acknowledged, and not saved when that mask came."""
+    server, masks = served()
+    store = server.labels.store
+    tab = opened(server.address)
+    tab.drag((30, 20))
+    tab.idle()
+    store.flush()
+    submit, store._saver.submit = store._saver.submit, lambda *_: None
+    tab.drag((50, 20))
+    tab.idle()
+    theirs = np.full(SIZE, 77, np.uint16)
+    write_mask(masks / "photo1.png", theirs)
+    store.flush()
+    tab.evaluate("window.dispatchEvent(new Event('focus'))")
+    tab.until("document.getElementById('notice').textContent.includes('latest edits were saved')")
+    assert np.array_equal(np.array(tab.ids()), theirs)
+    store._saver.submit = submit
+
+
 def test_tracks_of_different_frames_are_joined_and_exported(opened, run, tmp_path):
     """The parts of a track that was lost for a while are never seen in one frame."""
     tracks = run / "film" / "tracks"

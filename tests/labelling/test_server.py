@@ -6,6 +6,7 @@ import errno
 import json
 import random
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,46 @@ def test_a_damaged_photo_or_mask_is_one_line(client, folder):
 def test_an_oversized_request_is_refused(client, monkeypatch):
     monkeypatch.setattr("dvos.labelling.server._LARGEST", 100)
     assert client.post("/api/frames/0/edit", content=b" " * 101).status_code == 413
+
+
+@pytest.mark.parametrize("kind", ["delete", "join", "split", "undo"])
+def test_photos_are_no_clip_whose_objects_can_be_changed(client, kind):
+    client.edit(kind="paint", region=box(4, 4, 10, 20), value=1)
+    change = {"kind": kind, "clip": "", "token": "token-clip", "object": 1, "other": 2}
+    answer = client.post("/api/clip", json=change)
+    assert (answer.status_code, answer.json()) == (404, {"error": "no such clip"})
+    ids, state = client.ids()
+    assert np.count_nonzero(ids == 1) == 96
+    assert state["revision"] == 1
+
+
+def test_a_stroke_on_a_mask_that_another_program_changed_is_refused(client, folder):
+    client.edit(kind="paint", region=box(4, 4, 10, 20), value=1)
+    client.server.store.flush()
+    theirs = np.full(SIZE, 77, np.uint16)
+    write_mask(folder / "annotated" / "masks" / "photo1.png", theirs)
+    stroke = {"kind": "paint", "region": box(0, 0, 2, 2), "value": 2}
+    told = client.edit(status=409, base=1, **stroke)["error"]
+    assert told == "photo1: was changed by another program; look at it again, then repeat"
+    ids, state = client.ids()
+    assert np.array_equal(ids, theirs)
+    assert (state["revision"], state["began"], state["undo"]) == (2, 2, False)
+    assert client.edit(base=2, **stroke)["revision"] == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others refuse such names")
+def test_a_folder_whose_name_is_no_text_is_shown(folder):
+    odd = folder.rename(folder.with_name("field\udcff"))
+    document = open_document(odd)
+    server = LabelServer(
+        document, lambda made: Helper(SquareProposer, made), Workshop(document, None)
+    )
+    with Client(server) as client:
+        assert client.get("/api/project").json()["title"] == "field\udcff"
+        assert client.edit(kind="paint", region=box(4, 4, 10, 20), value=1)["revision"] == 1
+        (odd / "photo2.png").unlink()
+        assert "field" in client.get("/api/frames/1/mask").json()["error"]
+    server.store.close()
 
 
 def test_training_and_export_are_refused_where_they_cannot_be(client):

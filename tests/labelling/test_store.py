@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page_support import SIZE, photo
+from page_support import SIZE, ids_of, painted, put_mask, stroke
 
 from dvos.errors import MediaError, OutputError, UsageError
-from dvos.formats.labels import Region
-from dvos.labelling.edits import paint, recolour
+from dvos.labelling.edits import recolour
 from dvos.labelling.store import ConflictError, LabelStore
-from dvos.media.image import read_image, write_image
+from dvos.media.image import read_image
 from dvos.media.mask import IGNORE, mask_ids, read_mask, write_mask
 from dvos.media.mask_values import declared_void
-
-
-def stroke(value=1, box=(4, 4, 10, 20), only=None):
-    """An edit that paints a rectangle."""
-    region = Region(*box[:2], np.ones((box[2] - box[0], box[3] - box[1]), bool))
-    return lambda ids: paint(ids, region, value, only)
-
-
-def painted(*strokes):
-    ids = np.zeros(SIZE, np.uint16)
-    for value, (top, left, bottom, right) in strokes:
-        ids[top:bottom, left:right] = value
-    return ids
-
-
-def ids_of(store, index=0):
-    with store.sheet(index) as sheet:
-        return sheet.ids.copy()
-
-
-def put_mask(folder, mask, name="photo1", masks="masks"):
-    write_image(folder / "annotated" / "images" / f"{name}.png", photo(1))
-    write_mask(folder / "annotated" / masks / f"{name}.png", mask)
-    return folder / "annotated" / masks / f"{name}.png"
 
 
 def revision_of(store) -> int:

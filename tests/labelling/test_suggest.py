@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,18 @@ def test_without_labels_the_most_usual_frame_is_the_first(photos: Path, tmp_path
     assert [one.frame for one in result.suggestions] == ["c", "e", "a", "d", "b"]
     assert result.suggestions[0].distance == 0
     assert suggest(settings) == result
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others refuse such names")
+def test_what_cannot_be_labelled_is_left_out_before_it_is_looked_at(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("bad\udcff", "x" * 250):
+        (photos / "unlabelled" / f"{name}.png").write_bytes(b"is never read")
+    result = suggest(SuggestSettings(input=photos, out=tmp_path / "next.csv"))
+    assert [one.frame for one in result.suggestions] == ["c", "e", "a", "d", "b"]
+    (line,) = caplog.messages
+    assert line.startswith(f"{photos}: left out: bad\udcff.png, xxx")
 
 
 def test_nothing_is_left_to_label(photos: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import secrets
 import signal
 import socket
 import webbrowser
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from dvos.errors import UsageError
 from dvos.files import check_given, make_folder
 from dvos.formats.known import FORMATS
 from dvos.labelling.documents import open_document
+from dvos.locks import lock, open_file
 
 
 def label(settings: LabelSettings) -> Path:
     """Serve the page until it is stopped with Ctrl-C; gives the data folder with the labels.
 
-    A UsageError if nothing is to label, or the port is taken.
+    A UsageError if nothing is to label, another one serves the folder, or the port is taken.
     """
     import uvicorn
 
@@ -31,28 +33,68 @@ def label(settings: LabelSettings) -> Path:
 
     check_given([("INPUT", settings.input)], [("--checkpoint", settings.checkpoint)])
     document = open_document(settings.input, settings.out, settings.intensity)
-    make_folder(document.root)
-    workshop = Workshop(document, settings.checkpoint)
-    formats = tuple(name for name, known in FORMATS.items() if known.write is not None)
-    helper = partial(Helper, partial(Proposer, settings.checkpoint, settings.device))
-    server = LabelServer(document, helper, workshop, formats)
-    listening = _listen(settings.host, settings.port)
-    port = listening.getsockname()[1]
-    token = kept_token(document.root / ".labelling" / "token")
-    address = f"http://{_shown(settings.host)}:{port}/?token={token}"
-    print(f"labels go to {document.root}\nopen {address}\nCtrl-C ends it", flush=True)
-    if settings.browser:
-        webbrowser.open(address)
-    guarded = Guard(server.app(), token, settings.host, port)
-    config = uvicorn.Config(guarded, log_level="error", access_log=False, lifespan="off")
-    try:
-        with listening, suppress(KeyboardInterrupt), ExitStack() as stack:
+    make_folder(document.root / ".labelling")
+    with ExitStack() as held:
+        tell = held.enter_context(served_alone(document.root))
+        workshop = Workshop(document, settings.checkpoint)
+        formats = tuple(name for name, known in FORMATS.items() if known.write is not None)
+        helper = partial(Helper, partial(Proposer, settings.checkpoint, settings.device))
+        server = LabelServer(document, helper, workshop, formats)
+        held.callback(server.store.close)
+        held.callback(workshop.close)
+        listening = held.enter_context(_listen(settings.host, settings.port))
+        port = listening.getsockname()[1]
+        token = kept_token(document.root / ".labelling" / "token")
+        place = f"http://{_shown(settings.host)}:{port}/"
+        tell(f"{place}\n{socket.gethostname()}")
+        address = f"{place}?token={token}"
+        print(f"labels go to {document.root}\nopen {address}\nCtrl-C ends it", flush=True)
+        if settings.browser:
+            webbrowser.open(address)
+        guarded = Guard(server.app(), token, settings.host, port)
+        config = uvicorn.Config(guarded, log_level="error", access_log=False, lifespan="off")
+        with suppress(KeyboardInterrupt), ExitStack() as stack:
             _end_gently(stack)
             uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        workshop.close()
-        server.store.close()
     return document.root
+
+
+@contextmanager
+def served_alone(root: Path) -> Iterator[Callable[[str], None]]:
+    """Keep other servers from a data folder; gives what tells them where this one runs.
+
+    A UsageError if another one has it. On a file system without locks nothing is held.
+    """
+    path = root / ".labelling" / "server"
+    handle = open_file(path, os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            lock(handle)
+        except BlockingIOError as error:
+            found = f"another dvos label has it open{_elsewhere(path)}"
+            remedy = "open the page of that one, or end it with Ctrl-C"
+            raise UsageError.at(root, found, remedy=remedy) from error
+        except OSError:
+            pass
+        _write_over(handle, "")
+        yield partial(_write_over, handle)
+    finally:
+        os.close(handle)
+
+
+def _write_over(handle: int, text: str) -> None:
+    with suppress(OSError):  # a full disk: it is told without
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.ftruncate(handle, 0)
+        os.write(handle, text.encode())
+
+
+def _elsewhere(path: Path) -> str:
+    """Where the server runs that holds a folder, as far as it has told."""
+    with suppress(OSError, ValueError):
+        place, machine = path.read_text("utf-8").splitlines()
+        return f" at {place}?token={path.with_name('token').read_text('utf-8')} on {machine}"
+    return ""
 
 
 def _end_gently(stack: ExitStack) -> None:

@@ -1,8 +1,10 @@
 """What is labelled: the frames of a data folder, of a video, or of a run's predictions."""
 
-import itertools
+import logging
+import os
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.errors import Fault, FaultCollector, MediaError, UsageError, shortened
 from dvos.files import is_plain_name, stem_of
 from dvos.media import layout
 from dvos.media.image import image_size, read_image, read_reduced
@@ -24,6 +26,12 @@ from dvos.runner.manifest import read_clip_record
 _PHOTO_FOLDERS = ("annotated/images", ".", "unlabelled")
 #: What else there is for trainings and scores.
 _DATA_FOLDERS = ("annotated", "backgrounds", "target", "validation")
+#: Most that a frame's name may take of the 255 of a file's: its journal has the longest ending.
+_LONGEST = 255 - len(".jsonl")
+#: How file systems count names.
+_ENCODING, _UNIT = ("utf-16-le", 2) if sys.platform == "win32" else ("utf-8", 1)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,8 @@ class Document:
     tracked: dict[str, Path] = field(default_factory=dict)
 
     def of_clip(self, clip: str) -> list[int]:
-        """Indices of the frames of a clip, in order."""
-        return [index for index, frame in enumerate(self.frames) if frame.clip == clip]
+        """Indices of the frames of a clip, in order; photos are of none, whatever its name."""
+        return [index for index, frame in enumerate(self.frames) if clip and frame.clip == clip]
 
 
 class PredictedClip(NamedTuple):
@@ -113,8 +121,9 @@ def open_document(path: Path, out: Path | None = None, intensity: str = "auto") 
     """Find what there is to label, and the data folder for it.
 
     ``path`` is a folder of photos or videos, a video, or a folder of predictions. Labels go to
-    ``out``, else to the folder itself, or of a video or a run to ``NAME-labels`` beside it. A
-    UsageError if there is nothing to label, or two photos have one name.
+    ``out``, else to the folder itself, or of a video or a run to ``NAME-labels`` beside it. What no
+    label can be named after is left out, and told. A UsageError if there is nothing to label, or
+    two photos, videos or predicted clips have one name.
     """
     kind, real = layout.path_kind(path), path.resolve()
     beside = real.parent / f"{real.name if kind == 'folder' else stem_of(real)}-labels"
@@ -132,6 +141,7 @@ def open_document(path: Path, out: Path | None = None, intensity: str = "auto") 
     if not document.frames:
         expected = "photos or videos in it, in annotated/images or in unlabelled"
         raise UsageError.at(path, "holds nothing to label", expected)
+    document.frames = _nameable(path, document.frames)
     return document
 
 
@@ -153,38 +163,67 @@ def find_predictions(folder: Path) -> list[PredictedClip]:
 def mask_folder(root: Path) -> Path:
     """Where the masks of a data folder lie, or will."""
     places = [root / "annotated" / name for name in layout.MASK_FOLDERS]
-    return next((place for place in places if place.is_dir()), places[-1])
+    # Which also answers for names that the system refuses.
+    return next((place for place in places if os.path.isdir(place)), places[-1])  # noqa: PTH112
 
 
 def _of_folder(path: Path, root: Path, intensity: str) -> Document:
     """Photos and videos of a data folder, what is labelled first."""
     there = {stem_of(mask): mask for mask in list_files(mask_folder(path), layout.MASK_SUFFIXES)}
     masks = mask_folder(root)
-    frames: dict[str, Frame] = {}
-    photos: dict[str, Path] = {}
+    photos = [x for at in _PHOTO_FOLDERS for x in list_files(path / at, IMAGE_SUFFIXES)]
+    videos = [x for at in (".", "unlabelled") for x in list_files(path / at, VIDEO_SUFFIXES)]
     with FaultCollector(UsageError) as faults:
-        listed = [list_files(path / name, IMAGE_SUFFIXES) for name in _PHOTO_FOLDERS]
-        for photo in itertools.chain(*listed):
-            name = stem_of(photo)
-            if name not in photos:
-                photos[name], given = photo, there.get(name)
-                mask = given if given is not None and root == path else masks / f"{name}.png"
-                given = None if given == mask else given
-                frames[name] = Frame(name, Shown(photo, intensity), mask, given)
-            elif _mark(photos[name]) != _mark(photo):  # a labelled one lies in two places
-                found = f"has the name of another picture, {photos[name]}"
-                faults.add(photo, found, "names of their own", "rename one of them")
-    videos = [x for at in (path, path / "unlabelled") for x in list_files(at, VIDEO_SUFFIXES)]
-    for video in videos:
+        named = _by_name(photos, "picture", faults)
+        films = _by_name(videos, "video", faults)
+    frames: dict[str, Frame] = {}
+    for name, photo in named.items():
+        given = there.get(name)
+        mask = given if given is not None and root == path else masks / f"{name}.png"
+        given = None if given == mask else given
+        frames[name] = Frame(name, Shown(photo, intensity), mask, given)
+    for video in films.values():
         for frame in _video_frames(video, root, intensity):
             frames.setdefault(frame.name, frame)
-    used = {*itertools.chain(*listed), *videos}
-    tell_left_out(path, used, "name such a folder itself to label it", _DATA_FOLDERS)
+    left = "name such a folder itself to label it"
+    tell_left_out(path, {*photos, *videos}, left, _DATA_FOLDERS)
     return Document(path, root, [*frames.values()])
 
 
-def _mark(photo: Path) -> tuple[str, int]:
-    return photo.name, photo.stat().st_size
+def _by_name(paths: Iterable[Path], what: str, faults: FaultCollector) -> dict[str, Path]:
+    """The first file of each name; another one of it is a fault, unless it is a copy."""
+    known: dict[str, Path] = {}
+    for path in paths:
+        first = known.setdefault(stem_of(path), path)
+        if first != path and _mark(first) != _mark(path):  # a labelled one lies in two places
+            found = f"has the name of another {what}, {first}"
+            faults.add(path, found, "names of their own", "rename one of them")
+    return known
+
+
+def _mark(file: Path) -> tuple[str, int]:
+    return file.name, file.stat().st_size
+
+
+def _nameable(path: Path, frames: list[Frame]) -> list[Frame]:
+    """The frames that labels can be named after; a UsageError if there is none of them."""
+    good = [frame for frame in frames if _is_nameable(frame.name) and _is_nameable(frame.clip)]
+    if len(good) < len(frames):
+        kept = {frame.name for frame in good}
+        left = dict.fromkeys(one.picture.path.name for one in frames if one.name not in kept)
+        expected = f"names in UTF-8 of at most {_LONGEST} bytes without ending"
+        fault = Fault(str(path), f"left out: {shortened([*left])}", expected, "rename them")
+        if not good:
+            raise UsageError(fault)
+        _log.warning("%s", fault)
+    return good
+
+
+def _is_nameable(name: str) -> bool:
+    try:
+        return len(name.encode(_ENCODING)) <= _LONGEST * _UNIT
+    except UnicodeEncodeError:
+        return False
 
 
 def _video_frames(path: Path, root: Path, intensity: str) -> Iterator[Frame]:
@@ -196,6 +235,12 @@ def _video_frames(path: Path, root: Path, intensity: str) -> Iterator[Frame]:
 
 def _of_run(path: Path, root: Path, clips: list[PredictedClip], intensity: str) -> Document:
     """Frames that were predicted: tracks are edited where they lie, other masks become labels."""
+    with FaultCollector(UsageError) as faults:
+        known: dict[str, PredictedClip] = {}
+        for clip in clips:
+            if (first := known.setdefault(clip.name, clip)) is not clip:
+                found = f"has the name of another predicted clip, {first.folder}"
+                faults.add(clip.folder, found, "one prediction of it", "open the folder of one")
     named = Counter(name for clip in clips for _, name in clip.frames)
     document, masks = Document(path, root, []), mask_folder(root)
     with FaultCollector(MediaError) as faults:

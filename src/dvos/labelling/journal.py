@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -16,6 +17,9 @@ from dvos.labelling.edits import Ids, Patch
 
 #: The last lines of a journal whose mask file holds everything.
 _SETTLED = re.compile(rb'"file": "[0-9a-f]+"}\n{"at": [0-9]+, "saved": true}\n\Z')
+
+#: What is told of a mask that somebody else wrote.
+CHANGED = "was changed by another program"
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ class Journal:
     done: list[Entry] = field(default_factory=list)  # that can be undone, the latest last
     undone: list[Entry] = field(default_factory=list)  # that can be made again, the next one last
     tokens: set[str] = field(default_factory=set)  # of everything that was acknowledged
+    began: int = 0  # the revision that it began at, where another program's mask held
+    held: list[str] = field(default_factory=list)  # digests of what the mask file may hold by now
     begun: bool = False  # whether the file says what the first edit began from
     behind: bool = False  # whether the mask file lacked edits when the journal was opened
 
@@ -67,21 +73,31 @@ class Journal:
             if held is not None and (is_saved or not any("saved" in line for line in lines)):
                 for line in lines:
                     journal._take(line, ids if line["at"] > held else None)
+                journal.began, journal.held = lines[0]["at"], [digest]
                 journal.begun, journal.behind = True, journal.revision > held
                 return journal
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise _untrusted(path, f"cannot be trusted ({error})") from error
-        aside = path.with_name(f"{path.stem}.{latest}.old")
-        path.replace(aside)
-        text = "the mask was changed by another program: it holds, undo begins anew (%s)"
-        _log.warning("%s: %s", path.stem, text % aside)
-        journal.revision = latest + 1
-        return journal
+        journal.revision = latest
+        return journal.set_aside()
+
+    def set_aside(self) -> Self:
+        """Begin anew where another program changed the mask, which holds; gives that journal."""
+        if self.path.exists():
+            # In a folder of its own: the name itself may be as long as a file's can be.
+            numbers = (f"{number}.old" for number in itertools.count(self.revision))
+            places = (self.path.parent / number / self.path.name for number in numbers)
+            aside = next(place for place in places if not place.exists())
+            aside.parent.mkdir(exist_ok=True)
+            self.path.replace(aside)
+            text = f"{CHANGED}: it holds, undo begins anew"
+            _log.warning("%s: the mask %s (%s)", self.path.stem, text, aside)
+        return type(self)(self.path, self.revision + 1, began=self.revision + 1)
 
     def begin(self, ids: Ids) -> None:
         """Note what the first edit begins from."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._append({"at": self.revision, "file": content_digest(ids)})
+        self.saving(content_digest(ids), self.revision)
         self.begun = True
 
     def edit(self, entry: Entry) -> None:
@@ -98,9 +114,11 @@ class Journal:
     def saving(self, digest: str, revision: int) -> None:
         """Note what the mask file is about to hold, as of a revision."""
         self._append({"at": revision, "file": digest})
+        self.held.append(digest)
 
     def saved(self) -> None:
         """Note that the mask file holds what was told."""
+        del self.held[:-1]
         self._append({"at": self.revision, "saved": True})
 
     def _step(self, kind: str, token: str, change: dict[str, Any]) -> None:

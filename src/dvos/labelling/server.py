@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -232,6 +232,7 @@ class LabelServer:
         return {
             **summary,
             "revision": journal.revision,
+            "began": journal.began,
             "undo": bool(journal.done) and not journal.done[-1].group,
             "redo": bool(journal.undone) and not journal.undone[-1].group,
             "failure": self.store.failures.get(index, ""),
@@ -318,7 +319,9 @@ def _posted(
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return JSONResponse(value, status, headers=_HEADERS)
+    # What is no text in the name of a folder is escaped.
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return Response(text, status, _HEADERS, "application/json")
 
 
 def _runs(ids: Ids, headers: dict[str, str]) -> Response:

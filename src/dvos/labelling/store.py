@@ -6,6 +6,7 @@ Everything is a file of the data folder::
     annotated/masks/NAME.png                 its mask
     annotated/masks_before_editing/NAME.*    a mask that came from elsewhere, as it was
     .labelling/journals/NAME.jsonl           its edits, for undo and after a kill
+    .labelling/journals/N.old/NAME.jsonl     those that another program's change of it ended
     .labelling/clips.jsonl                   changes of objects through all frames of a clip
 """
 
@@ -15,7 +16,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.errors import DvosError, MediaError, UsageError, check_size
-from dvos.files import atomic_path, write_text
+from dvos.files import atomic_path, file_stamp, write_text
 from dvos.labelling.documents import Document, Frame
 from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present
-from dvos.labelling.journal import Entry, Journal, content_digest, is_settled
+from dvos.labelling.journal import CHANGED, Entry, Journal, content_digest, is_settled
 from dvos.media.image import write_image
 from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
 from dvos.media.mask_values import DECLARATION, SEMANTIC, declared_void
@@ -41,7 +42,7 @@ Way = Literal["undo", "redo"]
 
 
 class ConflictError(UsageError):
-    """A frame has changed since the sender last saw it, as in another tab."""
+    """A frame has changed since the sender last saw it, in another tab or by another program."""
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Sheet:
     semantic: bool  # whether the file holds 0, 128 and 255 alone: objects are not told apart
     dirty: bool  # whether there are edits that the file does not have
     areas: NDArray[np.int64]  # pixels of each id: to count them anew takes long in a large mask
+    stamp: list[int] | None  # of the file as it was read or written last; None if there is none
 
     @property
     def values(self) -> list[int]:
@@ -101,7 +103,10 @@ class LabelStore:
 
     @contextmanager
     def sheet(self, index: int) -> Iterator[Sheet]:
-        """The mask of a frame, which nobody else changes meanwhile."""
+        """The mask of a frame, which nobody else changes meanwhile.
+
+        A ConflictError if another program has made something of its file that cannot be read.
+        """
         with self._guard:
             if index not in self._sheets:
                 room = sum(sheet.ids.nbytes for sheet in self._sheets.values())
@@ -110,6 +115,11 @@ class LabelStore:
                 self._sheets[index] = self._read(self.document.frames[index])
                 if self._sheets[index].dirty:
                     self._saver.submit(self._save, index)
+            elif not self._sheets[index].dirty:  # else it is looked at when it is saved
+                try:
+                    self._look_again(index)
+                except MediaError as error:
+                    raise ConflictError(error.faults) from error
             self._sheets[index] = self._sheets.pop(index)
             yield self._sheets[index]
 
@@ -135,7 +145,9 @@ class LabelStore:
             patch = Patch.of(sheet.ids, make(sheet.ids))
             if patch is not None:
                 if not sheet.journal.begun:
-                    _keep(self.document.frames[index].mask)
+                    frame = self.document.frames[index]
+                    for path in {frame.mask, frame.label or frame.mask}:
+                        _keep(path)
                     sheet.journal.begin(sheet.ids)
                 sheet.journal.edit(Entry(token, patch, group))
             return patch
@@ -182,8 +194,11 @@ class LabelStore:
             revision = sheet.journal.revision
             if token in sheet.journal.tokens:
                 return None
+            if base is not None and base < sheet.journal.began:
+                raise self._conflict(index, CHANGED)
             if base not in (None, revision):
-                raise self._conflict(index, f"is at revision {revision}, the edit is of {base}")
+                found = f"(it is at revision {revision}, the edit is of {base})"
+                raise self._conflict(index, f"has changed, perhaps in another tab {found}")
             patch = note(sheet)
             if patch is None:
                 return None
@@ -197,8 +212,31 @@ class LabelStore:
         return ConflictError.at(name, found, remedy="look at it again, then repeat")
 
     def _read(self, frame: Frame) -> Sheet:
+        stamp, is_saved = _stamp(frame.mask), os.path.lexists(frame.mask)
+        ids, semantic = self._stored(frame, is_saved)
+        opened = Journal.open(self._journal(frame), ids, is_saved)
+        return Sheet(ids, opened, semantic, opened.behind, areas_of(ids), stamp)
+
+    def _look_again(self, index: int) -> None:
+        """Let a mask that another program changed hold: it is read, and its undo begins anew."""
+        frame, sheet = self.document.frames[index], self._sheets[index]
+        stamp, journal = _stamp(frame.mask), sheet.journal
+        if stamp == sheet.stamp:
+            return
+        ids, semantic = self._stored(frame, os.path.lexists(frame.mask))
+        own = journal.held if sheet.dirty else [content_digest(sheet.ids)]
+        if content_digest(ids) in own:  # it was written anew, but as it was
+            sheet.stamp = stamp
+            return
+        anew = journal.set_aside()
+        self._sheets[index] = Sheet(ids, anew, semantic, False, areas_of(ids), stamp)
+        if sheet.dirty:
+            text = f"{CHANGED} before your latest edits were saved: it holds, they are left out"
+            self.failures[index] = f"{frame.name}: {text}"
+
+    def _stored(self, frame: Frame, is_saved: bool) -> tuple[Ids, bool]:
+        """What the mask holds, or is to begin from, and whether that tells no objects apart."""
         size = frame.picture.size()
-        is_saved = os.path.lexists(frame.mask)
         if frame.label is not None and not is_saved:
             expected = "the tracks of this frame, 16 bit"
             raise MediaError.at(frame.mask, "no such file", expected, "predict again")
@@ -209,20 +247,22 @@ class LabelStore:
         if path is not None and frame.predicted and not is_saved and semantic:
             # A beginning: its objects are there to be corrected one by one.
             ids, semantic = _numbered(ids, path), False
-        opened = Journal.open(self._journal(frame), ids, is_saved)
-        return Sheet(ids, opened, semantic, opened.behind, areas_of(ids))
+        return ids, semantic
 
     def _journal(self, frame: Frame) -> Path:
         return self.document.root / ".labelling" / "journals" / f"{frame.name}.jsonl"
 
     def _save(self, index: int) -> None:
-        """Write a mask as it is now; edits may go on meanwhile."""
+        """Write a mask as it is now, unless another program has; edits may go on meanwhile."""
         frame = self.document.frames[index]
         with self._saving:
             try:
                 with self._guard:
-                    sheet = self._sheets.get(index)
-                    if sheet is None or not sheet.dirty:
+                    if index not in self._sheets or not self._sheets[index].dirty:
+                        return
+                    self._look_again(index)
+                    sheet = self._sheets[index]
+                    if not sheet.dirty:
                         return
                     ids, revision = sheet.ids.copy(), sheet.journal.revision
                     values = sheet.values
@@ -237,10 +277,11 @@ class LabelStore:
                     stored = np.where(ids == IGNORE, SEMANTIC[1], ids).astype(np.uint8)
                 self._write(frame, stored, by_hand)
                 with self._guard:
+                    sheet.stamp = _stamp(frame.mask)
                     sheet.journal.saved()
                     sheet.dirty = sheet.journal.revision != revision
                     self.failures.pop(index, None)
-            except DvosError as error:
+            except (DvosError, OSError) as error:
                 self.failures[index] = str(error)
                 _log.warning("%s: not saved yet, its edits are kept: %s", frame.name, error)
 
@@ -296,6 +337,12 @@ def _keep(mask: Path) -> None:
     kept = mask.parent.with_name(f"{mask.parent.name}_before_editing") / mask.name
     if mask.exists() and not kept.exists():
         _copy(mask, kept)
+
+
+def _stamp(path: Path) -> list[int] | None:
+    with suppress(OSError):
+        return file_stamp(path)
+    return None
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -107,7 +107,9 @@ class Page {
 
   fill({ state, runs }) {
     Mask.filled(this.mask.ids, runs);
+    const isForeign = this.outbox.revisions.get(this.index) < state.began;
     this.outbox.know(this.index, state.revision);
+    if (isForeign) this.told(`${state.name} was changed by another program: that is shown now, and undo begins anew`);
     this.take(state);
     // Strokes that have not been acknowledged are on top of what the server has.
     for (const { edit } of this.outbox.of(this.index)) {
@@ -176,6 +178,8 @@ class Page {
       this.told(edit.take ? "Nothing found there: paint it" : "Noted: no object there");
     }
     this.take(answer);
+    // Another program's mask has taken the place of this edit and what was there before.
+    if (edit.base < answer.began) this.isBehind = true;
     if (this.isBehind && !this.outbox.of(frame).length) {
       this.isBehind = false;
       this.reload();
@@ -183,19 +187,17 @@ class Page {
     this.showObjects();
   }
 
-  refused(frame, problem, items) {
-    if (frame === this.index) this.reload();
+  async refused(frame, problem, items) {
+    if (frame === this.index) await this.reload(); // what it tells is told before what is asked here
     // An undo of what somebody else did meanwhile is no stroke of this tab.
     const strokes = items.map(({ edit }) => edit).filter((edit) => !["undo", "redo"].includes(edit.kind));
-    const name = this.frames.names[frame];
     if (problem.status !== 409 || !strokes.length) {
       this.outbox.forget(items);
-      const changed = `${name} has changed meanwhile, perhaps in another tab; look at it again`;
-      this.told(problem.status === 409 ? changed : problem.message);
+      this.told(problem.message);
       return;
     }
     const what = strokes.length === 1 ? "Your last stroke is" : `Your last ${strokes.length} strokes are`;
-    this.told(`${name} has changed meanwhile, perhaps in another tab. ${what} kept here.`, [
+    this.told(`${problem.message}. ${what} kept here.`, [
       ["Add on top", async () => {
         await this.open(frame);
         if (this.index !== frame) {
@@ -648,6 +650,7 @@ function wire(page) {
   addEventListener("keydown", (event) => onKey(page, event));
   addEventListener("keyup", (event) => { if (event.key === " ") page.spaceHeld = false; });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) page.refresh(); });
+  addEventListener("focus", () => page.refresh()); // from another program's window, which hid nothing
   // What waits is kept in the browser: only what it has no room for would be lost.
   addEventListener("beforeunload", (event) => { if (page.outbox?.full && !page.outbox.idle) event.preventDefault(); });
 }
