@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import dvos
 from dvos.cli.main import main
 from dvos.config.data import DataSettings
 from dvos.errors import MediaError, OutputError, UsageError
+from dvos.files import make_folder
 from dvos.formats.importing import take_sources, write_data_folder
-from dvos.formats.known import open_source
-from dvos.media.mask import IGNORE, read_mask
+from dvos.formats.known import FORMATS, open_source
+from dvos.formats.sheets import plain_names
+from dvos.media.mask import IGNORE, read_mask, write_mask
 from dvos.tables import read_clips
 from dvos.training.labels import find_labels
 
@@ -130,3 +133,79 @@ def test_commands_take_sources_as_they_are(two_classes: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match="is of no format"):
         write_photo(tmp_path / "x.png")
         open_source(tmp_path / "x.png", name="coco")
+
+
+def test_pictures_below_a_folder_that_is_a_link_are_found(
+    two_classes: Path, tmp_path: Path
+) -> None:
+    source = two_classes.parent
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("a.png", "b.png"):
+        (source / name).rename(tmp_path / "elsewhere" / name)
+    for name in ("images", "images again"):
+        (source / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere/round").symlink_to(source, target_is_directory=True)
+    result = dvos.import_labels(two_classes, out=tmp_path / "out", classes="weed")
+    assert result.pictures == 2
+    # Those that lie in the folder itself come first.
+    other = write_photo(source / "b.png")
+    assert [one.path for one in open_source(two_classes).pictures][1] == other
+
+
+def test_a_mask_of_another_size_than_its_frame_is_told(tmp_path: Path) -> None:
+    labels = hard_labels()
+    source = made_source(tmp_path / "in", {f"{n}.png": labels for n in range(3)}, video="v")
+    write_data_folder(source, tmp_path / "out")
+    masks = sorted((tmp_path / "out/clips/v/masks").glob("*.png"))
+    for path in masks[1:]:
+        write_mask(path, np.repeat(labels, 2, axis=0).astype(np.uint16))
+    with pytest.raises(MediaError) as caught:
+        open_source(tmp_path / "out/clips.csv")
+    assert [fault.found for fault in caught.value.faults] == ["is 60 x 80 pixels"] * 2
+    assert [fault.where for fault in caught.value.faults] == [str(one) for one in masks[1:]]
+
+
+LONG = "\N{CJK UNIFIED IDEOGRAPH-6F22}" * 83
+
+
+def test_long_names_are_cut_to_what_file_systems_hold(tmp_path: Path) -> None:
+    names = plain_names([f"a/{LONG}.png", f"b/{LONG}.png", f"{'n' * 300}.png", f"x.{'y' * 200}"])
+    assert len({*names}) == 4
+    assert all(0 < len(name.encode()) < 200 for name in names)
+    assert plain_names([f"{LONG}.png"]) == [LONG[:50]]
+    assert plain_names([f"{'a' * 60}.{'b' * 149}.png"]) == ["b" * 149]
+    assert plain_names([f"a{'.' * 200}b"], whole=True) == ["b"]
+    assert plain_names([f"a{'.' * 200}"], whole=True) == ["picture"]
+    source = made_source(tmp_path / "in", {"a.png": hard_labels()})
+    long = replace(source, pictures=[replace(source.pictures[0], name=f"{LONG}.png")])
+    for name in ("labels", "geojson", "labelme", "yolo", "ctc", "imagej"):
+        write = FORMATS[name].write
+        assert write is not None
+        write(long, tmp_path / name)
+    assert len(list((tmp_path / "labels").iterdir())) == 1
+
+
+@pytest.mark.parametrize("odd", ["\x01", "\x1f", "\udcff", "\uffff"])
+def test_xml_replaces_what_it_cannot_hold(odd: str, tmp_path: Path) -> None:
+    source = made_source(tmp_path / "in", {"a.png": hard_labels()}, label=f"wheat{odd}")
+    named = replace(source.pictures[0], name=f"n\u00e4me\n{odd}.png")
+    write = FORMATS["cvat"].write
+    assert write is not None
+    for video in ("", f"v{odd}"):
+        pictures = [replace(named, video=video)]
+        out = make_folder(tmp_path / (video and "video"))
+        source.notes.clear()
+        write(replace(source, pictures=pictures), out)
+        (path,) = out.glob("*.xml")
+        back = open_source(path, images=out)
+        assert set(back.classes()) == {"wheat\ufffd"}
+        if not video:
+            assert back.pictures[0].name == "n\u00e4me\n\ufffd.png"
+        note = "names with characters that XML cannot hold, replaced"
+        assert note in source.notes
+        path.unlink()
+
+
+def test_a_name_that_is_no_unicode_becomes_one_that_is() -> None:
+    assert plain_names(["bad\udcff.png", "v\udcfe/a.png"]) == ["bad_", "a"]
+    assert plain_names(["v\udcfe"], whole=True) == ["v_"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,79 @@ def test_the_line_names_file_and_annotation(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"counts": "', '"counts": "0'))
     with pytest.raises(MediaError, match=r"annotations\.json annotation 1: its runs do not fill"):
         labels_of(open_source(tmp_path / "annotations.json"))
+
+
+PICTURE = {"id": 1, "file_name": "p.png", "height": 12, "width": 16}
+MARK = {"id": 5, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+COCO = {"images": [PICTURE], "categories": [{"id": 1, "name": "w"}], "annotations": [MARK]}
+SHAPE = {"label": "w", "points": [[1, 1], [9, 1], [9, 9]], "group_id": 1}
+LABELME = {"imagePath": "p.png", "shapes": [SHAPE]}
+REGION = {"type": "polygonlabels", "value": {"points": [[1, 1], [9, 1], [9, 9]]}}
+TASK = {"id": 1, "data": {"image": "p.png"}, "annotations": [{"result": [REGION]}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (COCO | {"annotations": {"a": 1}}, "annotations: {'a': 1} stands where a list"),
+        (COCO | {"images": [PICTURE | {"id": [1]}]}, r"id: \[1\] stands where a text or a number"),
+        (COCO | {"images": [PICTURE | {"width": None}]}, "width: None stands where a number"),
+        (COCO | {"annotations": [MARK | {"bbox": [1, 2]}]}, "bbox: .* where a list of four"),
+        (COCO | {"annotations": [MARK | {"category_id": []}]}, r"category_id: \[\] stands where"),
+        (COCO | {"annotations": [MARK | {"image_id": {}}]}, "image_id: {} stands where a text or"),
+        (COCO | {"annotations": [MARK | {"track_id": 0}]}, "track_id: 0 stands where a whole"),
+        (
+            COCO | {"annotations": [MARK | {"segmentation": {"size": [1], "counts": []}}]},
+            "size: .* where height and width should",
+        ),
+        (LABELME | {"shapes": None}, "shapes: None stands where a list should"),
+        (LABELME | {"shapes": [SHAPE | {"group_id": "x"}]}, "group_id: 'x' stands where a number"),
+        (LABELME | {"shapes": [SHAPE | {"shape_type": [1]}]}, r"shape_type: \[1\] stands where"),
+        ([TASK | {"data": 5}], "data: 5 stands where a mapping should"),
+        ([TASK | {"annotations": 5}], "annotations: 5 stands where a list should"),
+        ([TASK | {"annotations": [{"result": 5}]}], "result: 5 stands where a list should"),
+    ],
+)  # fmt: skip
+def test_the_line_names_the_field(content: Any, told: str, tmp_path: Path) -> None:
+    made_source(tmp_path, {"p.png": np.zeros((12, 16), np.int32)})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(MediaError, match=told):
+        labels_of(open_source(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(b"{,}", r"it is no JSON \("), (b'{"a": "\xff"}', "it is no text in UTF-8, from byte 7 on")],
+)
+def test_a_document_of_another_kind_is_told(data: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(MediaError, match=rf"a\.json: {told}"):
+        open_source(tmp_path / "a.json")
+
+
+def _rois(folder: Path, name: str) -> bytes:
+    labels = np.zeros((12, 16), np.int32)
+    labels[2:6, 2:6] = 1
+    write = FORMATS["imagej"].write
+    assert write is not None
+    write(made_source(folder, {f"{name}.png": labels}), folder)
+    return (folder / f"{name}.zip").read_bytes()
+
+
+def test_an_roi_that_ends_early_is_told(tmp_path: Path) -> None:
+    _rois(tmp_path, "p")
+    with zipfile.ZipFile(tmp_path / "p.zip") as archive:
+        roi = archive.read("1.roi")
+    for end in (0, 10, 66, 70):
+        (tmp_path / "p.roi").write_bytes(roi[:end] or b"x")
+        with pytest.raises(MediaError, match=r"p\.roi: truncated or corrupt ROI file"):
+            labels_of(open_source(tmp_path / "p.roi"))
+
+
+def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
+    _rois(tmp_path, "p")
+    (tmp_path / "q.zip").write_bytes(_rois(tmp_path, "q")[:40])
+    source = open_source(tmp_path)
+    assert source.notes.lines() == [
+        "files beside the others that are no ImageJ ROIs, left out: q.zip (1)"
+    ]

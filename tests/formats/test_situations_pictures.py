@@ -22,8 +22,10 @@ from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from dvos.config.labelling import ImportSettings
 from dvos.errors import DvosError, MediaError
+from dvos.formats import label_images
 from dvos.formats.importing import import_labels
 from dvos.formats.known import open_source
+from dvos.formats.reading import Reading
 from dvos.media.mask import read_label_image
 
 H, W = 20, 30
@@ -228,6 +230,41 @@ def test_labelme_a17_boxes_of_any_corner_circles_and_lines(tmp_path: Path) -> No
     assert source.notes.lines() == ["shapes that are no areas (linestrip), left out (1)"]
 
 
+def test_labelme_boxes_of_four_corners_and_turned_ones(tmp_path: Path) -> None:
+    """As X-AnyLabeling writes them."""
+    corners = [[8, 9], [2, 9], [2, 3], [8, 3]]
+    turned = [[20, 4], [26, 10], [20, 16], [14, 10]]
+    shapes = [
+        {"shape_type": "rectangle", "points": corners},
+        {"shape_type": "rotation", "points": turned, "direction": 0.8},
+    ]
+    source = open_source(_labelme(tmp_path, *shapes))
+    (labels,) = labels_of(source).values()
+    assert ((labels == 1) == (_filled(FIRST) > 0)).all()
+    assert (labels == 2).sum() == 72
+    assert labels[10, 14] == labels[4, 19] == labels[15, 19] == 2
+    assert not source.notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "points", "told"),
+    [
+        ("rectangle", [[2, 3], [8, 3], [8, 9]], "a rectangle of 3 points, 2 or 4 are needed"),
+        ("rectangle", [], "a rectangle of 0 points, 2 or 4 are needed"),
+        ("circle", [[2, 3]], "a circle of 1 points, 2 are needed"),
+        ("mask", [[2, 3]] * 3, "a mask of 3 points, 2 are needed"),
+        ("polygon", [[2, 3], [8, 3], [8]], "each is to be a pair of numbers, x and y"),
+        ("circle", [[2, 3, 4], [8, 3, 4]], "each is to be a pair of numbers, x and y"),
+    ],
+)
+def test_labelme_shapes_of_other_points_are_told(
+    kind: str, points: list[list[int]], told: str, tmp_path: Path
+) -> None:
+    path = _labelme(tmp_path, {"shape_type": kind, "points": points})
+    with pytest.raises(MediaError, match=rf"a\.json shape 0: points: {told}$"):
+        read_labels(path)
+
+
 def _turned_photo(path: Path) -> None:
     """Stored 30 wide and 20 high, shown 20 wide and 30 high."""
     image = Image.fromarray(np.zeros((H, W, 3), np.uint8))
@@ -277,6 +314,15 @@ def test_a20_a21_palette_values_are_ids_and_255_is_unknown(tmp_path: Path) -> No
     assert np.unique(stored).tolist() == [0, 1, 2, 65535]
 
 
+def test_voc_images_of_two_sizes_are_told(tmp_path: Path) -> None:
+    _voc(tmp_path)
+    classes = tmp_path / "SegmentationClass/a.png"
+    Image.open(classes).resize((W // 2, H // 2), Image.Resampling.NEAREST).save(classes)
+    told = rf"SegmentationClass.a\.png: is {W // 2} x {H // 2} pixels; expected {W} x {H}, as .*Obj"
+    with pytest.raises(MediaError, match=told):
+        read_labels(tmp_path)
+
+
 @pytest.mark.parametrize("case", ["A24 many", "A25 -1", "A26 dark", "A57 four"])
 def test_label_images(case: str, tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png", (H, W))
@@ -305,6 +351,34 @@ def test_a_pickled_file_is_refused(tmp_path: Path) -> None:
         read_labels(tmp_path)
     np.save(tmp_path / "a_seg.npy", BOTH)
     assert (read_labels(tmp_path)["a.png"] == BOTH).all()
+
+
+def test_arrays_that_are_read_are_not_said_to_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_photo(tmp_path / "a.png", (H, W))
+    np.save(tmp_path / "a_masks.npy", BOTH)
+    assert (read_labels(tmp_path)["a.png"] == BOTH).all()
+    assert not caplog.messages
+
+
+def test_a_folder_is_listed_once_for_many_label_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        cv2.imwrite(str(tmp_path / f"{number}_masks.png"), BOTH.astype(np.uint8))
+    source = open_source(tmp_path)
+    listed: list[Path] = []
+
+    def listing(folder: Path) -> list[Path]:
+        listed.append(folder)
+        return []
+
+    monkeypatch.setattr(label_images, "list_folders", listing)
+    assert label_images.LABELS.read is not None
+    found = list(label_images.LABELS.read(tmp_path, None, Reading(tmp_path)))
+    assert len(found) == len(source.pictures) == 9
+    assert len(listed) <= 2
 
 
 def _roi(**values: Any) -> ImagejRoi:

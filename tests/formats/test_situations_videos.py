@@ -45,10 +45,10 @@ def _film(path: Path, frames: int) -> Path:
     return path
 
 
-def _cvat(folder: Path, *shapes: str, count: int = 14) -> Path:
+def _cvat(folder: Path, *shapes: str, count: int = 14, more: str = "") -> Path:
     meta = (
         f"<meta><task><name>plot</name><size>{count}</size><original_size><width>{W}</width>"
-        f"<height>{H}</height></original_size><source>plot.mp4</source></task></meta>"
+        f"<height>{H}</height></original_size><source>plot.mp4</source>{more}</task></meta>"
     )
     track = f'<track id="0" label="wheat" source="manual">{"".join(shapes)}</track>'
     (folder / "annotations.xml").write_text(f"<annotations>{meta}{track}</annotations>")
@@ -88,6 +88,50 @@ def test_cvat_frames_are_taken_from_the_video_file(tmp_path: Path) -> None:
     assert [round(cv2.imread(str(one)).mean() / 10) for one in frames] == [0, 1, 2, 3]
     again = import_labels(ImportSettings(source=path, out=tmp_path / "out"))
     assert str(again) == str(result)
+
+
+STEPS = "<start_frame>4</start_frame><frame_filter>step=3</frame_filter>"
+
+
+def test_cvat_counts_the_frames_of_the_video_that_a_part_was_made_of(tmp_path: Path) -> None:
+    _film(tmp_path / "plot.mp4", 12)
+    shapes = (_shape(4, 0), _shape(10, 12), _shape(13, 12, 1))
+    path = _cvat(tmp_path, *shapes, count=3, more=STEPS)
+    source = open_source(path)
+    assert [one.frame for one in source.pictures] == [4, 7, 10]
+    for place, ids in enumerate(labels_of(source).values()):
+        assert (ids == _box(6 * place, 4, 6 * place + 6, 9)).all()
+    import_labels(ImportSettings(source=path, out=tmp_path / "out"))
+    frames = sorted((tmp_path / "out/clips/plot/frames").iterdir())
+    assert [round(cv2.imread(str(one)).mean() / 10) for one in frames] == [4, 7, 10]
+
+
+def test_cvat_names_the_images_of_a_part_as_the_frames_of_the_video(tmp_path: Path) -> None:
+    for number in (4, 7, 10):
+        write_photo(tmp_path / f"frame_{number:06d}.PNG", (H, W))
+    source = open_source(_cvat(tmp_path, _shape(7, 6), _shape(10, 6, 1), count=3, more=STEPS))
+    found = [(one.path and one.path.name, one.frame) for one in source.pictures]
+    assert found == [(f"frame_{n:06d}.PNG", place) for place, n in enumerate((4, 7, 10))]
+    assert [ids.max() for ids in labels_of(source).values()] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("frame", [0, 1, 5, 13])
+def test_cvat_frames_that_are_not_of_the_part_are_a_fault_of_their_track(
+    frame: int, tmp_path: Path
+) -> None:
+    path = _cvat(tmp_path, _shape(4, 0), _shape(frame, 6), count=3, more=STEPS)
+    told = rf"track 0 wheat: has a shape on frame {frame}; expected a frame from 4 to 10, each 3th"
+    with pytest.raises(MediaError, match=told):
+        open_source(path)
+
+
+def test_cvat_tells_of_two_shapes_of_a_track_on_one_frame(tmp_path: Path) -> None:
+    source = open_source(_cvat(tmp_path, _shape(0, 0), _shape(0, 6), count=1))
+    (ids,) = labels_of(source).values()
+    assert (ids == _box(6, 4, 12, 9)).all()
+    assert source.notes.lines() == [
+        "frames of a track with several shapes, the last of which counts (1)"
+    ]
 
 
 def _task(*results: dict[str, Any], **data: str) -> list[dict[str, Any]]:
@@ -319,3 +363,31 @@ def test_what_goes_out_of_predictions(predictions: Path, tmp_path: Path) -> None
     assert shapes[1]["geometry"] == {"type": "Polygon", "coordinates": [ring]}
     assert (tmp_path / "ctc/plot_RES/res_track.txt").read_text() == "1 0 1 0\n2 0 0 0\n3 1 1 2\n"
     assert read_label_image(tmp_path / "ctc/plot_RES/mask001.tif").max() == 3
+
+
+UNFOUND = "pictures that were not found: give --images (3)"
+WITH_PICTURES = ("yolo", "voc", "davis", "labelme", "label-studio", "youtube-vis")
+
+
+@pytest.mark.parametrize("name", [name for name, one in FORMATS.items() if one.write])
+def test_an_export_tells_of_pictures_that_it_lacks(
+    name: str, predictions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export(ExportSettings(predictions=predictions, format=name, out=tmp_path / name))
+    assert (f"{predictions}: {UNFOUND}" in caplog.messages) == (name in WITH_PICTURES)
+    caplog.clear()
+    for place in ("plot/f0.png", "plot/f1.png", "photo.png"):
+        write_photo(tmp_path / "photos" / place, (H, W))
+    out, photos = tmp_path / "with", tmp_path / "photos"
+    export(ExportSettings(predictions=predictions, format=name, out=out, images=photos))
+    assert "not found" not in caplog.text
+
+
+def test_an_export_tells_of_frames_that_lie_in_a_video(tmp_path: Path) -> None:
+    _film(tmp_path / "plot.mp4", 2)
+    source = open_source(_cvat(tmp_path, _shape(0, 0), count=2))
+    write = FORMATS["yolo"].write
+    assert write is not None
+    write(source, tmp_path / "out")
+    note = "frames that lie in a video file, without a picture: import it first (2)"
+    assert note in source.notes.lines()

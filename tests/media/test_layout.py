@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.media.clip_folders import clips_of_folder
 from dvos.media.layout import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     VIDEO_SUFFIXES,
     ClipPlace,
     FileIndex,
-    clips_of_folder,
     find_clip_places,
     inner_folder,
     list_files,
@@ -93,6 +93,23 @@ def test_every_still_without_its_partner_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_label_of_two_pictures_is_a_fault_that_names_both(tmp_path: Path) -> None:
+    fill(tmp_path, "images/a.jpg", "images/a.png", "images/a.tif", "images/b.png")
+    fill(tmp_path, "masks/a.png", "masks/b.png")
+    with pytest.raises(MediaError) as caught, FaultCollector(MediaError) as faults:
+        pair_stills(tmp_path, faults)
+    told = "; expected a label of its own; rename or remove one of the two"
+    assert [str(fault) for fault in caught.value.faults] == [
+        f"{tmp_path / 'images' / name}: a.jpg beside it has the same label{told}"
+        for name in ("a.png", "a.tif")
+    ]
+    clip = fill(tmp_path / "clips/v", "frames/a_frame-1.jpg", "frames/a_frame-1.png")
+    fill(clip, "frames/a_frame-2.jpg", "frames/a_frame-2.png", "masks/a_mask-1.png")
+    with pytest.raises(MediaError, match=r"frame-1\.png: a_frame-1\.jpg beside it") as caught:
+        clips_of_folder(tmp_path / "clips")
+    assert len(caught.value.faults) == 1
+
+
 @pytest.mark.parametrize(
     ("names", "clips"),
     [
@@ -101,6 +118,10 @@ def test_every_still_without_its_partner_is_told(tmp_path: Path) -> None:
         (["v/frames/a_frame-1.png", "v/masks/a_mask-1.png"],
          [("v", 1, {0: "v/masks/a_mask-1.png"})]),
         (["frames/1.png", "masks/1.nrrd"], [("clip", 1, {0: "masks/1.nrrd"})]),
+        # As dvos synthesize writes them, and its contact sheet beside them.
+        (["v/Frames/1.png", "v/Masks/1.png", "clips.csv", "preview.png"],
+         [("v", 1, {0: "v/Masks/1.png"})]),
+        (["Frames/v/1.png", "MASKS/v/1.png"], [("v", 1, {0: "MASKS/v/1.png"})]),
         (["training/frames/v/1.png", "training/masks/v/1.png"],
          [("v", 1, {0: "training/masks/v/1.png"})]),
     ],
@@ -156,6 +177,9 @@ def test_masks_by_stem(tmp_path: Path) -> None:
         (["v.mp4", "v/1.png", "frames/v/1.png", "masks/v/1.png", "v_masks/1.png"],
          [("v", "v.mp4", "video")]),
         (["w/1.png", "masks/v.mp4", "m/.progress/x", "m/v.mp4"], [("w", "w", "folder")]),
+        (["w/Frames/1.png", "w/Masks/1.png", "clips.csv", "preview.png"],
+         [("w", "w/Frames", "folder")]),
+        (["1.png", "preview.png"], [("clip", "", "folder")]),
     ],
 )  # fmt: skip
 def test_clips_to_predict_are_found_in_every_layout(

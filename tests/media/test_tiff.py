@@ -101,6 +101,57 @@ def test_previews_are_passed_over(path: Path) -> None:
     np.testing.assert_array_equal(read_image(path), RGB)
 
 
+@pytest.mark.parametrize("first", [GREY[::4, ::4], GREY[:, :29], GREY[:19], GREY.T])
+def test_a_first_page_that_is_smaller_is_not_taken_for_the_image(
+    path: Path, first: np.ndarray
+) -> None:
+    with tifffile.TiffWriter(path) as file:
+        file.write(first, photometric="minisblack")
+        file.write(GREY, photometric="minisblack")
+    for read in (read_image, read_mask, image_size, mask_size):
+        with pytest.raises(MediaError, match="of which the first is smaller than another"):
+            read(path)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_a_first_page_that_is_said_to_be_a_preview_is_passed_over(
+    path: Path, inside: bool, compression: str | None
+) -> None:
+    """Beside the image, or around it, as cameras have it."""
+    options: dict[str, Any] = {"photometric": "minisblack", "compression": compression}
+    with tifffile.TiffWriter(path) as file:
+        file.write(GREY[::4, ::4], subfiletype=1, subifds=int(inside), **options)
+        file.write(GREY, **options)
+        if not inside:
+            file.write(GREY[::2, ::2], subfiletype=1, **options)
+    np.testing.assert_array_equal(read_image(path), grey(GREY))
+    np.testing.assert_array_equal(read_mask(path), GREY)
+    assert image_size(path) == mask_size(path) == (20, 30)
+
+
+def test_a_transparency_mask_may_be_finer_than_its_image(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        file.write(GREY, photometric="minisblack")
+        file.write(np.ones((40, 60), bool), photometric="mask", subfiletype=4)
+    np.testing.assert_array_equal(read_image(path), grey(GREY))
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_a_stack_that_is_cut_off_anywhere_is_never_an_image(
+    path: Path, options: dict[str, Any]
+) -> None:
+    small = GREY[:6, :8]
+    with tifffile.TiffWriter(path, **options) as file:
+        for page in (small, small[::-1]):
+            file.write(page, photometric="minisblack", metadata=None)
+    whole = path.read_bytes()
+    for end in range(1, len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(MediaError, match=r"corrupt|several pages|not an image"):
+            read_image(path)
+
+
 def test_pages_that_lead_back_to_one_before_are_refused(path: Path) -> None:
     """Of the classic format: number of entries, twelve bytes each, the place of the next page."""
     with tifffile.TiffWriter(path, byteorder="<") as writer:

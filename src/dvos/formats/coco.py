@@ -18,7 +18,7 @@ from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, joined
 from dvos.formats.raster import box, decode_region, encode_region, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming
-from dvos.formats.sheets import sheets, videos_of
+from dvos.formats.sheets import labelled, sheets, videos_of
 
 #: Class of objects whose source tells none.
 _OBJECT = "object"
@@ -34,13 +34,17 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
     for image, own in owned:
         where = f"{path} image {image['id']}"
         with naming(where):
-            name, stated = checked.text(image["file_name"]), None
+            name, stated = checked.text(image["file_name"], "file_name"), None
             file = reading.find(name, path)
+            reading.once(where, file or f"{path} {name}")
             if "height" in image and "width" in image:
                 stated = checked.size(image["height"], image["width"])
             size = reading.size(file, stated, where)
             objects = partial(_objects, path, own, names, size, crowds, reading)
-            video, frame = str(image.get("video", "")), checked.whole(image.get("frame", 0))
+            video = str(image.get("video") or "")
+            frame = checked.whole(image.get("frame", 0), "frame")
+            if video:
+                reading.once(where, f"{path} video {video} frame {frame}")
             yield Picture(name, size, objects, file, video, frame)
 
 
@@ -49,16 +53,30 @@ def _parsed(
 ) -> tuple[dict[Any, str], list[tuple[Annotation, list[Annotation]]]]:
     """Classes by id; and the pictures or videos of a file, each with its annotations."""
     with naming(f"{path} categories"):
-        classes = checked.items(content.get("categories", []))
-        names = {one["id"]: checked.text(one["name"]) for one in classes}
+        classes = _by_id(content.get("categories", []), "")
+        names = {id_: checked.text(one["name"], "name") for id_, one in classes.items()}
     with naming(path):
-        listed = [checked.fields(one) for one in checked.items(content[owners])]
-        found: dict[Any, list[Annotation]] = {one["id"]: [] for one in listed}
-        for one in map(checked.fields, checked.items(content.get("annotations") or [])):
-            if one[key] not in found:
+        listed = _by_id(content[owners], owners)
+        found: dict[Any, list[Annotation]] = {id_: [] for id_ in listed}
+        annotations = checked.items(content.get("annotations") or [], "annotations")
+        for one in (checked.fields(each, "annotations") for each in annotations):
+            if checked.key(one[key], key) not in found:
                 raise ValueError(f"annotation {one.get('id')} is of a picture that is not there")
             found[one[key]].append(one)
-    return names, [(one, found[one["id"]]) for one in listed]
+    return names, [(one, found[id_]) for id_, one in listed.items()]
+
+
+def _by_id(value: Any, field: str) -> dict[Any, Mapping[str, Any]]:
+    """The entries of a list by their ids; a ValueError if two have one."""
+    found: dict[Any, Mapping[str, Any]] = {}
+    for one in (checked.fields(each, field) for each in checked.items(value, field)):
+        id_ = checked.key(one["id"], "id")
+        if id_ in found:
+            told = [each.get("file_name", each.get("name")) for each in (found[id_], one)]
+            what = field and f"{field}: "
+            raise ValueError(f"{what}{told[0]!r} and {told[1]!r} have the one id {id_!r}")
+        found[id_] = one
+    return found
 
 
 def _crowds(annotations: Sequence[Annotation], reading: Reading) -> bool:
@@ -81,31 +99,37 @@ def _objects(
     crowds: bool,
     reading: Reading,
 ) -> Iterator[LabelledObject]:
+    owners: dict[int, Any] = {}
     for one in annotations:
         where = f"{path} annotation {one.get('id')}"
         with naming(where):
             category = one.get("category_id")
-            if category is not None and category not in names:
+            if category is not None and checked.key(category, "category_id") not in names:
                 raise ValueError(f"its category {category!r} is not in the file")
             coded, boxed = one.get("segmentation"), one.get("bbox")
             if not coded and boxed is not None:
                 reading.notes.add("objects that are boxes, taken for filled rectangles", id(one))
             draw = drawing(where, _draw, where, coded, boxed, size)
             given = one.get("track_id", one.get("object"))
-            id_ = None if given is None else checked.whole(given, 1)
+            id_ = None if given is None else checked.whole(given, "track_id", least=1)
             crowd = crowds and one.get("iscrowd") == 1
+            if id_ is not None and not crowd and owners.setdefault(id_, one) is not one:
+                other = f"annotation {owners[id_].get('id')} of the same picture"
+                raise ValueError(f"has the track id {id_}, as {other} has")
             yield LabelledObject(names.get(category, ""), draw, id_, crowd)
 
 
 def _draw(where: str, coded: Any, boxed: Any, size: Size) -> Region:
     """The pixels of an annotation: polygons, run lengths of either kind, or else its box."""
     if isinstance(coded, Mapping):
-        check_size(where, checked.size(*checked.items(coded["size"])), size, "its picture")
+        sides = checked.items(coded["size"], "size")
+        if len(sides) != 2:
+            raise ValueError(f"size: {sides!r} stands where height and width should")
+        check_size(where, checked.size(*sides), size, "its picture")
         return decode_region(coded["counts"], size)
     if not coded:
-        left, top, width, height = map(checked.number, checked.items(boxed))
-        return fill([box(left, top, width, height)], size)
-    parts = checked.items(coded)
+        return fill([box(*checked.quadruple(boxed, "bbox"))], size)
+    parts = checked.items(coded, "segmentation")
     parts = parts if isinstance(parts[0], list) else [parts]
     return joined(fill([ring(part)], size) for part in parts)
 
@@ -122,14 +146,15 @@ def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]
     categories, told = _categories(classes)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         stream.write(f'{{"categories": {json.dumps(told)},\n"images": [')
+        pictures = [one for one in source.pictures if one.labelled]
         images = (
             {"id": place, "file_name": one.name, "height": one.size[0], "width": one.size[1]}
             | ({"video": one.video, "frame": one.frame} if one.video else {})
-            for place, one in enumerate(source.pictures, 1)
+            for place, one in enumerate(pictures, 1)
         )
         stream.writelines(_lines(images))
         stream.write('],\n"annotations": [')
-        places = {id(picture): place for place, picture in enumerate(source.pictures, 1)}
+        places = {id(picture): place for place, picture in enumerate(pictures, 1)}
         annotations = (
             {
                 "image_id": places[id(sheet.picture)],
@@ -138,7 +163,7 @@ def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]
                 **({} if one.unknown else {"object": number}),
                 **_coded(region, sheet.picture.size),
             }
-            for sheet in sheets(source, 2**53)
+            for sheet in labelled(sheets(source, 2**53))
             for one, number, region in sheet.shapes(unknown=True)
         )
         stream.writelines(_lines({"id": place, **one} for place, one in enumerate(annotations, 1)))
@@ -167,14 +192,18 @@ def _lines(values: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _read_videos(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
     names, owned = _parsed(path, content, "videos", "video_id")
+    folders = Counter(_folder(told) for told, _ in owned)
     for told, own in owned:
         where = f"{path} video {told['id']}"
         with naming(where):
             stated = checked.size(told["height"], told["width"])
-            files = [checked.text(name) for name in checked.items(told["file_names"])]
-            video = PurePosixPath(files[0]).parent.name if files else ""
+            files = [checked.text(name, "file_names") for name in _items(told, "file_names")]
+            # Its name is made of the last folders that differ from those of others.
+            video = _folder(told)
+            if folders[video] > 1 or not video:
+                video = f"{video}/video {told['id']}".lstrip("/")
             for one in own:
-                if len(checked.items(one["segmentations"])) != len(files):
+                if len(_items(one, "segmentations")) != len(files):
                     raise ValueError(f"annotation {one.get('id')} does not tell of each frame")
             for frame, name in enumerate(files):
                 file = reading.find(name, path)
@@ -190,7 +219,19 @@ def _read_videos(path: Path, content: Any, reading: Reading) -> Iterator[Picture
                     if one["segmentations"][frame]
                 ]
                 objects = partial(_objects, path, seen, names, size, True, reading)
-                yield Picture(name, size, objects, file, video or f"video {told['id']}", frame)
+                yield Picture(name, size, objects, file, video, frame)
+
+
+def _items(value: Mapping[str, Any], key: str) -> list[Any]:
+    return checked.items(value[key], key)
+
+
+def _folder(video: Mapping[str, Any]) -> str:
+    """The folder that the first of a video's frames is said to lie in; empty without one."""
+    files = video.get("file_names")
+    first = files[0] if isinstance(files, list) and files else None
+    place = PurePosixPath(first.replace("\\", "/")).parent if isinstance(first, str) else ""
+    return "" if str(place) == "." else str(place)
 
 
 def _write_videos(source: LabelledSource, out: Path) -> None:
@@ -198,13 +239,15 @@ def _write_videos(source: LabelledSource, out: Path) -> None:
     videos: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for video, grouped in videos_of(source, 2**31):
-        own = list(grouped)
+        own = list(labelled(grouped))
+        if not own:
+            continue
         height, width = own[0].picture.size
         names = [f"{video}/{sheet.place_file(out / video)}" for sheet in own]
         told = {"id": len(videos) + 1, "height": height, "width": width, "length": len(own)}
         videos.append(told | {"file_names": names})
         tracks: dict[int, dict[str, Any]] = {}
-        for sheet in own:
+        for place, sheet in enumerate(own):
             for one, number, region in sheet.shapes():
                 if number not in tracks:
                     tracks[number] = {"video_id": told["id"], "iscrowd": 0}
@@ -212,7 +255,7 @@ def _write_videos(source: LabelledSource, out: Path) -> None:
                     tracks[number] |= {key: [None] * len(own) for key in _OF_FRAMES}
                 shape = _coded(region, sheet.picture.size)
                 for key, of_one in _OF_FRAMES.items():
-                    tracks[number][key][sheet.place] = shape[of_one]
+                    tracks[number][key][place] = shape[of_one]
         first = len(annotations) + 1
         annotations += [{"id": id_, **one} for id_, one in enumerate(tracks.values(), first)]
     content = {"videos": videos, "categories": categories, "annotations": annotations}

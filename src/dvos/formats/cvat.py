@@ -3,6 +3,7 @@
 See https://docs.cvat.ai/docs/manual/advanced/xml_format/. A mask's runs are row by row in its box.
 """
 
+import re
 from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,19 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import numpy as np
 
+from dvos.errors import FaultCollector, MediaError
 from dvos.files import atomic_path
 from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, cropped
 from dvos.formats.raster import BRIDGED, Ring, box, bridged, ellipse, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming, together
-from dvos.formats.sheets import Sheet, sheets
+from dvos.formats.sheets import Sheet, labelled, sheets
 from dvos.media.mask import LARGEST_32
 
 _AREAS = ("polygon", "box", "ellipse", "mask")
 _LINES = ("polyline", "points", "cuboid", "skeleton")
+#: A character that XML 1.0 cannot hold: most controls, and what is no Unicode.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Class and number of a track, and its shapes by frame, rising.
 _Track = tuple[str, int, dict[int, Element]]
 #: Class and number of a track, if it is of one, and a shape.
@@ -41,8 +45,9 @@ def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
     for image in content.iter("image"):
         where = f"{path} image {image.get('id')}"
         with naming(where):
-            name = checked.text(image.get("name"))
+            name = checked.text(image.get("name"), "name")
             file = reading.find(name, path)
+            reading.once(where, file or f"{path} {name}")
             stated = checked.size(image.attrib["height"], image.attrib["width"])
             size = reading.size(file, stated, where)
             shapes = [(one.get("label"), None, one) for one in image if _is_area(one, reading)]
@@ -60,15 +65,15 @@ def _objects(where: str, shapes: Sequence[_Shape], size: Size) -> Iterator[Label
     groups: dict[tuple[str, int | None, int], list[Element]] = defaultdict(list)
     with naming(where):
         for place, (label, id_, shape) in enumerate(shapes):
-            group = 0 if id_ else checked.whole(shape.get("group_id", 0))
-            groups[checked.text(label), id_, group or -1 - place].append(shape)
+            group = 0 if id_ else checked.whole(shape.get("group_id", 0), "group_id")
+            groups[checked.text(label, "label"), id_, group or -1 - place].append(shape)
         times = Counter(group for _, _, group in groups)
         for (label, id_, group), parts in groups.items():
             track = f" track {id_ - 1}" if id_ else ""
             draws = [
                 drawing(f"{where}{track} {part.tag} {label}", _draw, part, size) for part in parts
             ]
-            z = max(int(checked.number(part.get("z_order", 0))) for part in parts)
+            z = max(int(checked.number(part.get("z_order", 0), "z_order")) for part in parts)
             number = group if group > 0 and times[group] == 1 else None
             yield LabelledObject(label, together(draws), id_ or number, z=z)
 
@@ -76,10 +81,10 @@ def _objects(where: str, shapes: Sequence[_Shape], size: Size) -> Iterator[Label
 def _draw(shape: Element, size: Size) -> Region:
     if shape.tag != "mask":
         return fill([_corners(shape)], size)
-    left, top = checked.whole(shape.get("left")), checked.whole(shape.get("top"))
+    left, top = (checked.whole(shape.get(side), side) for side in ("left", "top"))
     height, width = checked.size(shape.get("height"), shape.get("width"))
-    runs = checked.text(shape.get("rle")).split(",")
-    lengths = np.array([checked.whole(one) for one in runs], np.int64)
+    runs = checked.text(shape.get("rle"), "rle").split(",")
+    lengths = np.array([checked.whole(one, "rle") for one in runs], np.int64)
     if lengths.sum() != height * width:
         raise ValueError(f"its runs do not fill its box of {width} x {height} pixels")
     mask = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
@@ -88,18 +93,19 @@ def _draw(shape: Element, size: Size) -> Region:
 
 def _corners(shape: Element) -> Ring:
     if shape.tag == "polygon":
-        points = checked.text(shape.get("points")).split(";")
-        return ring([[checked.number(value) for value in point.split(",")] for point in points])
-    turn = checked.number(shape.get("rotation", 0))
+        points = checked.text(shape.get("points"), "points").split(";")
+        corners = [[checked.number(one, "points") for one in point.split(",")] for point in points]
+        return ring(corners)
+    turn = checked.number(shape.get("rotation", 0), "rotation")
     if shape.tag == "ellipse":
         x, y, across, down = checked.numbers(shape.attrib, "cx", "cy", "rx", "ry")
         return ellipse(x, y, across, down, turn)
     left, top, right, bottom = checked.numbers(shape.attrib, "xtl", "ytl", "xbr", "ybr")
-    corners = box(left, top, right - left, bottom - top)
+    sides = box(left, top, right - left, bottom - top)
     if turn:  # about its middle
         turned = box(0, 0, right - left, bottom - top, turn)
-        corners = turned - turned.mean(axis=0) + corners.mean(axis=0)
-    return corners
+        sides = turned - turned.mean(axis=0) + sides.mean(axis=0)
+    return sides
 
 
 def _shape_at(shapes: dict[int, Element], frame: int, reading: Reading) -> Element | None:
@@ -134,41 +140,68 @@ def _read_video(path: Path, content: Element, reading: Reading) -> Iterator[Pict
         if sides is None:
             raise KeyError("original_size")
         stated = checked.size(sides.findtext("height"), sides.findtext("width"))
-        count = checked.whole(task.findtext("size"), 1)
+        count = checked.whole(task.findtext("size"), "size", least=1)
         source = task.findtext("source") or content.findtext("meta/source") or ""
-        start = checked.whole(task.findtext("start_frame") or 0)
-        step = checked.whole((task.findtext("frame_filter") or "").partition("=")[2] or 1, 1)
-        tracks = [_track(path, one, count, reading) for one in content.iter("track")]
+        start = checked.whole(task.findtext("start_frame") or 0, "start_frame")
+        told = (task.findtext("frame_filter") or "").partition("=")[2] or 1
+        step = checked.whole(told, "frame_filter", least=1)
+    # The numbers of frames are those of the video that the task is made of.
+    numbers = range(start, start + step * count, step)
+    tracks = _tracks(path, content, numbers, reading)
     film = reading.film(source, path)
     video = Path(source).stem or task.findtext("name") or path.stem
-    for frame in range(count):
-        where = f"{path} frame {frame}"
+    for frame, number in enumerate(numbers):
+        where = f"{path} frame {number}"
         shapes: list[_Shape] = [
             (label, id_, shape)
             for label, id_, of_frames in tracks
-            if (shape := _shape_at(of_frames, frame, reading)) is not None
+            if (shape := _shape_at(of_frames, number, reading)) is not None
         ]
-        file = None if film else reading.find(f"frame_{frame:06d}", path)
+        file = None if film else reading.find(f"frame_{number:06d}", path)
         size = reading.size(film or file, stated, where)
-        name, objects = f"{video}/frame_{frame:06d}.PNG", partial(_objects, where, shapes, size)
-        number = start + step * frame if film else frame
-        yield Picture(name, size, objects, file, video, number, film=film)
+        name, objects = f"{video}/frame_{number:06d}.PNG", partial(_objects, where, shapes, size)
+        yield Picture(name, size, objects, file, video, number if film else frame, film=film)
 
 
-def _track(path: Path, track: Element, count: int, reading: Reading) -> _Track:
-    with naming(f"{path} track {track.get('id')}"):
-        shapes = {
-            frame: shape
-            for shape in track
+def _tracks(path: Path, content: Element, numbers: range, reading: Reading) -> list[_Track]:
+    """The tracks of a task whose frames have these numbers; a fault for each that is not of it."""
+    tracks: dict[int, _Track] = {}
+    with FaultCollector(MediaError) as faults:
+        for element in content.iter("track"):
+            where = f"{path} track {element.get('id')} {element.get('label')}"
+            track = faults.collect(_track, where, element, numbers, reading)
+            if track is None:
+                continue
+            if (first := tracks.setdefault(track[1], track)) is not track:
+                found = f"the track {first[0]} has the id {element.get('id')} already"
+                faults.add(where, found, "an id of its own", "give it another")
+    return list(tracks.values())
+
+
+def _track(where: str, track: Element, numbers: range, reading: Reading) -> _Track:
+    shapes: dict[int, Element] = {}
+    with naming(where):
+        for shape in filter(lambda one: _is_area(one, reading), track):
+            number = checked.whole(shape.get("frame"), "frame")
             # The end of a track that lasts to the last frame is told on the frame after it.
-            if _is_area(shape, reading) and (frame := checked.whole(shape.get("frame"))) < count
-        }
-        label, id_ = checked.text(track.get("label")), checked.whole(track.get("id")) + 1
-        return label, id_, dict(sorted(shapes.items()))
+            if number >= numbers.stop and shape.get("outside") == "1":
+                continue
+            if number not in numbers:
+                every = f", each {numbers.step}th" if numbers.step > 1 else ""
+                expected = f"a frame from {numbers[0]} to {numbers[-1]}{every}"
+                remedy = "export the task again, whole"
+                raise MediaError.at(where, f"has a shape on frame {number}", expected, remedy)
+            if number in shapes:
+                note = "frames of a track with several shapes, the last of which counts"
+                reading.notes.add(note, where, number)
+            shapes[number] = shape
+        id_ = checked.whole(track.get("id"), "id") + 1
+        return checked.text(track.get("label"), "label"), id_, dict(sorted(shapes.items()))
 
 
 def _write(source: LabelledSource, out: Path) -> None:
-    for video, own in groupby(sheets(source, LARGEST_32), lambda sheet: sheet.video):
+    kept = labelled(sheets(source, LARGEST_32), gaps=False)
+    for video, own in groupby(kept, lambda sheet: sheet.video):
         root = Element("annotations")
         SubElement(root, "version").text = "1.1"
         if video:
@@ -176,14 +209,22 @@ def _write(source: LabelledSource, out: Path) -> None:
         else:
             for sheet in own:
                 height, width = map(str, sheet.picture.size)
-                told = {"id": str(len(root) - 1), "name": sheet.picture.name}
+                told = {"id": str(len(root) - 1), "name": _plain(sheet.picture.name, sheet)}
                 image = SubElement(root, "image", {**told, "width": width, "height": height})
                 for one, id_, region in sheet.shapes():
-                    label = {"label": one.label or "object", "group_id": str(id_)}
+                    label = {"label": _plain(one.label, sheet) or "object", "group_id": str(id_)}
                     SubElement(image, "mask", label | _coded(region, one))
         indent(root)
         with atomic_path(out / f"{video or 'annotations'}.xml") as temporary:
             ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
+
+
+def _plain(text: str, sheet: Sheet) -> str:
+    """A text in which a sign stands for each that XML cannot hold, which is noted."""
+    plain = _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    if plain != text:
+        sheet.source.notes.add("names with characters that XML cannot hold, replaced", text)
+    return plain
 
 
 def _coded(region: Region, one: LabelledObject) -> dict[str, str]:
@@ -204,7 +245,8 @@ def _write_tracks(root: Element, video: str, own: Sequence[Sheet]) -> None:
     size = SubElement(task, "original_size")
     height, width = map(str, own[0].picture.size)
     count = str(max(sheet.picture.frame for sheet in own) + 1)
-    for key, value in (("name", video), ("size", count), ("source", f"{video}.mp4")):
+    name = _plain(video, own[0])
+    for key, value in (("name", name), ("size", count), ("source", f"{name}.mp4")):
         SubElement(task, key).text = value
     SubElement(size, "width").text, SubElement(size, "height").text = width, height
     tracks: dict[int, tuple[str, dict[int, dict[str, str]]]] = {}
@@ -216,7 +258,8 @@ def _write_tracks(root: Element, video: str, own: Sequence[Sheet]) -> None:
                 sheet.source.notes.add(BRIDGED, frame, id_)
             points = ";".join(f"{x},{y}" for x, y in path.tolist())
             told = {"points": points, "z_order": str(one.z), "occluded": "0", "keyframe": "1"}
-            tracks.setdefault(id_, (one.label or "object", {}))[1][frame] = told
+            label = _plain(one.label, sheet) or "object"
+            tracks.setdefault(id_, (label, {}))[1][frame] = told
     for id_, (label, frames) in tracks.items():
         track = SubElement(root, "track", {"id": str(id_ - 1), "label": label, "source": "file"})
         for frame, told in frames.items():

@@ -20,7 +20,7 @@ from dvos.files import read_bytes, write_bytes
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
 from dvos.formats.raster import Ring, box, ellipse, fill, outlines, ring
 from dvos.formats.reading import Format, Reading, drawing, naming, stem_without
-from dvos.formats.sheets import sheets
+from dvos.formats.sheets import labelled, sheets
 from dvos.media.image import image_size
 from dvos.media.layout import IMAGE_SUFFIXES, list_files
 from dvos.media.mask import LARGEST_32
@@ -63,6 +63,7 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     for frame, file in enumerate(frames):
         own = [each for each, at in zip(rois, places, strict=True) if at == frame]
         size, name = image_size(file), f"{video}/{file.name}" if video else file.name
+        reading.once(path, file)
         yield Picture(name, size, partial(_objects, path, own, size), file, video, frame)
 
 
@@ -77,22 +78,30 @@ def read_outlines(path: Path) -> Iterator[tuple[str, list[Ring]]]:
 
 
 def _rois(path: Path) -> Iterator[tuple[str, Any]]:
-    from roifile import ImagejRoi
-
     # Our own error says what is wrong; the library's log would stand beside it.
     logging.getLogger("roifile").disabled = True
     with naming(path):
         if path.suffix.lower() == ".roi":
-            yield path.stem, ImagejRoi.frombytes(read_bytes(path, "an ROI"))
+            yield path.stem, _parsed(read_bytes(path, "an ROI"), path)
             return
         with zipfile.ZipFile(path) as archive:
             entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
             if len(entries) > _MOST or any(one.file_size > _MOST_BYTES for one in entries):
                 raise ValueError("it holds too many ROIs, or too large ones")
             for entry in entries:
-                with naming(f"{path} ROI {entry.filename}"):
+                where = f"{path} ROI {entry.filename}"
+                with naming(where):
                     data = archive.open(entry).read(_MOST_BYTES)
-                    yield entry.filename[:-4], ImagejRoi.frombytes(data)
+                    yield entry.filename[:-4], _parsed(data, where)
+
+
+def _parsed(data: bytes, where: str | Path) -> Any:
+    from roifile import ImagejRoi
+
+    try:
+        return ImagejRoi.frombytes(data)
+    except Exception as error:  # of whatever kind its parser stumbles over
+        raise MediaError.damaged(where, "ROI", f"{len(data)} bytes") from error
 
 
 def _is_area(roi: Any) -> bool:
@@ -147,7 +156,8 @@ def _rings(roi: Any) -> list[Ring]:
 
 
 def _write(source: LabelledSource, out: Path) -> None:
-    for name, own in groupby(sheets(source, LARGEST_32), lambda sheet: sheet.video or sheet.name):
+    told = labelled(sheets(source, LARGEST_32), gaps=False)
+    for name, own in groupby(told, lambda sheet: sheet.video or sheet.name):
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
             for sheet in own:

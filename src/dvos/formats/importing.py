@@ -121,6 +121,9 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
     films: dict[Path, Iterator[VideoFrame]] = {}
     with FaultCollector() as faults:
         for sheet in sheets(source, IGNORE - 1):
+            if not (sheet.video or sheet.picture.labelled):
+                source.notes.add("photos that are not labelled, left out", sheet.picture.name)
+                continue
             folder = out / "clips" / sheet.video if sheet.video else out / "annotated"
             mask = folder / "masks" / f"{sheet.name}.png" if sheet.picture.labelled else None
             if mask is not None:
@@ -167,7 +170,8 @@ def _write_picture(sheet: Sheet, folder: Path, films: dict[Path, Iterator[VideoF
 
 
 def _result(source: LabelledSource, out: Path | None) -> ImportResult:
-    videos = {one.video for one in source.pictures}
+    videos = {one.video for one in source.pictures if one.video}
+    photos = any(one.labelled for one in source.pictures if not one.video)
     objects: Counter[str] = Counter()
     empty = 0
     for picture in source.pictures:
@@ -178,11 +182,11 @@ def _result(source: LabelledSource, out: Path | None) -> ImportResult:
         source=source.path,
         title=FORMATS[source.format].title,
         out=out,
-        stills=out / "annotated" if out and "" in videos else None,
-        clips=out / "clips.csv" if out and videos - {""} else None,
+        stills=out / "annotated" if out and photos else None,
+        clips=out / "clips.csv" if out and videos else None,
         pictures=len(source.pictures),
         empty=empty,
-        videos=len(videos - {""}),
+        videos=len(videos),
         objects=dict(objects.most_common()),
     )
 

@@ -1,8 +1,11 @@
 """The formats by name, and which of them a file or folder is of."""
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from dvos.errors import MediaError, UsageError
+from dvos.errors import MediaError, UsageError, shortened
 from dvos.formats import (
     coco,
     ctc,
@@ -94,14 +97,38 @@ def open_source(
     reading = Reading(root if images is None else images)
     format_, documents = found
     assert format_.read is not None
-    pictures: list[Picture] = []
+    told: list[tuple[Path, list[Picture]]] = []
+    others: list[Path] = []
     for each in documents or [path]:
         content = load_document(each) if documents else None
         if not documents or format_.matches(each, content):
             with naming(each):
-                pictures += format_.read(each, content, reading)
+                told.append((each, list(format_.read(each, content, reading))))
         else:
-            reading.notes.add(f"files beside the others that are no {format_.title}", each)
+            others.append(each)
+    names = shortened([reading.name_of(each, "") for each in others])
+    for each in others:
+        note = f"files beside the others that are no {format_.title}, left out: {names}"
+        reading.notes.add(note, each)
+    pictures = list(_videos_apart(told, path))
     if not pictures:
         raise MediaError.at(path, f"holds no pictures ({format_.title})")
     return LabelledSource(path, format_.name, pictures, reading.notes, reading.parents)
+
+
+def _videos_apart(told: Sequence[tuple[Path, Sequence[Picture]]], root: Path) -> Iterator[Picture]:
+    """The pictures of documents below a folder; a video of a name in several is one in each."""
+    owners: dict[str, list[Path]] = defaultdict(list)
+    for document, pictures in told:
+        for video in {one.video for one in pictures} - {""}:
+            owners[video].append(document)
+    for document, pictures in told:
+        for one in pictures:
+            others = owners.get(one.video, [])
+            if len(others) < 2:
+                yield one
+                continue
+            # Names are made of the last folders that differ.
+            alone = [each.parent for each in others].count(document.parent) == 1
+            place = (document.parent if alone else document.with_suffix("")).relative_to(root)
+            yield replace(one, video=f"{place.as_posix()}/{one.video}")

@@ -11,12 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dvos.errors import MediaError
+from dvos.errors import MediaError, check_size
 from dvos.files import atomic_path, stem_of, write_text
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, label_objects
 from dvos.formats.reading import Format, Reading, load_document, stem_without
-from dvos.formats.sheets import sheets
-from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, inner_folder, list_files, list_folders
+from dvos.formats.sheets import labelled, sheets
+from dvos.media.layout import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    check_stems,
+    inner_folder,
+    list_files,
+    list_folders,
+)
 from dvos.media.mask import LARGEST_32, mask_size, read_label_image, write_label_image
 
 #: How names of label images end where they lie beside their pictures.
@@ -31,6 +38,7 @@ _VOC = (
     *("train", "tvmonitor"),
 )
 _OBJECTS, _CLASSES, _PHOTOS = "SegmentationObject", "SegmentationClass", "JPEGImages"
+_SEMI = "Annotations"
 
 
 def _files(path: Path, _: Any = None) -> list[Path]:
@@ -47,14 +55,16 @@ def _files(path: Path, _: Any = None) -> list[Path]:
 
 
 def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
+    folders = set(list_folders(path))
     for file in _files(path):
         labels, stem = partial(_labels, file), stem_without(file, _ENDINGS)
         # Such as the frames of videos are written, each in its folder.
-        name = f"{file.parent.name}/{stem}" if file.parent in list_folders(path) else stem
+        name = f"{file.parent.name}/{stem}" if file.parent in folders else stem
         height, width = mask_size(file) if file.suffix != ".npy" else labels().shape
         others = [one for one in reading.files.get(stem, []) if one != file]
         picture = reading.find(name, file) if others else None
         size = reading.size(picture, (height, width), file)
+        reading.once(file, picture or f"{path} {name}")
         name += picture.suffix if picture else ".png"
         yield Picture(name, size, partial(_objects, labels, reading), picture)
 
@@ -82,17 +92,22 @@ def _objects(labels: Callable[[], NDArray[np.int32]], reading: Reading) -> list[
 
 
 def _write(source: LabelledSource, out: Path) -> None:
-    for sheet in sheets(source, LARGEST_32):
-        if sheet.picture.labelled:
-            write_label_image(out / sheet.video / f"{sheet.name}_masks.tif", sheet.labels())
+    for sheet in labelled(sheets(source, LARGEST_32)):
+        write_label_image(out / sheet.video / f"{sheet.name}_masks.tif", sheet.labels())
 
 
 def _voc_folders(path: Path, _: Any) -> bool:
     return any((path / name).is_dir() for name in (_OBJECTS, _CLASSES))
 
 
-def _by_stem(folder: Path, suffixes: Collection[str] = (".png",)) -> dict[str, Path]:
-    return {stem_of(one): one for one in list_files(folder, suffixes)}
+def _by_stem(
+    folder: Path, suffixes: Collection[str] = (".png",), masks: Collection[str] | None = None
+) -> dict[str, Path]:
+    """The files of a folder by stem; a MediaError if two have one, of which a mask may be."""
+    files = list_files(folder, suffixes)
+    found = {stem_of(one): one for one in files}
+    check_stems(files, found if masks is None else masks)
+    return found
 
 
 def _read_voc(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
@@ -102,7 +117,7 @@ def _read_voc(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         lines = load_document(table).splitlines()
         names = [line.split(":")[0] for line in lines if line.strip() and line[0] != "#"]
     objects, classes = _by_stem(path / _OBJECTS), _by_stem(path / _CLASSES)
-    photos = _by_stem(path / _PHOTOS, IMAGE_SUFFIXES)
+    photos = _by_stem(path / _PHOTOS, IMAGE_SUFFIXES, {*objects, *classes})
     for stem, file in {**classes, **objects}.items():
         if stem not in objects:
             reading.notes.add("pictures without SegmentationObject: each class is one object", stem)
@@ -118,6 +133,8 @@ def _voc_objects(
     classes = None if kinds is None else read_label_image(kinds)
     labels = classes if mask is None else read_label_image(mask)
     assert labels is not None
+    if classes is not None and kinds is not None:
+        check_size(kinds, classes.shape, labels.shape, mask)
     for one in label_objects(labels, unknown=_VOID):
         label = ""
         if classes is not None and not one.unknown:
@@ -161,7 +178,7 @@ def _write_palette(path: Path, labels: NDArray[np.integer]) -> None:
 
 def _davis_videos(path: Path, _: Any = None) -> list[Path]:
     """The folders of masks of all videos, at one depth or two."""
-    inner = [*list_folders(path / "Annotations"), *list_folders(path / "Annotations_unsupervised")]
+    inner = [*list_folders(path / _SEMI), *list_folders(path / "Annotations_unsupervised")]
     deeper = [one for each in inner for one in list_folders(each)]
     return [one for one in (*inner, *deeper) if list_files(one, {".png"})]
 
@@ -179,12 +196,14 @@ def _read_davis(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
             where = next(iter(photos.values())).parent
             raise MediaError.at(lone[0], f"no frame of that name in {where}")
         first = next(iter(masks.values()))
+        # Of a video that both kinds of annotations tell of, each is one of its own.
+        video = "/".join(below if folder.is_relative_to(path / _SEMI) else ("unsupervised", *below))
         for number, stem in enumerate(photos or masks):
             mask, photo = masks.get(stem), photos.get(stem)
             name = f"{folder.name}/{photo.name if photo else f'{stem}.jpg'}"
             size = reading.size(photo, mask_size(mask or first), mask or photo)
             objects = partial(_davis_objects, mask, kinds.get(folder.name, {}))
-            yield Picture(name, size, objects, photo, "/".join(below), number, mask is not None)
+            yield Picture(name, size, objects, photo, video, number, mask is not None)
 
 
 def _categories(content: Any) -> dict[str, dict[int, str]]:

@@ -7,9 +7,10 @@ See https://labelstud.io/guide/export. Places are percent of the picture. A brus
 import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,6 +23,7 @@ from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region,
 from dvos.formats.raster import box, ellipse, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming
 from dvos.formats.sheets import sheets
+from dvos.media.layout import VIDEO_SUFFIXES
 from dvos.media.mask import LARGEST_32
 from dvos.media.video import VideoFile
 
@@ -45,31 +47,42 @@ def _matches(_: Path, content: Any) -> bool:
 
 
 def _read(path: Path, content: Any, reading: Reading) -> Iterator[Picture]:
+    """A picture for each task, or the frames of its video; labelled if an annotation was made."""
     for place, task in enumerate(checked.items(content)):
         where = f"{path} task {checked.fields(task).get('id', place)}"
         with naming(where):
-            name, file = _picture(checked.fields(task["data"]), path, reading)
-            made = next((checked.items(task[key]) for key in _ANNOTATIONS if key in task), [])
+            name, file = _picture(checked.fields(task["data"], "data"), path, reading)
+            reading.once(where, file or f"{path} {name}")
+            made = next((_items(task, key) for key in _ANNOTATIONS if key in task), [])
             done = [one for one in made if not checked.fields(one).get("was_cancelled")]
             if len(done) > 1:
                 reading.notes.add("tasks of several annotations, the first of which counts", where)
             regions = _regions(where, done[0] if done else {}, reading)
-            film = [one for one in regions if one[0] == _BOX_OF_VIDEO]
-            if film:
-                yield from _read_video(where, name, reading.film(name, path), film, reading)
+            boxes = [one for one in regions if one[0] == _BOX_OF_VIDEO]
+            film = file if file is not None and file.suffix.lower() in VIDEO_SUFFIXES else None
+            if boxes or film:
+                frames = _read_video(where, name, film, boxes, reading)
+                yield from (replace(frame, labelled=bool(done)) for frame in frames)
                 continue
             told = regions[0][2] if regions else {}
             stated = None
             if "original_width" in told:
-                stated = checked.size(told["original_height"], told["original_width"])
+                sides = ("original_height", "original_width")
+                stated = checked.size(told[sides[0]], told[sides[1]], sides)
             size = reading.size(file, stated, where)
-            yield Picture(name, size, partial(_objects, where, regions, size), file)
+            objects = partial(_objects, where, regions, size)
+            yield Picture(name, size, objects, file, labelled=bool(done))
+
+
+def _items(value: Values, key: str) -> list[Any]:
+    return checked.items(value[key], key)
 
 
 def _picture(data: Values, path: Path, reading: Reading) -> tuple[str, Path | None]:
     """Name and file of the picture of a task, wherever its address leads."""
     texts = (one for one in data.values() if isinstance(one, str))
-    address = checked.text(data.get("image") or data.get("video") or next(texts, None))
+    address = data.get("image") or data.get("video") or next(texts, None)
+    address = checked.text(address, "data")
     name = unquote(address.partition("?d=")[2] or address.partition("?")[0])
     file = reading.find(name, path)
     upload = _UPLOAD.fullmatch(name.rpartition("/")[2])
@@ -82,14 +95,18 @@ def _picture(data: Values, path: Path, reading: Reading) -> tuple[str, Path | No
 def _regions(where: str, annotation: Values, reading: Reading) -> list[_Region]:
     """The regions that are areas; a region's class may be a result of its own."""
     found: dict[object, _Region] = {}
-    for place, result in enumerate(map(checked.fields, annotation.get("result", []))):
-        kind = checked.text(result.get("type"))
-        id_, value = result.get("id", place), checked.fields(result.get("value", {}))
-        labels = next((value[key] for key in value if key.endswith("labels")), None)
-        label = checked.text(checked.items(labels)[0]) if labels else ""
+    results = checked.items(annotation.get("result") or [], "result")
+    for place, result in enumerate(checked.fields(one, "result") for one in results):
+        kind = checked.text(result.get("type"), "type")
+        id_ = checked.key(result.get("id", place), "id")
+        value = checked.fields(result.get("value", {}), "value")
+        key = next((key for key in value if key.endswith("labels")), "")
+        label = checked.text(checked.items(value[key], key)[0], key) if value.get(key) else ""
         shape = kind.removesuffix("labels")
         before = found.get(id_, ("", "", {}))
         if shape in _AREAS:
+            if before[0]:
+                raise ValueError(f"two regions, a {before[0]} and a {shape}, have the one id {id_}")
             found[id_] = (shape, label or before[1], result)
         elif kind == "labels":
             found[id_] = (before[0], label or before[1], before[2])
@@ -111,11 +128,11 @@ def _number(id_: Any) -> int | None:
 
 
 def _draw(kind: str, result: Values, size: Size) -> Region:
-    value = checked.fields(result["value"])
+    value = checked.fields(result["value"], "value")
     if kind == "brush":
-        return cropped(_decode(checked.items(value["rle"]), size))
+        return cropped(_decode(_items(value, "rle"), size))
     if kind == "polygon":
-        points = ring(checked.items(value["points"]))
+        points = ring(_items(value, "points"))
         return fill([points * (size[1] / 100, size[0] / 100)], size)
     if kind == "ellipse":
         return fill([ellipse(*_places(value, "x", "y", "radiusX", "radiusY", size=size))], size)
@@ -126,7 +143,7 @@ def _draw(kind: str, result: Values, size: Size) -> Region:
 def _places(value: Values, *keys: str, size: Size) -> list[float]:
     """Percent across and down, by turns, as pixels; and the angle that a shape is turned by."""
     shares = np.array(checked.numbers(value, *keys)) / 100
-    turn = checked.number(value.get("rotation", 0))
+    turn = checked.number(value.get("rotation", 0), "rotation")
     return [*(shares * (*size[::-1], *size[::-1])).tolist(), turn]
 
 
@@ -186,14 +203,15 @@ def _read_video(
     count = video.count()
     tracks = []
     for id_, (_, label, result) in enumerate(regions, 1):
-        value = checked.fields(result["value"])
-        steps = map(checked.fields, checked.items(value["sequence"]))
-        ordered = sorted(steps, key=lambda one: checked.number(one["frame"]))
-        told = checked.number(value.get("framesCount") or count)
+        value = checked.fields(result["value"], "value")
+        steps = [checked.fields(one, "sequence") for one in _items(value, "sequence")]
+        ordered = sorted(steps, key=lambda one: checked.number(one["frame"], "frame"))
+        told = checked.number(value.get("framesCount") or count, "framesCount")
         if told != count:
             note = "videos labelled at another rate than their file's, matched by time"
             reading.notes.add(note, where)
         tracks.append((id_, label, ordered, told / max(1, count)))
+    place = str(PurePosixPath(reading.name_of(film, "")).with_suffix(""))
     for frame in range(count):
         shapes = [
             (_BOX_OF_VIDEO, label, {"id": id_, "value": shape})
@@ -203,12 +221,12 @@ def _read_video(
         ]
         objects = partial(_objects, where, shapes, video.size)
         picture = f"{film.stem}/frame_{frame:06d}.png"
-        yield Picture(picture, video.size, objects, None, film.stem, frame, film=film)
+        yield Picture(picture, video.size, objects, None, place, frame, film=film)
 
 
 def _at(steps: Sequence[Values], frame: float) -> Values | None:
     """The box at a place between keyframes; None before the first and after a last one."""
-    frames = [checked.number(one["frame"]) for one in steps]
+    frames = [checked.number(one["frame"], "frame") for one in steps]
     place = bisect(frames, frame)
     # The keyframe that is not enabled is the last one that the object is seen in.
     if not place or (not steps[place - 1].get("enabled", True) and frames[place - 1] < frame):
@@ -218,7 +236,7 @@ def _at(steps: Sequence[Values], frame: float) -> Values | None:
         return first
     share = (frame - frames[place - 1]) / (frames[place] - frames[place - 1])
     keys = ("x", "y", "width", "height", "rotation")
-    ends = [[checked.number(one.get(key, 0)) for key in keys] for one in (first, steps[place])]
+    ends = [[checked.number(one.get(key, 0), key) for key in keys] for one in (first, steps[place])]
     return {key: one + share * (other - one) for key, one, other in zip(keys, *ends, strict=True)}
 
 

@@ -15,7 +15,7 @@ from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Size, label_objects
 from dvos.formats.raster import decode_region, encode_region
 from dvos.formats.reading import Format, Reading, drawing, naming
-from dvos.formats.sheets import videos_of
+from dvos.formats.sheets import labelled, videos_of
 from dvos.media.layout import IMAGE_SUFFIXES, list_files
 from dvos.media.mask import LARGEST_32
 
@@ -31,6 +31,7 @@ def _matches(_: Path, content: Any) -> bool:
 
 def _read(path: Path, content: str, reading: Reading) -> Iterator[Picture]:
     rows: dict[int, list[tuple[str, list[str]]]] = {}
+    told: dict[tuple[int, int], int] = {}
     size: Size | None = None
     for place, line in enumerate(content.splitlines(), 1):
         where, cells = f"{path} row {place}", line.split()
@@ -45,7 +46,10 @@ def _read(path: Path, content: str, reading: Reading) -> Iterator[Picture]:
             if size not in (None, own):
                 raise ValueError(f"is of {own[1]} x {own[0]} pixels, other rows are not")
             size = own
-            rows.setdefault(checked.whole(cells[0]), []).append((where, cells))
+            frame, id_ = checked.whole(cells[0], "frame"), checked.whole(cells[1], "id")
+            if not _is_ignored(cells) and (first := told.setdefault((frame, id_), place)) != place:
+                raise ValueError(f"is of frame {frame} and id {id_}, as row {first} is")
+            rows.setdefault(frame, []).append((where, cells))
     video, files = _frames(path, min(rows, default=1), reading)
     base = min(files) if files else min(1, *rows) if rows else 1
     last = max([*files, *rows], default=0)
@@ -70,12 +74,19 @@ def _frames(path: Path, first: int, reading: Reading) -> tuple[str, dict[int, Pa
 
 
 def _objects(rows: Sequence[tuple[str, list[str]]], size: Size) -> Iterator[LabelledObject]:
-    for where, (_, id_, kind, _, _, runs) in rows:
+    for where, cells in rows:
+        _, id_, kind, _, _, runs = cells
         with naming(where):
-            unknown = checked.whole(id_) == _IGNORED or checked.whole(kind) == _IGNORED_CLASS
+            unknown = _is_ignored(cells)
             label = "" if unknown else _CLASSES.get(checked.whole(kind), f"class {kind}")
             draw = drawing(where, decode_region, runs, size)
             yield LabelledObject(label, draw, checked.whole(id_), unknown)
+
+
+def _is_ignored(cells: Sequence[str]) -> bool:
+    """Whether a row is of a region that is not judged, of which a frame may have several."""
+    id_, kind = checked.whole(cells[1], "id"), checked.whole(cells[2], "class")
+    return id_ == _IGNORED or kind == _IGNORED_CLASS
 
 
 def _write(source: LabelledSource, out: Path) -> None:
@@ -85,7 +96,7 @@ def _write(source: LabelledSource, out: Path) -> None:
     kinds |= {name: 2 if len(others) == 1 else 3 + place for place, name in enumerate(others)}
     for video, own in videos_of(source, _IGNORED - 1):
         rows = ""
-        for sheet in own:
+        for sheet in labelled(own, gaps=False):
             height, width = sheet.picture.size
             frame = sheet.picture.frame + 1
             labels = {
@@ -107,7 +118,7 @@ def _write(source: LabelledSource, out: Path) -> None:
 def _write_boxes(source: LabelledSource, out: Path) -> None:
     for video, own in videos_of(source, LARGEST_32):
         rows = ""
-        for sheet in own:
+        for sheet in labelled(own, gaps=False):
             for _, number, region in sheet.shapes():
                 height, width = region.mask.shape
                 corner = f"{region.left + 1},{region.top + 1},{width},{height}"

@@ -63,9 +63,11 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
 
 
 def _read_clips(path: Path, reading: Reading) -> Iterator[Picture]:
-    with OpenStores() as stores:
+    with OpenStores() as stores, FaultCollector(MediaError) as faults:
         for row in read_clips(path):
             name, size = f"{row.vid}/{row.image.name}", stores.image_size(row.image)
+            if row.mask is not None:
+                faults.collect(check_size, row.mask, stores.mask_size(row.mask), size, row.image)
             objects = tuple if row.mask is None else partial(_objects, row.mask, reading)
             file, labelled = row.image if row.image.is_file() else None, row.mask is not None
             yield Picture(name, size, objects, file, row.vid, row.fid, labelled)

@@ -5,17 +5,18 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from dvos.errors import DvosError, MediaError, check_size
-from dvos.files import composed, parse_json, read_bytes, stem_of
+from dvos.files import composed, parse_json, read_bytes, real_path, stem_of
 from dvos.formats.labels import LabelledSource, Notes, Picture, Region, Size, joined
 from dvos.media.image import image_size
 from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, left_by_system
@@ -73,8 +74,13 @@ def load_document(path: Path) -> Any:
     with naming(path):
         if path.suffix.lower() == ".xml":
             return parse_xml(data)
-        text = data.decode("utf-8-sig")
-        return parse_json(text) if path.suffix.lower() == ".json" else text
+        try:
+            text = data.decode("utf-8-sig")
+            return parse_json(text) if path.suffix.lower() == ".json" else text
+        except UnicodeDecodeError as error:
+            raise ValueError(f"it is no text in UTF-8, from byte {error.start} on") from error
+        except JSONDecodeError as error:
+            raise ValueError(f"it is no JSON ({error})") from error
 
 
 class _BoundedBuilder(TreeBuilder):
@@ -105,6 +111,25 @@ def parse_xml(data: bytes) -> Element:
     return root
 
 
+def _files_below(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Images and videos below a folder by stem, and the folders there that are links."""
+    found: dict[str, list[Path]] = {}
+    links: list[Path] = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(name for name in inner if not left_by_system(name))
+        links += [path for path in (Path(folder, name) for name in inner) if path.is_symlink()]
+        for path in (Path(folder, name) for name in sorted(names) if not left_by_system(name)):
+            if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+                found.setdefault(stem_of(path), []).append(path)
+    return found, links
+
+
+def _fitting(files: Mapping[str, list[Path]], name: str) -> list[Path]:
+    """The files of a name, else those that have another ending than it, or it as their stem."""
+    alike = files.get(Path(name).stem, [])
+    return [one for one in alike if composed(one.name) == name] or alike or files.get(name, [])
+
+
 class Reading:
     """One reading of a source, whose pictures lie below a folder; parents and notes as of it."""
 
@@ -112,30 +137,44 @@ class Reading:
         self.root = root
         self.parents: dict[str, dict[int, int]] = {}
         self.notes = Notes()
+        self._told: dict[str, object] = {}
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
         """Images and videos below the root by stem; folders that are links are not entered."""
+        return self._below[0]
+
+    @cached_property
+    def _below(self) -> tuple[dict[str, list[Path]], list[Path]]:
+        return _files_below(self.root)
+
+    @cached_property
+    def _linked(self) -> dict[str, list[Path]]:
+        """Likewise those in folders that are links, where a picture is looked for last."""
         found: dict[str, list[Path]] = {}
-        for folder, inner, names in os.walk(self.root):
-            inner[:] = sorted(name for name in inner if not left_by_system(name))
-            for path in (Path(folder, name) for name in sorted(names) if not left_by_system(name)):
-                if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-                    found.setdefault(stem_of(path), []).append(path)
+        for link in {real_path(link): link for link in self._below[1]}.values():
+            for stem, paths in _files_below(link)[0].items():
+                found.setdefault(stem, []).extend(paths)
         return found
+
+    def once(self, where: object, picture: object) -> None:
+        """Refuse to take a picture, told by its file or name, twice; a MediaError names both."""
+        if (first := self._told.get(str(picture))) is not None:
+            found, remedy = f"is of {picture}, as {first} is", "join them, or remove one of the two"
+            raise MediaError.at(str(where), found, "each picture once", remedy)
+        self._told[str(picture)] = where
 
     def find(self, name: str, beside: Path | None = None) -> Path | None:
         """The file that a document names, wherever it lay on the machine it was written on.
 
         Of a path or address decides what of its folders fits a file below the root, then which lies
-        beside the document; without an ending, any image. A MediaError if several fit as well.
+        beside the document; without an ending, any image. In folders that are links it is looked
+        for if it is nowhere else. A MediaError if several fit as well.
         """
         parts = [part for part in re.split(r"[/\\]+", composed(name)) if part]
         if not parts:
             return None
-        alike = self.files.get(Path(parts[-1]).stem, [])
-        fitting = [one for one in alike if composed(one.name) == parts[-1]]
-        fitting = fitting or alike or self.files.get(parts[-1], [])
+        fitting = _fitting(self.files, parts[-1]) or _fitting(self._linked, parts[-1])
 
         def score(path: Path) -> tuple[int, bool, bool]:
             own = [composed(part) for part in path.parts[-2::-1]]

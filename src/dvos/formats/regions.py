@@ -17,7 +17,7 @@ from dvos.formats.imagej import read_outlines
 from dvos.formats.labels import LabelledSource, Size, label_objects
 from dvos.formats.raster import Ring, outlines, ring
 from dvos.formats.reading import Format, naming
-from dvos.formats.sheets import sheets
+from dvos.formats.sheets import labelled, sheets
 from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask import IGNORE, LARGEST_32, read_label_image
 from dvos.tables import write_rows
@@ -133,7 +133,7 @@ def _named(
 
 
 def _write_geojson(source: LabelledSource, out: Path) -> None:
-    for sheet in sheets(source, LARGEST_32):
+    for sheet in labelled(sheets(source, LARGEST_32)):
         features = []
         for one, number, region in sheet.shapes():
             parts = [
@@ -153,7 +153,7 @@ def _write_geojson(source: LabelledSource, out: Path) -> None:
 def _write_csv(source: LabelledSource, out: Path) -> None:
     rows = (
         (sheet.picture.name, sheet.video, frame, number, one.label, part, which, x, y)
-        for sheet in sheets(source, LARGEST_32)
+        for sheet in labelled(sheets(source, LARGEST_32))
         for one, number, region in sheet.shapes()
         for frame in [sheet.picture.frame if sheet.video else None]
         for part, rings in enumerate(outlines(region))

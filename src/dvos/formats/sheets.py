@@ -20,8 +20,9 @@ from dvos.errors import MediaError, OutputError
 from dvos.files import atomic_path, composed, make_folder
 from dvos.formats.labels import UNKNOWN, LabelledObject, LabelledSource, Notes, Picture, Region
 
-#: What a name does not keep: what would be a path or steer a terminal.
-_ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]+')
+#: What a name does not keep: what would be a path or steer a terminal, and what is no Unicode.
+_ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]+')
+#: Bytes of a name in UTF-8: file systems hold 255, and what tells the kind of a file comes after.
 _LONGEST = 150
 #: What is wrong with a place where something else stands.
 TAKEN = ("is there with other content", "", "choose another --out, or move it")
@@ -35,7 +36,6 @@ class Sheet:
     picture: Picture
     video: str  # plain name of its video; empty for a photo
     name: str  # plain name of its file, without ending
-    place: int  # of the picture in its video, from 0
     objects: Callable[[], Iterable[LabelledObject]]
     numbers: Sequence[int]  # of these, from 1; UNKNOWN of regions of unknown label
 
@@ -43,6 +43,10 @@ class Sheet:
         """Have the picture in a folder, by a link or copy, if it is known; gives its name there."""
         source = self.picture.path
         if source is None:
+            note = "pictures that were not found: give --images"
+            if self.picture.film is not None:
+                note = "frames that lie in a video file, without a picture: import it first"
+            self.source.notes.add(note, self.picture.name)
             return f"{self.name}{PurePosixPath(self.picture.name).suffix or '.png'}"
         path = folder / f"{self.name}{source.suffix}"
         if os.path.lexists(path):
@@ -124,9 +128,24 @@ def sheets(source: LabelledSource, most: int, layout: Layout = "folders") -> Ite
         where = f"{source.path} {video or own[0]}"
         numbers = _numbers((each() for each in given), source.notes, most, where)
         video = own[0] if layout == "videos" and not video else video
-        for place, told in enumerate(zip(pictures, own, given, numbers, strict=True)):
-            picture, name, objects, each = told
-            yield Sheet(source, picture, video, name, place, objects, each)
+        for picture, name, objects, each in zip(pictures, own, given, numbers, strict=True):
+            yield Sheet(source, picture, video, name, objects, each)
+
+
+def labelled(every: Iterable[Sheet], *, gaps: bool = True) -> Iterator[Sheet]:
+    """Those of labelled pictures; others are left out and noted.
+
+    Of a format whose videos have no ``gaps`` each frame stays, and is noted: as one of no objects.
+    """
+    for sheet in every:
+        kept = sheet.picture.labelled or bool(sheet.picture.video and not gaps)
+        if not sheet.picture.labelled:
+            note = "pictures that are not labelled, left out"
+            if kept:
+                note = "frames that are not labelled, which the format shows without objects"
+            sheet.source.notes.add(note, sheet.picture.name)
+        if kept:
+            yield sheet
 
 
 def videos_of(source: LabelledSource, most: int) -> Iterator[tuple[str, Iterator[Sheet]]]:
@@ -167,7 +186,7 @@ def plain_names(given: Sequence[str], *, whole: bool = False) -> list[str]:
         for place, (name, path) in enumerate(zip(names, paths, strict=True)):
             if times[name.casefold()] > 1:
                 ending = path.suffix.replace(".", "_") if depth > len(parts[place]) else ""
-                names[place] = _plain(parts[place][-depth:]) + ending
+                names[place] = _plain(parts[place][-depth:], ending)
     seen: set[str] = set()
     for place, name in enumerate(names):
         unlike = (f"{name}_{number}" if number > 1 else name for number in count(1))
@@ -176,6 +195,8 @@ def plain_names(given: Sequence[str], *, whole: bool = False) -> list[str]:
     return names
 
 
-def _plain(parts: Sequence[str]) -> str:
-    kept = "_".join(part for part in parts if part not in ("/", ".", ".."))
-    return _ODD.sub("_", kept).strip().lstrip(".")[-_LONGEST:] or "picture"
+def _plain(parts: Sequence[str], ending: str = "") -> str:
+    kept = _ODD.sub("_", "_".join(part for part in parts if part not in ("/", ".", "..")))
+    name = f"{kept.strip().lstrip('.') or 'picture'}{_ODD.sub('_', ending)}"
+    # Of a character that is cut in two nothing stays.
+    return name.encode()[-_LONGEST:].decode(errors="ignore").strip().lstrip(".") or "picture"

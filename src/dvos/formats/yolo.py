@@ -19,9 +19,9 @@ from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size
 from dvos.formats.raster import BRIDGED, box, bridged, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, load_document, naming
-from dvos.formats.sheets import sheets
+from dvos.formats.sheets import labelled, sheets
 from dvos.media.image import image_size
-from dvos.media.layout import IMAGE_SUFFIXES, list_files, list_folders
+from dvos.media.layout import IMAGE_SUFFIXES, check_stems, list_files, list_folders
 from dvos.media.mask import LARGEST_32
 
 _TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -71,9 +71,12 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         reading.notes.add(f"parts of the data set read together: {parts}")
     for images, labels in folders:
         texts = {stem_of(one): one for one in list_files(labels, {".txt"})}
-        for file in list_files(images, IMAGE_SUFFIXES):
+        files = list_files(images, IMAGE_SUFFIXES)
+        check_stems(files, texts)
+        for file in files:
             size, name = image_size(file), reading.name_of(file, "")
             rows = texts.pop(stem_of(file), None)
+            reading.once(rows or labels, file)
             yield Picture(name, size, partial(_objects, rows, names, size, reading), file)
         texts.pop("classes", None)
         for lone in texts.values():
@@ -86,9 +89,12 @@ def _names(table: Path) -> dict[int, str]:
         values = parse_yaml(table.read_text(encoding="utf-8"))
         given = values.get("names") if isinstance(values, Mapping) else None
         if isinstance(given, list):
-            return {index: checked.text(str(name)) for index, name in enumerate(given)}
+            return {index: checked.text(str(name), "names") for index, name in enumerate(given)}
         if isinstance(given, Mapping):
-            return {checked.whole(index): checked.text(str(name)) for index, name in given.items()}
+            return {
+                checked.whole(index, "names"): checked.text(str(name), "names")
+                for index, name in given.items()
+            }
         raise ValueError("its names are neither a list nor a mapping of classes")
 
 
@@ -106,10 +112,10 @@ def _objects(
         if not cells:
             continue
         with naming(f"{rows} row {place}"):
-            index = checked.whole(cells[0])
+            index = checked.whole(cells[0], "class")
             if names and index not in names:
                 raise ValueError(f"class {index} is not among the {len(names)} of data.yaml")
-            values = [checked.number(cell) for cell in cells[1:]]
+            values = [checked.number(cell, "corners") for cell in cells[1:]]
             if len(values) == 4:
                 reading.notes.add("rows that are boxes, taken for filled rectangles", rows, place)
             elif len(values) < 6 or len(values) % 2:
@@ -130,18 +136,17 @@ def _draw(values: Sequence[float], size: Size) -> Region:
 
 def _write(source: LabelledSource, out: Path) -> None:
     classes = {name: index for index, name in enumerate(sorted(source.classes()))}
-    for sheet in sheets(source, LARGEST_32, "flat"):
-        if sheet.picture.labelled:
-            rows = ""
-            for one, number, region in sheet.shapes():
-                path, joins = bridged(region)
-                if joins:
-                    source.notes.add(BRIDGED, sheet.name, number)
-                shares = (path / np.array(sheet.picture.size[::-1])).ravel().tolist()
-                corners = " ".join(f"{share:.9g}" for share in shares)
-                rows += f"{classes[one.label]} {corners}\n"
-            write_text(out / "labels/train" / f"{sheet.name}.txt", rows)
-            sheet.place_file(out / "images/train")
+    for sheet in labelled(sheets(source, LARGEST_32, "flat")):
+        rows = ""
+        for one, number, region in sheet.shapes():
+            path, joins = bridged(region)
+            if joins:
+                source.notes.add(BRIDGED, sheet.name, number)
+            shares = (path / np.array(sheet.picture.size[::-1])).ravel().tolist()
+            corners = " ".join(f"{share:.9g}" for share in shares)
+            rows += f"{classes[one.label]} {corners}\n"
+        write_text(out / "labels/train" / f"{sheet.name}.txt", rows)
+        sheet.place_file(out / "images/train")
     names = {index: name or "object" for name, index in classes.items()}
     table = {"path": ".", "train": "images/train", "val": "images/train", "names": names}
     write_text(out / "data.yaml", yaml.safe_dump(table, sort_keys=False, allow_unicode=True))

@@ -15,7 +15,8 @@ import numpy as np
 
 from dvos.errors import MediaError
 from dvos.files import composed, stem_of
-from dvos.media.layout import IMAGE_SUFFIXES, FolderClip, clips_of_folder, list_files, list_folders
+from dvos.media.clip_folders import FolderClip, clips_of_folder
+from dvos.media.layout import IMAGE_SUFFIXES, list_files, list_folders
 from dvos.media.mask import read_label_image
 
 _log = logging.getLogger(__name__)

@@ -21,10 +21,8 @@ from dvos.files import absent, composed, real_path, stem_of
 from dvos.tables import STORE_SUFFIX
 
 T = TypeVar("T")
-
 # ASCII digits only: \d also matches characters that int() refuses.
 _NUMBERS = re.compile("([0-9]+)")
-
 _log = logging.getLogger(__name__)
 
 #: Folders of masks beside a folder ``images``, the preferred one first.
@@ -41,7 +39,7 @@ VIDEO_SUFFIXES = frozenset(
 #: Those of pictures and recordings that are not read, which whoever lists a folder is told.
 _UNREAD = frozenset(
     {".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".tga", ".exr", ".psd", ".dcm", ".nii"}
-    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".insv", ".lrv", ".npy"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".insv", ".lrv"}
     | {".czi", ".nd2", ".lif", ".lsm", ".svs", ".ims", ".stk", ".pgm", ".ppm", ".pbm", ".pnm"}
 )
 
@@ -128,11 +126,13 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         # They know what they are: of some ten thousand files, none is asked for.
         with os.scandir(folder) as found:
-            entries = [entry for entry in found if not left_by_system(entry.name)]
+            entries = {entry.name: entry for entry in found if not left_by_system(entry.name)}
     except OSError as error:
         problem = f"cannot be listed ({error.strerror})"
         raise MediaError.at(folder, problem, remedy="check its permissions") from error
-    return sorted(entries, key=lambda entry: natural_key(entry.name))
+    if "clips.csv" in entries:  # clips of dvos synthesize, with its contact sheet
+        entries.pop("preview.png", None)
+    return sorted(entries.values(), key=lambda entry: natural_key(entry.name))
 
 
 def _names(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -148,14 +148,12 @@ def _names(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[str, str]]
         _tell_unread(folder, shortened(unread))
 
 
-@cache
+@cache  # so that it is told once for a folder
 def _tell_unread(folder: Path, names: str) -> None:
-    """Warn, once for a folder, of what is no data to the program but may be to its user."""
     _log.warning("%s: left out, not read: %s; save them as PNG, JPEG or MP4", folder, names)
 
 
 def _may_be_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link."""
     try:
         return entry.is_symlink() or entry.is_dir()
     except OSError:
@@ -192,92 +190,33 @@ def pair_stills(folder: Path, faults: FaultCollector) -> list[tuple[Path, Path]]
     masks = {stem_of(path): path for path in files}
     for path in (one for one in files if masks[stem_of(one)] != one):
         faults.add(masks[stem_of(path)], f"the still has a mask already, {path.name}")
-    _tell_lone(images, masks, "mask", mask_folder, faults)
-    _tell_lone(masks.values(), {stem_of(image) for image in images}, "photo", photos, faults)
+    faults.collect(check_stems, images, masks)
+    tell_lone(images, masks, "mask", mask_folder, faults)
+    tell_lone(masks.values(), {stem_of(image) for image in images}, "photo", photos, faults)
     return [(image, masks[stem_of(image)]) for image in images if stem_of(image) in masks]
 
 
-def _tell_lone(
+def check_stems(paths: Iterable[Path], labelled: Collection[str]) -> None:
+    """A MediaError with a fault for each file whose label, by its stem, is also that of another."""
+    first: dict[str, Path] = {}
+    with FaultCollector(MediaError) as faults:
+        for path, stem in ((path, stem_of(path)) for path in paths):
+            if stem in labelled and first.setdefault(stem, path) is not path:
+                found = f"{first[stem].name} beside it has the same label"
+                faults.add(path, found, "a label of its own", "rename or remove one of the two")
+
+
+def tell_lone(
     paths: Iterable[Path], stems: Collection[str], what: str, folder: Path, faults: FaultCollector
 ) -> None:
     """A fault for each path whose stem is not among those of its partners in a folder."""
     lone = [path for path in paths if stem_of(path) not in stems]
-    names = [one.name for one in _entries(folder)] if lone else []
-    unread = {stem_of(Path(name)): name for name in names}
+    unread = {stem_of(Path(one.name)): one.name for one in (_entries(folder) if lone else ())}
     for path in lone:
         found = f"no {what} of that name in {folder}"
         if stem_of(path) in unread:
             found += f", {unread[stem_of(path)]} is of a kind that is not read"
         faults.add(path, found, "", "add it or remove it")
-
-
-@dataclass(frozen=True)
-class FolderClip:
-    """A clip of a folder: its frames that are there, by their place in natural order, and masks."""
-
-    name: str
-    frames: dict[int, Path]
-    masks: dict[int, Path]
-
-
-def clips_of_folder(root: Path) -> list[FolderClip]:
-    """Find the labelled clips under a folder, by name; each has a mask.
-
-    Layouts: ``root/frames/CLIP/*`` with ``root/masks/CLIP/*`` (both also in ``root/training``, as
-    the published training has it), ``root/CLIP/frames/*`` with ``root/CLIP/masks/*``, or one clip,
-    ``root/frames/*`` with ``root/masks/*``. A MediaError if there is none of these, with a fault
-    for each mask without frame, missing mask, and clip without masks or frames.
-    """
-    if not root.is_dir():
-        raise MediaError.at(root, "no such folder", "a folder of clips", "check the path")
-    if list_folders(root / "training" / "frames"):
-        root = root / "training"
-    frames, masks = root / "frames", root / "masks"
-    if frames.is_dir() and masks.is_dir():
-        own = {composed(folder.name): folder for folder in list_folders(frames)}
-        masked = {composed(folder.name): folder for folder in list_folders(masks)}
-        # A folder of masks without one of frames is a clip that lost them.
-        lone = [name for name, one in masked.items() if own and list_files(one, MASK_SUFFIXES)]
-        places = [
-            (name, own.get(name, frames / name), masked.get(name, masks / name))
-            for name in sorted({*own, *lone})
-        ] or [(root.name, frames, masks)]
-    else:
-        places = [
-            (composed(folder.name), folder / "frames", folder / "masks")
-            for folder in sorted(list_folders(root))
-            if (folder / "frames").is_dir() or (folder / "masks").is_dir()
-        ]
-    if not places:
-        layouts = "frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or frames and masks"
-        raise MediaError.at(root, "holds no clips", layouts)
-    with FaultCollector(MediaError) as faults:
-        return [_folder_clip(*place, faults) for place in places]
-
-
-def _folder_clip(name: str, frames: Path, folder: Path, faults: FaultCollector) -> FolderClip:
-    images = faults.collect(list_images, frames) or []
-    ids: dict[str, int] = {}
-    present: dict[int, Path] = {}
-    for frame_id, image in enumerate(images):
-        stem = stem_of(image)
-        ids[stem] = ids[stem.replace("_frame-", "_mask-")] = frame_id
-        if image.is_file():
-            present[frame_id] = image
-        else:
-            _log.warning("%s: %s; the clip has a gap there", image, absent(image))
-    masks = sorted(list_files(folder, MASK_SUFFIXES))
-    if images:
-        _tell_lone(masks, ids, "frame", frames, faults)
-    labelled = {ids[stem_of(mask)]: mask for mask in masks if stem_of(mask) in ids}
-    for frame_id, mask in labelled.items():
-        if not mask.is_file():
-            faults.add(mask, absent(mask), "a mask file")
-        elif frame_id not in present:
-            faults.add(mask, f"its frame {absent(images[frame_id])}")
-    if not masks:
-        faults.add(folder, f"no masks for the frames in {frames}", "at least one")
-    return FolderClip(name, present, dict(sorted(labelled.items())))
 
 
 class FileIndex:

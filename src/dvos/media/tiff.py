@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,14 +32,14 @@ _ORIENTATION = 274
 
 
 def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
-    """Decode the one page of a TIFF; smaller pages beside it are previews.
+    """Decode the one image of a TIFF; smaller pages beside it are previews.
 
     (H, W), RGB (H, W, 3) or RGBA (H, W, 4), alpha not premultiplied, upright; of the type stored,
     but that less than 8 bit are stretched to uint8, 9 to 15 to uint16. ``stored`` samples of a mask
     are indices of a palette, "white is zero" not turned round, few bits not stretched. A MediaError
     if it is damaged, a stack of pages, or of a layout that tells no colours.
     """
-    with _first_page(data, path) as page:
+    with _page(data, path) as page:
         _check_whole(page, len(data), path)
         if stored and page.compression in _JPEG:
             remedy = "export it lossless: its ids may be altered already"
@@ -55,14 +57,14 @@ def read_tiff(data: bytes, path: Path, *, stored: bool = False) -> Array:
 
 def tiff_size(path: Path) -> tuple[int, int]:
     """(height, width) of a TIFF turned upright, from its header only."""
-    with _first_page(path, path) as page:
+    with _page(path, path) as page:
         size = int(page.imagelength), int(page.imagewidth)
         return size[::-1] if _orientation(page) >= 5 else size
 
 
 def tiff_depth(path: Path) -> int:
     """Bits of a sample of a TIFF, from its header only."""
-    with _first_page(path, path) as page:
+    with _page(path, path) as page:
         return int(np.max(page.bitspersample))
 
 
@@ -79,7 +81,8 @@ def turned(array: Array, orientation: int) -> Array:
 
 
 @contextmanager
-def _first_page(source: bytes | Path, path: Path) -> Iterator[Any]:
+def _page(source: bytes | Path, path: Path) -> Iterator[Any]:
+    """The page that is the image; a MediaError if that cannot be told."""
     import tifffile
 
     # Our own error says what is wrong; the library's log would stand beside it.
@@ -87,7 +90,7 @@ def _first_page(source: bytes | Path, path: Path) -> Iterator[Any]:
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         with tifffile.TiffFile(stream) as file:
-            yield file.pages[0]
+            yield _main_page(file, path)
     except MediaError:
         raise
     except Exception as error:  # tifffile and each of its codecs have classes of their own
@@ -95,6 +98,47 @@ def _first_page(source: bytes | Path, path: Path) -> Iterator[Any]:
             found, remedy = f"a TIFF that cannot be read ({error})", "save it without compression"
             raise MediaError.at(path, found, remedy=remedy) from error
         raise MediaError.damaged(path, "TIFF", str(error) or type(error).__name__) from error
+
+
+def _main_page(file: Any, path: Path) -> Any:
+    """The first page, or the largest where the file says that the first is a preview.
+
+    A MediaError if a later one is larger all the same, or the pages lead beyond the file.
+    """
+    main = file.pages[0]
+    size = main.imagelength, main.imagewidth
+    # Cameras have the image itself in a page inside the preview's.
+    pages = [main, *(main.pages or ())] if main.is_reduced else [main]
+    seen = {main.offset}
+    for page in _later_pages(file, path):
+        if page.offset in seen:
+            raise MediaError.damaged(path, "TIFF", "its pages lead back to one before")
+        seen.add(page.offset)
+        pages += [] if page.is_mask else [page]
+        if (page.imagelength, page.imagewidth) == size and not main.is_reduced:
+            break  # a stack, however long it is
+    if main.is_reduced:
+        main = max(pages, key=lambda page: page.imagelength * page.imagewidth)
+    for page in pages:
+        if page.imagelength > main.imagelength or page.imagewidth > main.imagewidth:
+            found = "a TIFF of several pages, of which the first is smaller than another"
+            raise MediaError.at(path, found, "one image", "save each page as a file of its own")
+    return main
+
+
+def _later_pages(file: Any, path: Path) -> Iterator[Any]:
+    """The pages after the first; a MediaError if one is said to lie where the file has none."""
+    layout, stream = file.tiff, file.filehandle
+    place = 0
+    for place, page in enumerate(file.pages):
+        if place:
+            yield page
+    stream.seek(file.pages[place].offset)
+    (entries,) = struct.unpack(layout.tagnoformat, stream.read(layout.tagnosize))
+    stream.seek(entries * layout.tagsize, os.SEEK_CUR)
+    if any(stream.read(layout.offsetsize)):
+        found = f"the file ends before page {place + 2}, at byte {stream.size}"
+        raise MediaError.damaged(path, "TIFF", found)
 
 
 def _samples(page: Any, data: bytes) -> Array:
@@ -123,11 +167,8 @@ def _check_whole(page: Any, size: int, path: Path) -> None:
     file = page.parent
     images = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
     # Smaller pages are previews, as GIS software adds them, or transparency masks.
-    alike, seen = 0, set[int]()
+    alike = 0
     for one in file.pages:
-        if one.offset in seen:
-            raise MediaError.damaged(path, "TIFF", "its pages lead back to one before")
-        seen.add(one.offset)
         alike += (one.imagelength, one.imagewidth) == (height, width) and not one.is_mask
         if alike > 1:
             break
