@@ -25,6 +25,7 @@ from dvos.formats.label_studio import _encode
 from dvos.formats.labels import cropped
 from dvos.formats.raster import encode_region
 from dvos.media.mask import read_label_image, write_label_image, write_mask
+from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
 from dvos.tables import COUNT_COLUMNS, CountRow, write_rows
 
@@ -79,7 +80,7 @@ def test_cvat_a35_a37_tracks_are_filled_in_between_and_end(tmp_path: Path) -> No
 
 def test_cvat_frames_are_taken_from_the_video_file(tmp_path: Path) -> None:
     path = _cvat(tmp_path, _shape(0, 0), _shape(3, 6), count=4)
-    with pytest.raises(MediaError, match=r"picture plot/frame_000000\.PNG was not found"):
+    with pytest.raises(MediaError, match=r"picture plot/plot_000000\.png was not found"):
         import_labels(ImportSettings(source=path, out=tmp_path / "none"))
     _film(tmp_path / "plot.mp4", 6)
     result = import_labels(ImportSettings(source=path, out=tmp_path / "out"))
@@ -88,6 +89,21 @@ def test_cvat_frames_are_taken_from_the_video_file(tmp_path: Path) -> None:
     assert [round(cv2.imread(str(one)).mean() / 10) for one in frames] == [0, 1, 2, 3]
     again = import_labels(ImportSettings(source=path, out=tmp_path / "out"))
     assert str(again) == str(result)
+
+
+def test_labels_of_a_video_name_its_frames_as_predictions_do(tmp_path: Path) -> None:
+    names = [frame.name for frame in VideoFile(_film(tmp_path / "plot.mp4", 4))]
+    (tmp_path / "cvat").mkdir()
+    cvat = open_source(_cvat(tmp_path / "cvat", _shape(0, 0), count=4))
+    step = {"frame": 1, "enabled": True, "x": 0, "y": 0, "width": 9, "height": 9, "rotation": 0}
+    value = {"framesCount": 4, "duration": 0.4, "sequence": [step], "labels": ["wheat"]}
+    studio = _studio(tmp_path, {"type": "videorectangle", "value": value}, video="plot.mp4")
+    for source in (cvat, open_source(studio)):
+        assert [Path(one.name).stem for one in source.pictures] == names
+    for name in names:
+        write_photo(tmp_path / f"cvat/{name}.png", (H, W))
+    found = open_source(tmp_path / "cvat").pictures
+    assert [one.path and one.path.stem for one in found] == names
 
 
 STEPS = "<start_frame>4</start_frame><frame_filter>step=3</frame_filter>"

@@ -157,9 +157,13 @@ def _read_video(path: Path, content: Element, reading: Reading) -> Iterator[Pict
             for label, id_, of_frames in tracks
             if (shape := _shape_at(of_frames, number, reading)) is not None
         ]
-        file = None if film else reading.find(f"frame_{number:06d}", path)
+        # As prediction names the frames of a video, unless they are images, as CVAT names them.
+        own, file = f"{video}_{number:06d}", None
+        if not film:
+            file = reading.find(f"frame_{number:06d}", path) or reading.find(own, path)
         size = reading.size(film or file, stated, where)
-        name, objects = f"{video}/frame_{number:06d}.PNG", partial(_objects, where, shapes, size)
+        name = f"{video}/{file.name if file else f'{own}.png'}"
+        objects = partial(_objects, where, shapes, size)
         yield Picture(name, size, objects, file, video, number if film else frame, film=film)
 
 

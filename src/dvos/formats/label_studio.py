@@ -220,7 +220,7 @@ def _read_video(
             if (shape := _at(steps, 1 + frame * rate)) is not None
         ]
         objects = partial(_objects, where, shapes, video.size)
-        picture = f"{film.stem}/frame_{frame:06d}.png"
+        picture = f"{film.stem}/{film.stem}_{frame:06d}.png"  # as prediction names it
         yield Picture(picture, video.size, objects, None, place, frame, film=film)
 
 
