@@ -93,7 +93,9 @@ def test_settings_with_tables_of_stills_and_without_distractors(folder: Path) ->
         check(config, command="train")
 
 
-def test_a_picture_of_the_first_training_clips(tmp_path: Path) -> None:
+def test_a_picture_of_the_first_training_clips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(2):
         mask = np.zeros((60, 70), bool)
         mask[20:40, 10 * number : 30] = True
@@ -107,13 +109,22 @@ def test_a_picture_of_the_first_training_clips(tmp_path: Path) -> None:
         f"data: {{crop: 40, stills: {{folders: [{tmp_path / 's'}]}}, diffusion: {{share: 0.5}}}}\n"
     )
     picture = tmp_path / "batch.png"
-    main(["check", str(config), "--picture", str(picture)])
+    for _ in range(2):  # its own picture is drawn anew
+        main(["check", str(config), "--picture", str(picture)])
     shown = read_image(picture)
     assert shown.shape[0] >= 8 * 40
     assert shown.shape[1] >= 4 * 40
     assert not (tmp_path / "run").exists()
     assert main(["check", str(config), str(config), "--picture", str(picture)]) == 2
     assert main(["check", str(tmp_path / "s"), "--picture", str(picture)]) != 0
+    photo = tmp_path / "s/images/0.png"
+    for mine in (photo, config):
+        before = mine.read_bytes()
+        capsys.readouterr()
+        assert main(["check", str(config), "--picture", str(mine)]) == 1
+        told = f"error: {mine}: is there, and dvos check is not known to have made it"
+        assert capsys.readouterr().err.startswith(told)
+        assert mine.read_bytes() == before
 
 
 def test_what_training_misses_is_told_once(folder: Path, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +19,12 @@ import dvos
 from dvos import api
 from dvos.__main__ import run
 from dvos.cli.main import build_app, main
-from dvos.config.commands import COMMANDS, settings_model
+from dvos.config.commands import COMMANDS, next_step, settings_model
 from dvos.config.load import load_settings
 from dvos.config.prediction import EvaluationSettings
+from dvos.config.published import Imported
 from dvos.config.signatures import options_of
+from dvos.config.strict_yaml import parse_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, DvosError, UsageError
 from dvos.media.image import write_image
@@ -100,12 +104,39 @@ def test_extract_objects_of_a_folder_tells_what_comes_next(annotated, monkeypatc
     told = capsys.readouterr()
     assert "1 cutouts (cutouts.csv)" in told.out
     assert told.err.splitlines()[-1].startswith("next: dvos synthesize --set backgrounds=")
-    assert "--set distractors=[distractors.csv]" in told.err
+    assert "--set distractors='[distractors.csv]'" in told.err
     assert main(["extract", "objects"]) == 2
     assert "give a folder of labelled stills" in capsys.readouterr().err
     (annotated / "annotated/masks/a.png").unlink()
     assert main(["extract", "objects", "annotated", "--cutouts", "other.csv"]) == 1
     assert "annotated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "result", "words"),
+    [
+        ("predict", {"out": "my masks", "missing": 0}, ["report", "my masks"]),
+        ("predict", {"out": "masks", "missing": 2}, None),
+        ("score", {"out": "it's", "masks": ("a",), "missing": ("a fault",)}, ["report", "it's"]),
+        ("score", {"out": "of counts by hand alone"}, None),
+        ("synthesize", {"table": "clips/preview.png", "whole": None, "missing": 0}, None),
+        (
+            "synthesize",
+            {"table": "s.csv", "whole": "a b/clips.csv"},
+            "data.clips.tables=a b/clips.csv",
+        ),
+        ("synthesize", {"whole": "a, [b].csv"}, "data.clips.tables=a, [b].csv"),
+    ],
+)
+def test_what_comes_next_is_a_line_for_the_shell(command, result, words) -> None:
+    told = next_step(COMMANDS[command], SimpleNamespace(**result))
+    given = shlex.split(told)
+    if isinstance(words, str):
+        key, _, place = words.partition("=")
+        (setting,) = (word.partition("=")[2] for word in given if word.startswith(f"{key}="))
+        assert parse_yaml(setting) == [place]
+    else:
+        assert given == (["dvos", *words] if words else [])
 
 
 def test_config_show_works_whatever_is_missing(tmp_path, capsys) -> None:
@@ -139,6 +170,66 @@ def test_what_is_missing_is_named_as_it_is_given(capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().err
     assert "folder: is missing; expected a value; give it as FOLDER\n" in told
     assert "out: is missing; expected a value; give it with --out=...\n" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("synthesize --set backgrounds=[b.csv] --out c", ["give it with --set cutouts=..."]),
+        ("config show predict --set threshold=7", ["expected input should be less than 1"]),
+        ("check predict.yaml", ["predict.yaml: input: is missing; .*; add it to the file"]),
+        ("check no.yaml", ["no.yaml: no such file; expected a file or folder; check the path"]),
+        ("config import no.yaml", ["no.yaml: no such file; check the path"]),
+        ("train --set out=1", ["out: found 1; expected a path"]),
+        ("train --set data=3 --out r", ["data: found 3; expected a mapping of settings"]),
+        ("train --set data.stills.folders=[1] --out r", ["folders.0: found 1; expected a path"]),
+        (
+            "predict a --set augment_scales=[]",
+            ["augment_scales: found 0 values; expected at least 1"],
+        ),
+        ("report a b c d e f g", ["7 runs are given; give at most six .*"]),
+        (
+            "predict a.png b.png c.png --stills",
+            [r".*\(b.png c.png\); expected one INPUT; give the folder that holds them; .*"],
+        ),
+        ("convert a b --out c.onnx", [r".*\(b\); expected one CHECKPOINT; see dvos --help"]),
+        ("train a", [r".*\(a\); expected options alone; put the name of its option .*"]),
+        (
+            "predict img.csv",
+            [r"img.csv row 1: .* \(its header is Img\); expected VID,.*,Label, or Image alone"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_plain_words(words, told, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "predict.yaml").write_text("threshold: 0.4\nstills: true\n")
+    (tmp_path / "img.csv").write_text("Img\na.png\n")
+    assert main(words.split()) in {1, 2}
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    for line, expected in zip(lines, told, strict=True):
+        assert re.search(f"{expected}$", line), line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["img.csv", "predict.yaml"]
+
+
+def test_imported_settings_replace_no_file_but_their_like(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    published = "frames_path: f.csv\n"
+    Path("fx.yaml").write_text(published)
+    monkeypatch.setattr("dvos.config.published.import_published", _imported)
+    for _ in range(2):
+        assert main(["config", "import", "fx.yaml", "--out", "ours.yaml"]) == 0
+    Path("ours.yaml").write_text(changed := Path("ours.yaml").read_text() + "seed: 5\n")
+    capsys.readouterr()
+    for name, text in (("fx.yaml", published), ("ours.yaml", changed)):
+        assert main(["config", "import", "fx.yaml", "--out", name]) == 1
+        told = f"error: {name}: is there, and dvos config import is not known to have made it"
+        assert capsys.readouterr().err.startswith(told)
+        assert Path(name).read_text() == text
+
+
+def _imported(path: Path) -> Imported:
+    settings = load_settings(settings_model("extract frames"), options={"inputs": [Path("a.mp4")]})
+    return Imported(path, "extract frames", settings, ())
 
 
 @pytest.mark.parametrize(

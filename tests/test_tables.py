@@ -363,3 +363,14 @@ def test_output_folder_with_a_zero_byte(tmp_path: Path) -> None:
     (fault,) = faults_of(tables.read_videos, table)
     assert "row 2 column FramesDir" in fault
     assert "zero byte" in fault
+
+
+def test_a_table_that_several_runs_add_to_has_no_columns_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "pseudo_stills.csv"
+    assert tables.rows_beside(path, ("Image", "Mask"), lambda _: True) == []
+    path.write_text("Mask,Image\nm.png,a.png\n")
+    assert tables.rows_beside(path, ("Image", "Mask"), lambda _: True) == [["a.png", "m.png"]]
+    for header, told in (("Image", "misses the column Mask"), ("Image,Mask,Who", "column Who")):
+        path.write_text(f"{header}\na.png\n")
+        with pytest.raises(TableError, match=f"{told}.*; move the table, or choose another place"):
+            tables.rows_beside(path, ("Image", "Mask"), lambda _: True)

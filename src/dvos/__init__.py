@@ -4,8 +4,8 @@ Label a few stills; cut the objects out; composite them into exactly labelled
 clips; train a video network; segment every frame of a video.
 
 Importing the package is light: each name below is loaded when it is first
-used. Every command of the command line is the function of the same name here,
-with the same settings::
+used. Every command of the command line but ``check`` and ``config`` is the
+function of the same name here, with the same settings::
 
     import dvos
 

@@ -1,4 +1,4 @@
-"""Every command as one function, with the command's name and settings.
+"""Every command but ``check`` and ``config`` as one function, with the command's name and settings.
 
 Each takes settings by name (nested ones as mappings, ``None`` as not given), ``config`` (a YAML
 file) and ``overrides`` (``a.b=value`` texts), or a whole settings object. The signatures are made

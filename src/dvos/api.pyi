@@ -385,7 +385,7 @@ def evaluate(
         scale: frames are resized by this, on top of data.scale; auto = to objects as in training
             (default: 1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
-        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
+        tile: side in pixels of tiles, raised to a multiple of 32, of 64 on; 0 = none (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
@@ -506,7 +506,7 @@ def predict(
         scale: frames are resized by this, on top of data.scale; auto = to objects as in training
             (default: 1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
-        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
+        tile: side in pixels of tiles, raised to a multiple of 32, of 64 on; 0 = none (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
@@ -609,7 +609,7 @@ def pseudo_label(
         device: auto, cpu, cuda, cuda:N or mps (default: auto)
         precision: auto is float32 on a CPU, and on a GPU float16, of paper bfloat16 (default: auto)
         batch: frames at once; 0 = one on a CPU, on a GPU by their size (default: 0)
-        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
+        tile: side in pixels of tiles, raised to a multiple of 32, of 64 on; 0 = none (default: 0)
         reference_interval: frames between reference frames; null = as trained (default: none)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)
@@ -755,7 +755,7 @@ def report(
             :class:`ReportSettings`, which takes the place of all else
         config: YAML file of settings, as the command line takes it
         overrides: ``a.b=value`` texts, each of which changes one setting
-        compare: further runs, set side by side with run (default: [])
+        compare: further runs, at most 5, set side by side with run (default: [])
         out: HTML file, or a folder for report.html; none = in run (default: none)
         frames: video or folder with the scored frames; none = in run (default: none)
         title: heading of the page; empty = made from the folder's name (default: )
@@ -1125,7 +1125,7 @@ def load_predictor(
         compile: compile dvos for each size of frames; auto = on a GPU for many (default: auto)
         scale: frames are resized by this, on top of data.scale (default: 1.0)
         every: frames 0, N, 2N, ... are segmented, and refer to each other (default: 1)
-        tile: side in pixels of tiles, a multiple of 32; 0 = whole frames (default: 0)
+        tile: side in pixels of tiles, raised to a multiple of 32, of 64 on; 0 = none (default: 0)
         threshold: probability from which a pixel is object (default: 0.5)
         intensity: of more than 8 bit, LOW,HIGH: samples that become black and white; full: divided
             by 257; auto: percentiles where a small part of the range is used (default: auto)

@@ -23,6 +23,8 @@ from dvos.workflow.data_folder import ExtractedFrames, read_data_folder
 
 # Clips in the picture of a training batch.
 _PICTURED = 8
+#: What a picture of them is noted to be of.
+_MAKER = "dvos check"
 
 # Which tables each command reads, by dotted setting.
 _INPUT_TABLES: dict[str, dict[str, str]] = {
@@ -52,7 +54,7 @@ def check(path: Path, *, command: str | None = None) -> str:
     fit`` takes it; or labels of another program. A DvosError has a fault for each thing wrong.
     """
     if not path.exists():
-        raise UsageError.at(path, "no such file or folder")
+        raise UsageError.at(path, absent(path), "a file or folder", "check the path")
     suffix = path.suffix.lower()
     # A data.yaml of YOLO is known within its folder; ours may bear that name.
     if suffix not in {".yaml", ".yml", ".csv"} and known.is_foreign(path):
@@ -81,23 +83,26 @@ def check(path: Path, *, command: str | None = None) -> str:
 def draw_batch(path: Path, picture: Path) -> str:
     """Draw the first clips that a configuration trains on, and return a line that says so.
 
-    Each is a row of the image ``picture``: its frames, then the query with its target outlined.
+    Each is a row of the image ``picture``: its frames, then the query with its target outlined. An
+    OutputError if something else than such an image is there.
     """
-    settings = load_settings(TrainingSettings, config=path)
     # They load torch, which no other check needs.
-    from dvos.media.image import write_image
+    from dvos.media.image import refuse_other_image, write_image
+
+    refuse_other_image(picture, _MAKER)
+    settings = load_settings(TrainingSettings, config=path, is_file_alone=True)
     from dvos.training.datasets import batch_picture
     from dvos.training.run import build_clips
 
     with TemporaryDirectory() as place:
         clips = build_clips(settings, training_spec(settings.network), Path(place))
-        write_image(picture, batch_picture(clips, _PICTURED))
+        write_image(picture, batch_picture(clips, _PICTURED), maker=_MAKER)
     return f"{picture}: the first {_PICTURED} training clips of {path}"
 
 
 def _check_config(path: Path, command: str | None) -> str:
     command = command or guess_command(read_yaml(path))
-    settings = load_settings(settings_model(command), config=path)
+    settings = load_settings(settings_model(command), config=path, is_file_alone=True)
     if isinstance(settings, TrainingSettings):
         check_network(settings.network)
     count = 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvos.config.extraction import FramesSettings, ObjectsSettings
-from dvos.errors import MediaError
+from dvos.errors import MediaError, OutputError
 from dvos.extraction.frames import extract_frames
 from dvos.extraction.objects import ObjectsResult, extract_objects
 from dvos.media.image import write_image
@@ -138,8 +138,25 @@ def test_a_table_of_the_users_is_not_withdrawn(given: Path, tmp_path: Path) -> N
     out = tmp_path / "out"
     out.mkdir()
     (out / "frames.csv").write_text("mine\n")
-    frames_of(given, out, shard="1/2")
+    with pytest.raises(OutputError, match=r"frames\.csv: is there, and dvos extract is not known"):
+        frames_of(given, out, shard="1/2")
     assert (out / "frames.csv").read_text() == "mine\n"
+    assert not list(out.glob("f*/*.png"))
+
+
+def test_the_table_of_a_shard_is_not_written_over_where_it_is_a_users(
+    given: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    frames_of(given, out, shard="1/2")
+    part = out / "frames_shard-2-of-2.csv"
+    part.write_text("mine\n")
+    with pytest.raises(OutputError, match=r"frames_shard-2-of-2\.csv: is there, and dvos extract"):
+        frames_of(given, out, shard="2/2")
+    assert part.read_text() == "mine\n"
+    part.unlink()
+    assert frames_of(given, out, shard="2/2") == out / "frames.csv"
+    assert frames_of(given, out, shard="2/2") == out / "frames.csv"
 
 
 def test_no_object_in_any_shard_is_told_by_the_last(given: Path, tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ def test_finished_videos_are_not_done_again(folder: Path) -> None:
 def test_an_interrupted_video_goes_on_at_the_next_frame(folder: Path, monkeypatch) -> None:
     whole = {path: path.read_bytes() for path in extract(folder)}
     (folder / ".out.csv.ledger.jsonl").unlink()
+    (folder / "out.csv").unlink()
     for path in whole:
         path.unlink()
     real = module.write_image
@@ -225,6 +226,20 @@ def test_frames_that_it_did_not_make_are_not_written_over(folder: Path) -> None:
     with pytest.raises(OutputError, match="is not known to have made it"):
         extract(folder)
     assert first.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "v.csv", "in/one.mp4"])
+def test_a_table_that_it_did_not_make_is_not_written_over(folder: Path, name: str) -> None:
+    (folder / "mine.csv").write_text("Image\nx.png\n")
+    (folder / "sub").mkdir()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match=f"{name}: is there, and dvos extract is not known"):
+        extract(folder, out=folder / "sub/.." / name)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    # Its own, also of an earlier run, is written anew.
+    extract(folder)
+    (folder / "f/one/one_000000.png").unlink()
+    assert len(extract(folder)) == 7
 
 
 def test_frames_and_tables_of_another_card_are_not_written_over(folder: Path) -> None:

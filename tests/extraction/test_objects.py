@@ -297,3 +297,32 @@ def test_cutouts_that_it_did_not_make_are_not_written_over(field: Path) -> None:
     with pytest.raises(OutputError, match="is not known to have made it"):
         extract(field)
     assert cutout.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["cutouts.csv", "distractors.csv", "objects.csv"])
+@pytest.mark.parametrize("text", ["Image\nmine.png\n", "Image\n", "\xe9,\n"])
+def test_tables_that_it_did_not_make_are_not_written_over(
+    field: Path, name: str, text: str
+) -> None:
+    (field / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(OutputError, match=f"{name}: is there, and dvos extract is not known"):
+        extract(field)
+    assert (field / name).read_bytes() == text.encode("latin-1")
+    assert not list(field.rglob("*_rlobj*.png"))
+
+
+def test_extractions_into_one_folder_share_a_table_that_one_of_them_made(field: Path) -> None:
+    others = {"annotated": field / "u.csv", "cutouts": field / "other.csv"}
+    (field / "u.csv").write_text((field / "t.csv").read_text().replace(",o\n", ",p\n"))
+    extract(field)
+    extract(field, **others)
+    rows = read_images(field / "distractors.csv")
+    assert {row.image.parent.parent.name for row in rows} == {"p"}
+    (field / "mine.csv").write_text("Image\nmine.png\n")
+    with pytest.raises(OutputError, match=r"mine\.csv: is there, and dvos extract"):
+        extract(field, distractors=field / "mine.csv")
+    (field / "w.csv").write_text((field / "t.csv").read_text().replace(",o\n", ",q\n"))
+    (field / "objects.csv").write_text("Image,Note\nmine.png,\n")
+    with pytest.raises(OutputError, match=r"objects\.csv: is there, and dvos extract"):
+        extract(field, annotated=field / "w.csv", cutouts=field / "third.csv")
+    assert (field / "objects.csv").read_text() == "Image,Note\nmine.png,\n"

@@ -11,9 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dvos.errors import MediaError
+from dvos.errors import MediaError, OutputError
 from dvos.media import limits
-from dvos.media.image import image_size, read_image, read_reduced, read_rgba, write_image
+from dvos.media.image import (
+    image_size,
+    read_image,
+    read_reduced,
+    read_rgba,
+    refuse_other_image,
+    write_image,
+)
 from dvos.media.layout import list_images, natural_key
 from dvos.media.limits import free_memory
 from dvos.media.mask import mask_size, read_mask, write_mask
@@ -372,3 +379,24 @@ def test_a_reduced_jpeg_is_upright_and_like_the_whole(tmp_path: Path) -> None:
     assert np.abs(reduced[:40, :60].astype(int) - (200, 30, 30)).max() < 12
     write_image(tmp_path / "photo.png", image)
     assert read_reduced(tmp_path / "photo.png", 80) is None
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_an_image_notes_its_maker_and_is_otherwise_the_same(tmp_path: Path, name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    plain, noted = tmp_path / f"plain_{name}", tmp_path / name
+    write_image(plain, pixels)
+    refuse_other_image(noted, "dvos check")
+    write_image(noted, pixels, maker="dvos check")
+    assert np.array_equal(read_image(noted), read_image(plain))
+    with Image.open(noted) as opened:
+        told = opened.info.get("Software") or opened.info["comment"].decode().split("\0")[1]
+    assert told == "dvos check"
+    refuse_other_image(noted, "dvos check")
+    for path, maker in (
+        (plain, "dvos check"),
+        (noted, "dvos synthesize"),
+        (tmp_path, "dvos check"),
+    ):
+        with pytest.raises(OutputError, match=f"{path}: is there, and {maker} is not known to"):
+            refuse_other_image(path, maker)

@@ -250,6 +250,19 @@ def test_clips_are_told_in_one_line(tmp_path: Path, caplog) -> None:
     ]
 
 
+@pytest.mark.parametrize("stills", [True, False])
+def test_pictures_of_8_bit_are_not_named(tmp_path: Path, caplog, stills: bool) -> None:
+    for name in ("deep", "eight", "more"):
+        image = camera() if name != "eight" else (camera() // 2).astype(np.uint8)
+        place = tmp_path / "in" / f"{name}.png" if stills else tmp_path / "in" / name / "0.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place), image)
+    for given in ("auto", "74,262"):
+        find_clips(tmp_path / "in", stills=stills, intensity=given)
+    assert len(caplog.messages) == 2
+    assert all(line.startswith("2 clips (deep, more): samples from") for line in caplog.messages)
+
+
 def test_videos_are_told_in_two_lines(tmp_path: Path, caplog) -> None:
     for number in range(3):
         write_video(tmp_path / f"v{number}.mkv", [camera(number, side=64)], "gray16le")

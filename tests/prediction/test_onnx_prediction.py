@@ -321,3 +321,22 @@ def test_a_conversion_writes_over_none_but_its_own(
     if kind == "notes":
         out.unlink()
     assert [main(words), main(words)] == [0, 0]
+
+
+def test_a_graph_of_another_program_is_not_written_over(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.onnx"
+    words = ["convert", str(files[0]), "--out", str(out)]
+    model = onnx.load(files[1])
+    del model.metadata_props[:]  # what ours say of themselves
+    for mine in (b"mine", model.SerializeToString()):
+        out.write_bytes(mine)
+        assert main(words) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: {out}: is there, and dvos convert is not known to have")
+        assert out.read_bytes() == mine
+    out.write_bytes(files[1].read_bytes())
+    stamp = out.stat().st_mtime_ns
+    assert main(words) == 0
+    assert out.stat().st_mtime_ns > stamp

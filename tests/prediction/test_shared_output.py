@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import re
 import shutil
 import unicodedata
 import zlib
@@ -24,6 +25,7 @@ from dvos.prediction.inputs import find_clips
 from dvos.prediction.predict import predict
 from dvos.registry import predictor_for
 from dvos.runner.shards import taken_folder
+from dvos.tables import COUNT_COLUMNS
 
 
 def _clip(folder: Path, frames: int = 2, seed: int = 0) -> Path:
@@ -115,6 +117,37 @@ def test_a_clip_is_predicted_by_one_run_at_a_time(checkpoint: Path, tmp_path: Pa
     assert not (out / "a").exists()
     _predict(checkpoint, source, out)
     assert len(_counts(out)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("counts.csv", "clip,frame_index,by_hand\nplot1,0,57\n", "misses the column time_s"),
+        ("counts.csv", f"{','.join(COUNT_COLUMNS)},Note\n", "has the column Note, which"),
+        ("counts.csv", f"{','.join(COUNT_COLUMNS[:5])},\n", "has the column (without a name)"),
+        ("totals.csv", "clip,region\na,north\n", "misses the column distinct, low, high"),
+        ("totals.csv", "clip,region,distinct,low,high,by_hand\n", "has the column by_hand"),
+    ],
+)
+def test_a_table_with_columns_of_a_user_is_kept(
+    checkpoint: Path, tmp_path: Path, name: str, text: str, told: str
+) -> None:
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / name).write_text(text)
+    with pytest.raises(TableError, match=rf"{name} row 1: {re.escape(told)}.*; move the table, or"):
+        _predict(checkpoint, _clip(tmp_path / "a"), out)
+    assert (out / name).read_text() == text
+    assert not (out / "a").exists()
+
+
+def test_a_table_of_an_earlier_release_goes_on(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    (out / "old").mkdir(parents=True)
+    (out / "counts.csv").write_text(f"{','.join(COUNT_COLUMNS[:6])}\nold,0,,0.5,3,old_0\n")
+    _predict(checkpoint, _clip(tmp_path / "a"), out)
+    assert (out / "counts.csv").read_text().startswith(",".join(COUNT_COLUMNS))
+    assert [row[0] for row in _counts(out)] == ["old", "a", "a"]
 
 
 def test_a_table_that_is_not_ours_is_kept(checkpoint: Path, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def test_the_last_shard_completes_the_set(
         result = synthesize(settings_of(field, tmp_path, layout="store", shard=f"{index}/3"))
         assert result.table == tmp_path / f"clips_shard-{index}-of-3.csv"
         missing.append(result.missing)
+        assert result.whole == (None if result.missing else tmp_path / "clips.csv")
+        assert ("; the clips of all shards are in" in str(result)) == (not result.missing)
     assert missing == sorted(missing, reverse=True)
     assert missing[-1] == 0
     assert without_shard_tables(tmp_path) == whole

@@ -17,7 +17,7 @@ from dvos.errors import DvosError, OutputError, RunError, UsageError
 from dvos.files import locked
 from dvos.media.clip_store import ClipStore
 from dvos.media.frames import open_frames
-from dvos.media.image import image_size, read_image
+from dvos.media.image import image_size, read_image, write_image
 from dvos.media.mask import mask_size, read_mask
 from dvos.synthesis import write
 from dvos.synthesis.build import (
@@ -266,10 +266,19 @@ def test_a_flow_file_keeps_a_64th_of_a_pixel(tmp_path: Path) -> None:
 def test_the_preview_is_a_sheet_and_nothing_else(field: Path, tmp_path: Path) -> None:
     result = synthesize(settings_of(field, tmp_path, preview=True))
     assert [path.name for path in tmp_path.iterdir()] == ["preview.png"]
-    assert result.table == tmp_path / "preview.png"
+    assert (result.table, result.whole) == (tmp_path / "preview.png", None)
+    synthesize(settings_of(field, tmp_path, preview=True, seed=7))  # its own is drawn anew
     height, width = image_size(tmp_path / "preview.png")
     assert height > 4 * 64
     assert width > 4 * 72
+
+
+def test_a_preview_replaces_no_picture_of_a_user(field: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "preview.png", np.zeros((8, 8, 3), np.uint8))
+    before = (tmp_path / "preview.png").read_bytes()
+    with pytest.raises(OutputError, match=r"preview\.png: is there, and dvos synthesize is not"):
+        synthesize(settings_of(field, tmp_path, preview=True))
+    assert (tmp_path / "preview.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("clips", [None, 4])

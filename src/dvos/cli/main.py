@@ -21,8 +21,8 @@ from typing import Annotated, Any, NoReturn, get_origin
 
 import typer
 
-from dvos.config.commands import COMMANDS, settings_model
-from dvos.errors import INTERRUPTED, DvosError, TableError, UsageError
+from dvos.config.commands import COMMANDS, next_step, settings_model
+from dvos.errors import INTERRUPTED, DvosError, Fault, TableError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ def command_function(command: str) -> Callable[..., None]:
         given = {name: None if value == [] else value for name, value in values.items()}
         result = api.run(command, given)
         typer.echo(str(result))
-        if known.then:
-            typer.echo(f"next: {known.then.format(result)}", err=True)
+        if following := next_step(known, result):
+            typer.echo(f"next: {following}", err=True)
         # A missing prediction counts as an empty mask in scores that are written all the same.
         scores = getattr(result, "scores", result)
         missing = getattr(scores, "missing", ()) if command in ("score", "evaluate") else ()
@@ -195,12 +195,16 @@ def import_(
 ) -> None:
     """Turn a published YAML (frames, objects, simulator, training) into ours."""
     from dvos.config.published import import_published
-    from dvos.files import write_text
+    from dvos.files import refuse_foreign, write_text
 
     imported = import_published(file)
     if out is None:
         typer.echo(imported.text.rstrip("\n"))
     else:
+        # What was changed in it since is the user's.
+        data = imported.text.encode("utf-8", "surrogateescape")
+        if not out.is_file() or out.read_bytes() != data:
+            refuse_foreign([out], "dvos config import")
         write_text(out, imported.text)
         typer.echo(f"{out}: settings of dvos {imported.command}")
     for note in imported.notes:
@@ -313,7 +317,7 @@ def _told(error: BaseException) -> tuple[list[str], int]:
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return [INTERRUPTED[0]], INTERRUPTED[1]
     if isinstance(error, typer.TyperException):
-        return [f"{error.format_message()}; see dvos --help"], 2
+        return [f"{_fault_of_words(error)}; see dvos --help"], 2
     if isinstance(error, DvosError):
         return [str(fault) for fault in error.faults], error.exit_code
     if isinstance(error, MemoryError):
@@ -325,6 +329,18 @@ def _told(error: BaseException) -> tuple[list[str], int]:
     if "KeyboardInterrupt" in str(error):  # of a library that was interrupted in making something
         return [INTERRUPTED[0]], INTERRUPTED[1]
     return [f"unforeseen {type(error).__name__}: {error}; run again with --debug and report it"], 1
+
+
+def _fault_of_words(error: typer.TyperException) -> Fault:
+    """What is wrong with the words of a line, and what a command takes in place of too many."""
+    told, context = error.format_message(), getattr(error, "ctx", None)
+    if context is None or not told.startswith("Got unexpected extra argument"):
+        return Fault("", told)
+    arguments = [one for one in context.command.params if one.param_type_name == "argument"]
+    if not arguments:
+        return Fault("", told, "options alone", "put the name of its option before each")
+    name = str(arguments[0].name).upper()
+    return Fault("", told, f"one {name}", "give the folder that holds them" * (name == "INPUT"))
 
 
 def _tell_warning(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import to_jsonable_python
@@ -208,6 +208,13 @@ def merged(old: Any, new: Any) -> Any:
     if not isinstance(old, dict):
         return new
     return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+
+
+def nested_models(annotation: Any) -> list[type[BaseModel]]:
+    """The settings models an annotation may hold, inside unions, lists and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in nested_models(part)]
 
 
 def values_affecting(settings: Settings, *products: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -26,7 +28,8 @@ class Command:
     rest: str | None = None  # The setting that takes what follows it on the command line.
     function: str = ""  # Name of its function, where that is not its own.
     example: str = ""  # What may follow ``dvos`` and its name.
-    then: str = ""  # What one does next, with {0} for its result; told when it is done.
+    then: str = ""  # What one does next, with {0} for its result; told when it is done
+    needs: str = ""  # if the result has this, where not all results lead there.
     # Names under which settings of its sections are options of their own: dotted keys.
     short: Mapping[str, str] = field(default_factory=dict)
 
@@ -38,7 +41,7 @@ COMMANDS: dict[str, Command] = {
         "Write every n-th frame of each video; list them in a CSV.",
         "inputs",
         example="soil.mp4 --interval 10 --out backgrounds.csv",
-        then="dvos synthesize --set backgrounds=[{0}] --set cutouts=[cutouts.csv] --out clips",
+        then="dvos synthesize --set backgrounds={0:list} --set cutouts='[cutouts.csv]' --out clips",
     ),
     "extract objects": Command(
         "extraction:ObjectsSettings",
@@ -46,15 +49,16 @@ COMMANDS: dict[str, Command] = {
         "Cut labelled objects, and look-alike patches that are none, out of stills.",
         "folder",
         example="annotated --min-object-size 64",
-        then="dvos synthesize --set backgrounds=[frames.csv] --set cutouts=[{0.cutouts}]"
-        " --set distractors=[{0.distractors}] --out clips",
+        then="dvos synthesize --set backgrounds='[frames.csv]' --set cutouts={0.cutouts:list}"
+        " --set distractors={0.distractors:list} --out clips",
     ),
     "synthesize": Command(
         "scene:SynthesisSettings",
         ("synthesis.write:synthesize", "SynthesisResult"),
         "Composite cutouts over backgrounds into exactly labelled clips.",
         example="--set backgrounds=[frames.csv] --set cutouts=[cutouts.csv] --out clips --preview",
-        then="dvos train --set data.clips.tables=[{0.table}] --out run",
+        then="dvos train --set data.clips.tables={0.whole:list} --out run",
+        needs="whole",
     ),
     "train": Command(
         "training:TrainingSettings",
@@ -93,7 +97,7 @@ COMMANDS: dict[str, Command] = {
         "Accept predictions on unlabelled video or photos as labels for training.",
         "input",
         example="field.mp4 --checkpoint run/best.safetensors --out pseudo",
-        then="dvos train --config run/config.yaml --set {0.setting}=[{0.table}] --out another",
+        then="dvos train --config run/config.yaml --set {0.setting}={0.table:list} --out another",
     ),
     "rounds": Command(
         "selftraining:RoundsSettings",
@@ -108,6 +112,7 @@ COMMANDS: dict[str, Command] = {
         "Score predicted masks against true ones.",
         example="--truth truth --predictions masks --out scores",
         then="dvos report {0.out}",
+        needs="masks",
     ),
     "report": Command(
         "scoring:ReportSettings",
@@ -131,7 +136,7 @@ COMMANDS: dict[str, Command] = {
         ("formats.importing:export", "ExportResult"),
         "Write predictions, or any labels, in another program's format.",
         "predictions",
-        example="masks --format coco --out masks.json",
+        example="masks --format coco --out coco",
     ),
     "convert": Command(
         "prediction:ConvertSettings",
@@ -170,6 +175,26 @@ COMMANDS: dict[str, Command] = {
         then="dvos predict VIDEO --checkpoint {0.checkpoint}",
     ),
 }
+
+
+def next_step(command: Command, result: Any) -> str:
+    """What one does next with a result, as a shell takes it; empty where it leads nowhere yet."""
+    left = getattr(result, "missing", 0)  # a number of clips, of a shard; scores list masks
+    is_whole = not isinstance(left, int) or left == 0
+    leads_on = not command.needs or getattr(result, command.needs, None) is not None
+    return _ForShell().format(command.then, result) if is_whole and leads_on else ""
+
+
+class _ForShell(string.Formatter):
+    """Puts values into a line of a shell; with ``:list`` as YAML's list of one."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec != "list":
+            return shlex.quote(str(value))
+        import yaml
+
+        style: Any = {"default_flow_style": True, "allow_unicode": True, "width": 10**6}
+        return shlex.quote(yaml.safe_dump([str(value)], **style).strip())
 
 
 def function_name(command: str) -> str:

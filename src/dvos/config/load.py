@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from dvos.config.base import Settings, flattened, merged
+from dvos.config.base import Settings, flattened, merged, nested_models, plain_values
+from dvos.config.signatures import options_of
 from dvos.config.strict_yaml import parse_yaml, read_yaml
 from dvos.errors import ConfigError, DvosError, Fault
 
@@ -25,6 +26,12 @@ S = TypeVar("S", bound=Settings)
 Origins = dict[str, str]
 #: How Pydantic names the members of unions.
 _TYPE = re.compile(r".*Settings|.*\[.*|(constrained-)?(int|float|str|bool)", re.DOTALL)
+
+#: What is expected where Pydantic's words name types of Python, by the kind of the error.
+_EXPECTED = {
+    "path_type": "a path",
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a mapping of settings"),
+}
 
 #: What version 0.1.0 called settings, by now; sections before what is in them.
 _EARLIER = {
@@ -62,13 +69,15 @@ def load_settings(
     checks: Mapping[str, Callable[[Any], object]] | None = None,
     partial: bool = False,
     argument: str | None = None,
+    is_file_alone: bool = False,
 ) -> S:
     """Build and check the settings of one command; a ConfigError tells of everything that is wrong.
 
     ``overrides`` are ``a.b=value`` texts in YAML notation, ``options`` values by dotted key, None
     for not given. ``checks``, by dotted key, ask more of a value that is given than settings know;
-    they raise a DvosError. ``argument`` is the setting that is given without its name. With
-    ``partial`` settings of the command's own level may be missing, from the result too.
+    they raise a DvosError. ``argument`` is the setting that is given without its name; where a
+    ``config`` ``is_file_alone`` looked at, there is no command that other settings may be given to.
+    With ``partial`` settings of the command's own level may be missing, from the result too.
     """
     values, origins, faults = _merge_sources(config, overrides, options or {})
     faults += _rename(values, origins, {*dotted_keys(model)})
@@ -83,7 +92,8 @@ def load_settings(
     except ValidationError as error:
         if partial and not faults and (part := _part_of(error, model, values)) is not None:
             return part
-        faults.extend(_faults_of(error, model, origins, argument))
+        remedies = _remedies(model, argument, partial=partial, is_file_alone=is_file_alone)
+        faults.extend(_faults_of(error, model, origins, remedies))
     else:
         if not faults:
             return settings
@@ -181,13 +191,6 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(item, f"{key}.{name}" if key else str(name))
 
 
-def nested_models(annotation: Any) -> list[type[BaseModel]]:
-    """The settings models an annotation may hold, inside unions, lists and mappings."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for part in get_args(annotation) for found in nested_models(part)]
-
-
 def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """All dotted keys of a settings model, parents before children."""
     for name, field in model.model_fields.items():
@@ -210,8 +213,30 @@ def assign(values: dict[str, Any], key: str, value: Any) -> None:
     place[last] = merged(place.get(last), value)
 
 
+def _remedies(
+    model: type[BaseModel], argument: str | None, *, partial: bool, is_file_alone: bool
+) -> Callable[[str], str | None]:
+    """What tells, of a key without a value, how to give one; None where it may be missing."""
+    options = {one.name for one in options_of(model) if one.scalar is not None}
+
+    def remedy(key: str) -> str | None:
+        if partial and "." not in key:
+            return None
+        if is_file_alone:
+            return "add it to the file"
+        if key == argument:
+            return f"give it as {key.upper()}"
+        option = f"--{key.replace('_', '-')}" if key in options else f"--set {key}"
+        return f"give it with {option}=..."
+
+    return remedy
+
+
 def _faults_of(
-    error: ValidationError, model: type[BaseModel], origins: Origins, argument: str | None
+    error: ValidationError,
+    model: type[BaseModel],
+    origins: Origins,
+    remedy: Callable[[str], str | None],
 ) -> Iterator[Fault]:
     known = list(dict.fromkeys(dotted_keys(model)))
     told: dict[tuple[str, str], Fault] = {}
@@ -225,19 +250,14 @@ def _faults_of(
         key = ".".join(parts)
         origin = _origin(key, origins)
         where = f"{origin}: {key}" if key else origin
-        message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             fault = _unknown(key, where, known)
         elif item["type"] == "missing":
-            option = f"--set {key}" if "." in key else f"--{key.replace('_', '-')}"
-            place = f"as {key.upper()}" if key == argument else f"with {option}=..."
-            fault = Fault(where, "is missing", "a value", f"give it {place}")
-        # A model-wide check has the whole model as its input: its message says enough.
-        elif isinstance(item["input"], (dict, BaseModel)):
-            fault = Fault(where, message)
+            if (given := remedy(key)) is None:
+                continue
+            fault = Fault(where, "is missing", "a value", given)
         else:
-            found = f"found {item['input']!r}" if key else ""
-            fault = Fault(where, found, message[0].lower() + message[1:])
+            fault = _unfit(item, where, is_whole=not key)
         # A union reports one fault for each of its members; the reader needs one, of them all.
         earlier = told.get((key, fault.found))
         if earlier is not None and fault.expected != earlier.expected:
@@ -245,6 +265,21 @@ def _faults_of(
             fault = replace(earlier, expected=f"{earlier.expected}, or {more}")
         told[key, fault.found] = fault
     yield from told.values()
+
+
+def _unfit(item: Mapping[str, Any], where: str, *, is_whole: bool) -> Fault:
+    """Of a value that a setting cannot have, or of settings that do not go together."""
+    message, kind = item["msg"].removeprefix("Value error, "), item["type"]
+    # A model-wide check has the whole model as its input: its message says enough.
+    if isinstance(item["input"], (dict, BaseModel)) and kind not in _EXPECTED:
+        return Fault(where, message)
+    if kind in ("too_long", "too_short"):
+        limits = item["ctx"]
+        expected = f"at most {limits['max_length']}" if kind == "too_long" else ""
+        expected = expected or f"at least {limits['min_length']}"
+        return Fault(where, f"found {limits['actual_length']} values", expected)
+    found = "" if is_whole else f"found {plain_values(item['input'], fallback=str)!r}"
+    return Fault(where, found, _EXPECTED.get(kind, message[0].lower() + message[1:]))
 
 
 def _unknown(key: str, where: str, known: Sequence[str]) -> Fault:

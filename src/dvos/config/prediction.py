@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dvos.config import base
 from dvos.config.base import FREE, Count, Natural, Settings, Void, Weights, free, setting
@@ -29,13 +29,19 @@ AUGMENT_SCALES = (1.0, 0.45, 0.6, 0.75, 1.33)
 NetworkBatch = Annotated[
     Natural, Field(description="frames at once; 0 = one on a CPU, on a GPU by their size"), FREE
 ]
-Compile = Annotated[
+#: A word that YAML reads as true or false, where it stands without quotes.
+Switch = Annotated[
     Literal["auto", "on", "off"],
+    BeforeValidator(lambda given: ("off", "on")[given] if isinstance(given, bool) else given),
+]
+Compile = Annotated[
+    Switch,
     Field(description="compile dvos for each size of frames; auto = on a GPU for many"),
     FREE,
 ]
 Tile = Annotated[
-    Natural, Field(description="side in pixels of tiles, a multiple of 32; 0 = whole frames")
+    Natural,
+    Field(description="side in pixels of tiles, raised to a multiple of 32, of 64 on; 0 = none"),
 ]
 ReferenceInterval = Annotated[
     Count | None, Field(description="frames between reference frames; null = as trained")

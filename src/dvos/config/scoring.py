@@ -74,7 +74,7 @@ class ReportSettings(Settings):
     """What to report on, and how large its pictures are."""
 
     run: Path = Field(description="folder that demo, train, predict, evaluate or score wrote")
-    compare: list[Path] = setting([], "further runs, set side by side with run", max_length=5)
+    compare: list[Path] = setting([], "further runs, at most 5, set side by side with run")
     out: Path | None = setting(None, "HTML file, or a folder for report.html; none = in run")
     frames: Path | None = setting(None, "video or folder with the scored frames; none = in run")
     title: str = setting("", "heading of the page; empty = made from the folder's name")
@@ -84,3 +84,8 @@ class ReportSettings(Settings):
     clips: Natural = setting(2, "synthetic clips shown at most", le=20)
     sprites: Natural = setting(36, "cutouts, and distractors, shown at most", le=400)
     film_frames: Natural = setting(8, "frames of the target video shown at most", le=60)
+
+    def _faults(self) -> Iterator[str]:
+        if len(self.compare) > 5:
+            runs = f"{1 + len(self.compare)} runs are given"
+            yield f"{runs}; give at most six (run, and at most 5 more to compare it with)"

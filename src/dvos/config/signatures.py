@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from dvos.config.base import Settings, plain_values
+from dvos.config.base import Settings, nested_models, plain_values
 from dvos.config.commands import Command
-from dvos.config.load import nested_models
 
 _WIDTH = 96
 _SHARED = {

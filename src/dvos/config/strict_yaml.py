@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError.at(path, "no such file", remedy="check the path of --config") from error
+        raise ConfigError.at(path, "no such file", remedy="check the path") from error
     except (OSError, ValueError) as error:
         raise ConfigError.at(path, f"cannot be read ({error})", "a YAML text in UTF-8") from error
     try:

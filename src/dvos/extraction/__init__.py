@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -17,11 +18,12 @@ import numpy as np
 from dvos.config.base import placed
 from dvos.config.extraction import FramesSettings, ObjectsSettings
 from dvos.errors import FaultCollector, OutputError, TableError
-from dvos.files import make_folder, real_path, refuse_foreign, stem_of
+from dvos.files import composed, make_folder, real_path, refuse_foreign, stem_of
 from dvos.runner.manifest import Manifest, Row, Task, restore_names
 from dvos.runner.shards import adopt, gather, manifest_path, manifests_of, part_of, shard_table
 from dvos.runner.tasks import cluster_executor, run_tasks, worker_count
 from dvos.tables import AnnotatedRow, VideoRow
+from dvos.tables.cells import read_records
 
 T = TypeVar("T")
 TableRow = TypeVar("TableRow", VideoRow, AnnotatedRow)
@@ -103,6 +105,7 @@ def run_extraction(
     _check_outputs(source, work, column)
     manifest = manifest_path(shard_table(tables[0], settings.shard))
     _check_place(manifest, part_of(work, settings.shard))
+    _check_tables(tables, settings.shard)
     _check_sources(tables[0], manifest, work, column)
     for table in tables:
         make_folder(table.parent)
@@ -152,10 +155,47 @@ def _check_place(manifest: Path, work: Sequence[Work[Any]]) -> None:
             for folder in one.folders if not one.stem.isascii() else ():
                 restore_names(folder, one.is_of)
         return
-    records = b"".join(path.read_bytes() for path in manifest.parent.glob(".*.ledger.jsonl"))
+    records = _records(manifest.parent)
     first = [min(one.present(), default=None) for one in work]
-    foreign = (x for x in first if x and json.dumps(x.name).encode()[1:-1] not in records)
+    refuse_foreign((x for x in first if x and not _is_noted(x, records)), "dvos extract")
+
+
+def _check_tables(tables: Sequence[Path], shard: str | None) -> None:
+    """See that no table is written over that no extraction made.
+
+    The record beside the first tells of that one; of the others, which extractions into one folder
+    may share, what they list does.
+    """
+    parts = [shard_table(table, shard) for table in tables]
+    known = {tables[0]: bool(manifests_of(tables[0]))}
+    if shard is not None:
+        known[parts[0]] = manifest_path(parts[0]).exists()
+    records = _records(tables[0].parent)
+    others = {*tables[1:], *parts[1:]}
+    foreign = [first for first, is_known in known.items() if not is_known]
+    foreign += (x for x in sorted(others) if not _is_own(x, records, is_known=any(known.values())))
     refuse_foreign(foreign, "dvos extract")
+
+
+def _records(folder: Path) -> bytes:
+    """What all extractions have noted in a folder."""
+    return b"".join(path.read_bytes() for path in sorted(folder.glob(".*.ledger.jsonl")))
+
+
+def _is_noted(path: Path, records: bytes) -> bool:
+    return json.dumps(composed(path.name)).encode()[1:-1] in records
+
+
+def _is_own(table: Path, records: bytes, *, is_known: bool) -> bool:
+    """Whether a table whose first column are files lists those of extractions.
+
+    Where the extraction ``is_known``, some do: damaged records may lack others.
+    """
+    with suppress(TableError):  # one of ours can be read
+        rows = read_records(table)[1:] if table.is_file() else []
+        noted = [bool(row) and _is_noted(Path(row[0]), records) for row in rows]
+        return any(noted) or not noted if is_known else bool(records) and all(noted)
+    return False
 
 
 def _check_sources(table: Path, manifest: Path, work: Sequence[Work[Any]], column: str) -> None:

@@ -9,6 +9,7 @@ import math
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dvos.errors import MediaError
-from dvos.files import read_bytes, write_bytes
+from dvos.files import read_bytes, refuse_foreign, write_bytes
 from dvos.media.limits import check_room
 from dvos.media.png import ANIMATION, SIGNATURE, check_png, png_header, read_large_png
 from dvos.media.tiff import by_rows, read_tiff, tiff_size, turned
@@ -47,6 +48,9 @@ _BEGINNINGS = {
 }
 _UNKNOWN = ("not an image", "PNG, JPEG, TIFF, BMP or WebP", "convert it or correct the path")
 _GUARD = Lock()
+#: Bytes of a PNG up to its second chunk; of an image, those that may tell its maker.
+_PNG_HEAD, _HEAD = 33, 200
+_SOFTWARE = b"Software\0"  # the keyword of PNG that tells it
 #: A camera's stray bytes between segments harm no pixel; all else libjpeg complains of does.
 _HARMLESS_JPEG = "extraneous bytes before marker"
 
@@ -127,12 +131,13 @@ def image_size(path: Path) -> tuple[int, int]:
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def write_image(path: Path, array: NDArray[Any], *, quality: int = 95) -> None:
+def write_image(path: Path, array: NDArray[Any], *, quality: int = 95, maker: str = "") -> None:
     """Write an image, atomically, as ``.png``, ``.tif``, ``.tiff``, ``.jpg`` or ``.jpeg``.
 
     It is (H, W) or (H, W, 1) grey, (H, W, 3) RGB or (H, W, 4) RGBA, uint8, or uint16 for PNG and
     TIFF (LZW), which are lossless. JPEG takes no alpha, and a ``quality`` of 1 to 100, its colour
-    at full resolution. A MediaError if ending and array do not fit.
+    at full resolution. PNG and JPEG note their ``maker``, as :func:`refuse_other_image` reads it. A
+    MediaError if ending and array do not fit.
     """
     path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
@@ -155,7 +160,28 @@ def write_image(path: Path, array: NDArray[Any], *, quality: int = 95) -> None:
         found = f"cannot write images as {suffix or 'a file without ending'}"
         endings = "one of .png, .jpg, .jpeg, .tif, .tiff"
         raise MediaError.at(path, found, endings, "change the ending")
-    write_bytes(path, data)
+    write_bytes(path, _with_maker(data, maker) if maker else data)
+
+
+def refuse_other_image(path: Path, maker: str) -> None:
+    """Raise an OutputError if there is anything but an image that notes this maker."""
+    with suppress(MediaError):
+        if _SOFTWARE + maker.encode() in read_bytes(path, size=_HEAD):
+            return
+    refuse_foreign([path], maker)
+
+
+def _with_maker(data: bytes, maker: str) -> bytes:
+    """The bytes of a PNG or a JPEG with its maker behind its header; others cannot tell it."""
+    note = _SOFTWARE + maker.encode()
+    if data.startswith(SIGNATURE):
+        text = struct.pack(">I4s", len(note), b"tEXt") + note
+        text += struct.pack(">I", zlib.crc32(text[4:]))
+        return data[:_PNG_HEAD] + text + data[_PNG_HEAD:]
+    if not data.startswith(b"\xff\xd8"):
+        return data
+    end = 4 + int.from_bytes(data[4:6], "big")  # of JFIF's own segment, which comes first
+    return data[:end] + b"\xff\xfe" + struct.pack(">H", len(note) + 2) + note + data[end:]
 
 
 def decode(data: bytes, path: Path) -> Array:

@@ -46,7 +46,7 @@ def choose_intensity(chosen: str, images: Sequence[Path], where: str | Path) -> 
     ``full``, also of images of 8 bit, or ``LOW,HIGH``.
     """
     found = settled(chosen, images)
-    if is_to_be_told(chosen, found, images):
+    if is_to_be_told(found, images):
         tell({str(where): found}, MEASURED if chosen == "auto" else ASKED)
     return found
 
@@ -56,9 +56,9 @@ def settled(chosen: str, images: Sequence[Path]) -> str:
     return (measure_intensity(images) or "full") if chosen == "auto" else chosen
 
 
-def is_to_be_told(chosen: str, found: str, images: Sequence[Path]) -> bool:
-    """Whether an intensity changes what is seen of images; ``found`` is the ``chosen``, settled."""
-    return found != "full" and (chosen == "auto" or bool(_deep(images)))
+def is_to_be_told(found: str, images: Sequence[Path]) -> bool:
+    """Whether an intensity changes what is seen of images: of more than 8 bit."""
+    return found != "full" and bool(_deep(images))
 
 
 def tell(found: Mapping[str, str], why: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import FaultCollector, MediaError, UsageError
+from dvos.errors import FaultCollector, MediaError, TableError, UsageError
 from dvos.files import composed, file_stamp, is_plain_name, stem_of
 from dvos.media import layout
 from dvos.media.frames import FrameSource, ImageFolder, ImageList, PanClip, store_frames
@@ -113,7 +113,7 @@ def find_clips(
         clips = [_clip(place, frame_rate, intensity) for place in places]
     _check_names(clips, source)
     # Videos tell theirs when they are opened.
-    spread = (one for one in clips if is_to_be_told(intensity, one.intensity, one.files))
+    spread = (one for one in clips if is_to_be_told(one.intensity, one.files))
     tell({one.name: one.intensity for one in spread}, MEASURED if intensity == "auto" else ASKED)
     if source.is_dir():
         used = {clip.source for clip in clips}.union(*(clip.files for clip in clips))
@@ -171,7 +171,10 @@ def _clip(place: ClipPlace, frame_rate: float | None, intensity: str) -> ClipInp
 def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> list[ClipInput]:
     groups: dict[str, list[Path]] = {}
     header = [name.strip() for record in read_records(table, 1) for name in record]
-    if "VID" in header or "Image" not in header:
+    if header and not {"VID", "Image"} & {*header}:
+        found = f"has neither the column VID nor Image (its header is {','.join(header)[:200]})"
+        raise TableError.at(f"{table} row 1", found, "VID,FID,Image,Mask,Label, or Image alone")
+    if "VID" in header or not header:
         rows = sorted(read_clips(table), key=lambda row: (layout.natural_key(row.vid), row.fid))
         named = [(row.vid, row.image) for row in rows]
     else:

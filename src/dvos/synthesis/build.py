@@ -254,6 +254,7 @@ def background_of(settings: SynthesisSettings, number: int) -> int:
 
 
 _CELL = 420  # longer side of a picture, px
+MAKER = "dvos synthesize"  # what a preview is noted to be of
 
 
 def write_preview(
@@ -280,5 +281,6 @@ def write_preview(
             picture = outline(overlay(small, ids, alpha=0.3), ids)
             shown.append((picture, f"frame {time}: {count} objects"))
     pictures, labels = zip(*shown, strict=True)
-    write_image(path, contact_sheet(pictures, columns=1 + len(times), labels=labels))
+    sheet = contact_sheet(pictures, columns=1 + len(times), labels=labels)
+    write_image(path, sheet, maker=MAKER)
     return len(numbers), len(numbers) * len(times)

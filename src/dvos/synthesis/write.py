@@ -22,7 +22,7 @@ from dvos.config.load import load_settings
 from dvos.config.scene import SynthesisSettings
 from dvos.errors import ConfigError, FaultCollector, OutputError
 from dvos.media.clip_store import ClipStoreWriter
-from dvos.media.image import write_image
+from dvos.media.image import refuse_other_image, write_image
 from dvos.media.mask import write_mask
 from dvos.media.overlay import overlay
 from dvos.media.video_write import VideoWriter
@@ -52,10 +52,13 @@ class SynthesisResult:
     clips: int
     frames: int
     missing: int = 0  # clips of other shards that are not there yet
+    whole: Path | None = None  # CSV of all clips; None while some are missing, and of the preview
 
     def __str__(self) -> str:
         rest = f"; {self.missing} clips of other shards are still to be made"
         text = f"{self.clips} clips, {self.frames} frames ({self.table})"
+        if self.whole not in (None, self.table):
+            text += f"; the clips of all shards are in {self.whole}"
         return text + (rest if self.missing else "")
 
 
@@ -80,6 +83,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         build.build_generator(recipe)  # raises, with the faults of all tables
     if settings.preview:
         path = files.make_folder(settings.out) / "preview.png"
+        refuse_other_image(path, build.MAKER)
         generator = build.build_generator(recipe)
         return SynthesisResult(path, *build.write_preview(path, generator, settings))
     tasks = _tasks(settings, recipe)
@@ -96,7 +100,7 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         clips = [clip_place(settings, number) for number in part]
         clips = [clip.parent if settings.layout == "tree" else clip for clip in clips]
         try:
-            files.refuse_foreign([*sorted(notes), *sorted(clips)], "dvos synthesize")
+            files.refuse_foreign([*sorted(notes), *sorted(clips)], build.MAKER)
         except OutputError:
             # What this command made, another shard just now perhaps, has a manifest beside it.
             if not manifests_of(whole):
@@ -109,7 +113,8 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         missing = gather(tasks, manifests_of(whole)).count(None)
         if not missing:
             write_clips(whole, _rows(settings, range(len(tasks))))
-    return SynthesisResult(table, len(part), len(part) * settings.frames, missing)
+    made = (table, len(part), len(part) * settings.frames, missing)
+    return SynthesisResult(*made, None if missing else whole)
 
 
 def _run(

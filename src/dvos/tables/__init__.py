@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dvos.errors import DvosError, Fault, FaultCollector, TableError, check_size
+from dvos.errors import DvosError, Fault, FaultCollector, TableError, check_size, shortened
 from dvos.files import absolute, composed, write_bytes
 from dvos.tables.cells import STORE_SUFFIX as STORE_SUFFIX
-from dvos.tables.cells import Cells, check_once, read_cells
+from dvos.tables.cells import Cells, check_once, read_cells, read_records
 from dvos.tables.cells import frame_address as frame_address
 from dvos.tables.cells import frame_stem as frame_stem
 from dvos.tables.cells import split_address as split_address
@@ -111,6 +111,9 @@ COUNT_COLUMNS = tuple(field.name for field in fields(CountRow))
 
 Row = TypeVar("Row", VideoRow, ImageRow, AnnotatedRow, StillRow, BackgroundRow)
 
+#: How many of the first columns of a table that several runs add to every release has written.
+_EARLIEST = 5
+
 #: How the cells of a column are read.
 _READERS: dict[str, Callable[[Cells, str], Any]] = {
     **dict.fromkeys(("Video", "Image", "Mask"), Cells.file),
@@ -174,12 +177,25 @@ def read_counts(
 def rows_beside(
     path: Path, columns: Sequence[str], keep: Callable[[Mapping[str, str]], bool]
 ) -> list[list[str]]:
-    """The rows of a table that several runs add to that ``keep``, given a row's cells, accepts."""
+    """The rows of a table that several runs add to that ``keep``, given a row's cells, accepts.
+
+    A TableError if it is none of theirs: one without the columns that every release wrote, or with
+    others, which would be lost.
+    """
     if not path.exists():
         return []
+    header = [name.strip() for record in read_records(path, 1) for name in record]
+    missing = [name for name in columns[:_EARLIEST] if name not in header]
+    others = [name or "(without a name)" for name in header if name not in columns]
+    if missing or others:
+        problem = f"has the column {shortened(others)}, which this command does not write"
+        problem = f"misses the column {', '.join(missing)}" if missing else problem
+        found = f"{problem} (its header is {','.join(header)[:200]})"
+        remedy = "move the table, or choose another place"
+        raise TableError.at(f"{path} row 1", found, f"the columns {','.join(columns)}", remedy)
     with FaultCollector(TableError) as faults:
-        found = [one.cells for one in read_cells(path, columns[:2], faults, allow_empty=True)]
-    return [[cells.get(name, "") for name in columns] for cells in found if keep(cells)]
+        rows = [one.cells for one in read_cells(path, columns[:1], faults, allow_empty=True)]
+    return [[cells.get(name, "") for name in columns] for cells in rows if keep(cells)]
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
