@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import page_served
 import pytest
+from page_browser import open_page
 from page_support import SIZE, photo
 
+from browser import Browser, find_browser
 from dvos.labelling.documents import open_document
 from dvos.labelling.store import LabelStore
 from dvos.media.image import write_image
@@ -52,3 +55,44 @@ def run(tmp_path):
     for number in range(4):
         manifest.append({"frame": f"{number:03d}", "frame_index": number, "count": 2})
     return out
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    running = Browser(find_browser(), tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Serves a folder of two photos, the first with a mask if one is given."""
+    made = []
+
+    def serve(mask=None):
+        folder = tmp_path / "data"
+        for number in (1, 2):
+            write_image(folder / f"photo{number}.png", photo(number, page_served.SIZE))
+        if mask is not None:
+            write_image(folder / "annotated" / "images" / "photo1.png", photo(1, page_served.SIZE))
+            write_mask(folder / "annotated" / "masks" / "photo1.png", mask)
+        made.append(page_served.Served(folder))
+        return made[-1], folder / "annotated" / "masks"
+
+    yield serve
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def open_tab(browser):
+    """Opens tabs of the page; all are closed in the end."""
+    tabs = []
+
+    def open_one(address, **look):
+        tabs.append(open_page(browser, address, **look))
+        return tabs[-1]
+
+    yield open_one
+    for tab in tabs:
+        tab.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from browser import Browser, Tab
 
 _WAIT = 60
+_CONTROL, _SHIFT = 2, 8  # as the protocol has them
 
 
 def open_page(browser: Browser, address, *, width=1280, height=800, **look):
@@ -79,13 +80,18 @@ class PageTab(Tab):
                 modifiers=modifiers,
             )
 
-    def press(self, *keys):
-        """Press keys, one after the other, by the names that the page gets them under."""
+    def press(self, *keys, caps_lock=False, control=False):
+        """Press keys by the names that the page gets them under, a capital letter with Shift.
+
+        With Caps Lock it is the small letters that Shift is held for.
+        """
         for key in keys:
             text = {"text": key} if len(key) == 1 else {}
+            is_shifted = len(key) == 1 and (key.islower() if caps_lock else key.isupper())
+            modifiers = _SHIFT * is_shifted + _CONTROL * control
             for kind in ("keyDown", "keyUp"):
-                more = text if kind == "keyDown" else {}
-                self.call("Input.dispatchKeyEvent", type=kind, key=key, **more)
+                more = text if kind == "keyDown" and not control else {}
+                self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers, **more)
 
     def click(self, name):
         """Click an element by its id."""

@@ -7,106 +7,26 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
-from page_browser import open_page
-from page_support import PROGRAM, SquareProposer, photo
+from page_served import SIZE, Served, accessible, coloured, disc, saved, text_of
+from page_support import PROGRAM, photo
 
-from browser import Browser, find_browser
-from dvos.labelling.documents import open_document
-from dvos.labelling.proposals import Helper
-from dvos.labelling.server import Guard, LabelServer
-from dvos.labelling.work import Workshop
+from browser import find_browser
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="needs chromium, as Debian's package of that name installs it"
 )
-TOKEN = "t" * 43
-SIZE = (90, 120)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    running = Browser(find_browser(), tmp_path_factory.mktemp("profile"))
-    yield running
-    running.close()
-
-
-class Served:
-    """A folder on a server of its own, in a thread."""
-
-    def __init__(self, path):
-        document = open_document(path)
-        workshop = Workshop(document, None)
-        self.labels = LabelServer(document, lambda made: Helper(SquareProposer, made), workshop)
-        listening = socket.create_server(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        app = Guard(self.labels.app(), TOKEN, "127.0.0.1", port)
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off")
-        self._server = uvicorn.Server(config)
-        how = {"sockets": [listening]}
-        self._thread = threading.Thread(target=self._server.run, kwargs=how, daemon=True)
-        self._thread.start()
-        self.address = f"http://127.0.0.1:{port}/?token={TOKEN}"
-
-    def close(self):
-        self._server.should_exit = self._server.force_exit = True
-        self._thread.join()
-        self.labels.store.close()
 
 
 @pytest.fixture
-def served(tmp_path):
-    """Serves a folder of two photos, the first with a mask if one is given."""
-    made = []
-
-    def serve(mask=None):
-        folder = tmp_path / "data"
-        for number in (1, 2):
-            write_image(folder / f"photo{number}.png", photo(number, SIZE))
-        if mask is not None:
-            write_image(folder / "annotated" / "images" / "photo1.png", photo(1, SIZE))
-            write_mask(folder / "annotated" / "masks" / "photo1.png", mask)
-        made.append(Served(folder))
-        return made[-1], folder / "annotated" / "masks"
-
-    yield serve
-    for one in made:
-        one.close()
-
-
-@pytest.fixture
-def opened(browser):
-    tabs = []
-
-    def open_tab(address, **look):
-        tabs.append(open_page(browser, address, **look))
-        return tabs[-1]
-
-    yield open_tab
-    for tab in tabs:
-        tab.close()
-
-
-def saved(served, masks, name="photo1"):
-    """The mask's file, once everything is saved."""
-    served.labels.store.flush()
-    return read_mask(masks / f"{name}.png")
-
-
-def disc(width, *centres):
-    """Pixels whose centres lie within a round brush put on the centres of pixels (row, column)."""
-    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
-    found = np.zeros(SIZE, bool)
-    for row, column in centres:
-        found |= np.hypot(rows - row, columns - column) <= width / 2
-    return found
+def opened(open_tab):
+    """Opens tabs here, not stores."""
+    return open_tab
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.3])
@@ -540,10 +460,6 @@ def test_pictures_of_a_server_that_is_started_again_are_its_own(served, opened, 
     assert seen[0] != seen[1]
 
 
-def text_of(tab, name):
-    return tab.evaluate(f"document.getElementById({name!r}).textContent")
-
-
 def test_it_is_trained_from_the_page_corrected_and_trained_again(
     served, opened, tmp_path, monkeypatch
 ):
@@ -560,6 +476,10 @@ def test_it_is_trained_from_the_page_corrected_and_trained_again(
     tab.click("train-start")
     tab.until("document.getElementById('curves-key').textContent.includes('dice')")
     assert text_of(tab, "curves-key").count("—") == 2
+    assert coloured(tab, "curves-key") == [["—", True]] * 2
+    shown = "Curves by epoch: train loss lowest 1.5, highest 2.5, last 1.5; "
+    shown += "dice lowest 0.4, highest 0.4, last 0.4"
+    assert accessible(tab, "#curves") == [("image", shown)]
     assert text_of(tab, "said").startswith("fit ")
     assert text_of(tab, "work-state").startswith("Training: ")
     assert text_of(tab, "train-open") == "Training"
@@ -571,6 +491,8 @@ def test_it_is_trained_from_the_page_corrected_and_trained_again(
     tab.until("labelPage.mask.other?.[5 * labelPage.mask.width + 5]")
     tab.until("document.getElementById('counts-key').textContent")
     assert text_of(tab, "counts-key") == "— training 001 2  "
+    first = "Counts by frame: training 001 lowest 2, highest 2, last 2"
+    assert accessible(tab, "#counts") == [("image", first)]
     tab.press("t")
     tab.until("labelPage.outbox.idle && labelPage.state.count === 2")
     assert np.unique(saved(server, masks)).tolist() == [0, 1, 2]
@@ -589,6 +511,8 @@ def test_it_is_trained_from_the_page_corrected_and_trained_again(
     third = "labelPage.mask.other?.[42 * labelPage.mask.width + 5]"
     tab.until(third)
     assert text_of(tab, "counts-key") == "— training 001 2  — training 002 3  "
+    both = first + "; training 002 lowest 3, highest 3, last 3"
+    assert accessible(tab, "#counts") == [("image", both)]
     choose = "(list => { list.value = '0'; list.dispatchEvent(new Event('change')) })"
     tab.evaluate(choose + "(document.getElementById('layer'))")
     tab.until(f"labelPage.mask.other && !{third}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -29,6 +30,29 @@ def workshop(folder, monkeypatch, tmp_path):
 def finished(workshop):
     workshop._thread.join()
     return workshop.status()
+
+
+def test_a_file_that_no_command_has_written_is_not_shown(workshop, folder):
+    """Not even one that has the name of the folder, and not before something was started."""
+    folder.with_name(f"{folder.name}.log").write_text("private notes")
+    status = workshop.status()
+    assert (status["said"], status["run"], status["kind"], status["curves"]) == ("", "", "", {})
+
+
+def test_of_what_a_command_says_the_end_alone_is_read(workshop, folder):
+    """However long that is, at every look."""
+    workshop.train(7)
+    finished(workshop)
+    end = "é" * 5000 + "\n"
+    with open(folder / "runs" / "001.log", "r+b") as log:
+        log.seek(2**26)
+        log.write(end.encode())
+    tracemalloc.start()
+    said = workshop.status()["said"]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert said == end[-4000:]
+    assert most < 2**20
 
 
 def test_training_shows_curves_and_then_predictions_of_all_frames(workshop, folder):

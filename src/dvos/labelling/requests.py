@@ -1,13 +1,14 @@
 """What the page may ask for, checked, and pixels as it sends and is sent them."""
 
 import operator
+import reprlib
 from functools import reduce
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, create_model
 
-from dvos.errors import UsageError
+from dvos.errors import Fault, UsageError
 from dvos.formats.labels import Region, Size
 from dvos.labelling.edits import runs_of
 from dvos.media.mask import IGNORE
@@ -75,13 +76,27 @@ class ClipEdit(_Message):
 class Training(_Message):
     """How long to train."""
 
-    minutes: Annotated[int, Field(ge=1, le=10_000)]
+    minutes: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
 
 
 class Export(_Message):
     """The format to write the labels in."""
 
-    format: str = Field(pattern="^[a-z0-9_-]{1,32}$")
+    format: str = Field(pattern="^[a-z0-9_-]{1,32}$", description="the name of a format")
+
+
+def refusal(kind: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with a message of a kind: the first field that is, in one line."""
+    first = error.errors(include_url=False)[0]
+    place, message = ".".join(map(str, first["loc"])) or "body", first["msg"]
+    if first["type"] == "missing":
+        return str(Fault(place, "is missing"))
+    field = kind.model_fields.get(place)
+    expected = (field and field.description) or message.removeprefix("Input should be ")
+    # What is unknown or no JSON is told whole by the message.
+    if expected == message:
+        return str(Fault(place, message))
+    return str(Fault(place, f"found {reprlib.repr(first['input'])}", expected))
 
 
 def region_of(sent: Runs, size: Size) -> Region:

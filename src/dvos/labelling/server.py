@@ -22,7 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dvos.errors import DvosError, OutputError, UsageError
-from dvos.labelling import edits
+from dvos.labelling import edits, requests
 from dvos.labelling.clip_edits import ClipEdits
 from dvos.labelling.documents import Document
 from dvos.labelling.edits import Edit, Ids, runs_of
@@ -310,9 +310,7 @@ def _posted(
         try:
             message = kind.model_validate_json(bytes(data))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"])) or "body"
-            raise HTTPException(422, f"{place}: {first['msg']}") from None
+            raise HTTPException(422, requests.refusal(kind, error)) from None
         return _json(await run_in_threadpool(answer, request, message))
 
     return read

@@ -1,6 +1,7 @@
 """Training, prediction and export from the page: commands of this program, each its own process."""
 
 import csv
+import os
 import subprocess
 import sys
 import threading
@@ -61,7 +62,7 @@ class Workshop:
         self._guard = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._place = document.root
+        self._place: Path | None = None  # what was started last is written there
         self._kind = self._error = ""
         self._started = 0.0
         self._stopped = False
@@ -106,16 +107,16 @@ class Workshop:
 
     def status(self) -> dict[str, Any]:
         """What runs, the end of what it says, and the curves of a training."""
-        running = self._is_running()
+        running, place = self._is_running(), self._place
         return {
             "kind": self._kind,
             "running": running,
             "error": self._error,
             "stopped": self._stopped,
             "seconds": round(time.monotonic() - self._started) if running else 0,
-            "said": self._said()[-_TAIL:],
-            "run": str(self._place),
-            "curves": _curves(self._place) if self._kind == "train" else {},
+            "said": _said(place) if place else "",
+            "run": str(place or ""),
+            "curves": _curves(place) if place and self._kind == "train" else {},
         }
 
     def layers(self) -> list[Layer]:
@@ -141,20 +142,20 @@ class Workshop:
             told += [weights, self.checkpoint] if weights and self.checkpoint else []
             self._place, self._kind, self._error = place, kind, ""
             self._started, self._stopped = time.monotonic(), False
-            self._thread = threading.Thread(target=self._work, args=(list(map(str, told)),))
+            self._thread = threading.Thread(target=self._work, args=(place, list(map(str, told))))
             self._thread.start()
 
-    def _work(self, words: Sequence[str]) -> None:
+    def _work(self, place: Path, words: Sequence[str]) -> None:
         try:
-            if self._run(words) and self._kind == "train":
-                self.checkpoint = self._place / _WEIGHTS
-                for prediction in self._predictions(self.checkpoint):
-                    self._run(prediction)
+            if self._run(place, words) and self._kind == "train":
+                self.checkpoint = place / _WEIGHTS
+                for prediction in self._predictions(place):
+                    self._run(place, prediction)
         except (DvosError, OSError) as error:
             self._error = str(error)
 
-    def _predictions(self, checkpoint: Path) -> list[list[str]]:
-        """The commands that predict all that is open."""
+    def _predictions(self, place: Path) -> list[list[str]]:
+        """The commands that predict all that is open, with the weights of a training."""
         inputs: dict[Path, list[str]] = {}
         photos = []
         for frame in self.document.frames:
@@ -163,17 +164,17 @@ class Workshop:
                 inputs[path if video else path.parent] = []
             else:
                 photos.append(ImageRow(path.resolve()))
-        out = str(self._place / _PREDICTIONS)
+        out = str(place / _PREDICTIONS)
         if photos:  # not by their folders, in two of which a labelled one lies
-            table = self._place / f"{_PREDICTIONS}.csv"
+            table = place / f"{_PREDICTIONS}.csv"
             write_images(table, photos)
             inputs[table] = ["--stills"]
-        shared = ["--checkpoint", str(checkpoint), "--out", out, "--instances"]
+        shared = ["--checkpoint", str(place / _WEIGHTS), "--out", out, "--instances"]
         return [["predict", str(path), *shared, *words] for path, words in inputs.items()]
 
-    def _run(self, words: Sequence[str]) -> bool:
+    def _run(self, place: Path, words: Sequence[str]) -> bool:
         """Run a command to its end; False if it was stopped."""
-        with open(self._log(), "ab") as log:
+        with open(_log(place), "ab") as log:
             with self._guard:
                 if self._stopped:
                     return False
@@ -183,17 +184,22 @@ class Workshop:
             with self._process as process:
                 code = process.wait()
         if code and not self._stopped:
-            last = self._said().strip().splitlines()[-1:] or [f"ended with code {code}"]
+            last = _said(place).strip().splitlines()[-1:] or [f"ended with code {code}"]
             raise RunError(last[0].removeprefix("error: "))
         return code == 0
 
-    def _log(self) -> Path:
-        return self._place.with_name(f"{self._place.name}.log")
 
-    def _said(self) -> str:
-        with suppress(OSError):
-            return self._log().read_text(errors="replace")
-        return ""
+def _log(place: Path) -> Path:
+    return place.with_name(f"{place.name}.log")
+
+
+def _said(place: Path) -> str:
+    """The end of what the commands have said that write to a place."""
+    with suppress(OSError), open(_log(place), "rb") as log:
+        end = log.seek(0, os.SEEK_END)
+        log.seek(max(0, end - 4 * _TAIL))  # a character has at most four bytes
+        return log.read().decode(errors="replace")[-_TAIL:]
+    return ""
 
 
 def _numbered(folder: Path, prefix: str) -> Path:

@@ -2,8 +2,9 @@
 
 const COLOURS = ["#1f9d74", "#d9772b", "#5b7fd6", "#b34d9d", "#8a8f3a"];
 
-// `lines`: [{name, x: [...], y: [...]}]; `at`: an x to be marked. Gives the key as text parts.
-export function draw(canvas, lines, at = null) {
+// `what` is shown; `lines`: [{name, x: [...], y: [...]}]; `at`: an x to be marked.
+export function draw(canvas, what, lines, at = null) {
+  canvas.setAttribute("aria-label", `${what}: ${lines.map(inWords).join("; ")}`);
   const ratio = window.devicePixelRatio || 1;
   const width = (canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio)));
   const height = (canvas.height = Math.max(1, Math.round(canvas.clientHeight * ratio)));
@@ -40,11 +41,25 @@ export function draw(canvas, lines, at = null) {
   context.fillText(top >= 10 ? Math.round(top) : top.toPrecision(2), pad, pad - 3 * ratio);
 }
 
+// What a line shows, for whoever does not see it.
+function inWords({ name, y }) {
+  const values = y.filter(Number.isFinite);
+  if (!values.length) return `${name} none`;
+  const known = [Math.min(...values), Math.max(...values), values.at(-1)];
+  const [least, most, last] = known.map((value) => (Number.isInteger(value) ? value : Number(value.toPrecision(3))));
+  return `${name} lowest ${least}, highest ${most}, last ${last}`;
+}
+
 export function key(element, names) {
-  element.replaceChildren(...names.map((name, n) => {
-    const part = document.createElement("span");
-    part.textContent = `— ${name}  `;
-    part.style.color = COLOURS[n % COLOURS.length];
-    return part;
-  }));
+  element.replaceChildren(...names.map((name, n) => coloured("—", COLOURS[n % COLOURS.length], name)));
+}
+
+// A sign in a colour that need not be legible, and what it stands for in the colour of all text.
+export function coloured(sign, colour, text) {
+  const [part, mark] = ["span", "span"].map((kind) => document.createElement(kind));
+  mark.textContent = `${sign} `;
+  mark.style.color = colour;
+  mark.setAttribute("aria-hidden", "true");
+  part.append(mark, `${text}  `);
+  return part;
 }

@@ -1,6 +1,7 @@
 // The page: opens frames, sends edits, and ties keys and buttons to what they do.
 
 import { getJson, getRuns, newToken, post, Refused } from "./api.js";
+import { coloured } from "./charts.js";
 import { colourOf, Mask, UNKNOWN } from "./mask.js";
 import { Outbox } from "./outbox.js";
 import { spansOf } from "./shapes.js";
@@ -242,13 +243,7 @@ class Page {
   showObjects() {
     const { chosen } = this;
     const label = element("selected");
-    label.replaceChildren();
-    for (const id of chosen.slice(0, 6)) {
-      const dot = document.createElement("b");
-      dot.textContent = `● ${id}  `;
-      dot.style.color = colourOf(id);
-      label.append(dot);
-    }
+    label.replaceChildren(...chosen.slice(0, 6).map((id) => coloured("●", colourOf(id), id)));
     if (!chosen.length) label.append("New strokes make a new object");
     else label.append(chosen.length > 1 ? `${chosen.length} selected` : "New strokes add to it");
     for (const [name, action] of Object.entries(ACTIONS)) {
@@ -606,12 +601,20 @@ function choose(page, name) {
   page.prepare();
 }
 
+// The key by the names that TOOLS, ACTIONS and KEYS have: Caps Lock, which turns the case of letters
+// about, also with Shift, changes none of them.
+function keyOf(event) {
+  const key = event.key?.length === 1 ? event.key.toLowerCase() : event.key;
+  const isRedo = event.shiftKey && key === "z";
+  if (event.ctrlKey || event.metaKey) return { z: isRedo ? "Z" : "z", y: "Z" }[key];
+  return isRedo ? "Z" : key;
+}
+
 function onKey(page, event) {
   // A dialog that was closed keeps the focus until the page is drawn again.
   const typing = event.target.matches("input[type=number], select, textarea") && event.target.checkVisibility();
   if (typing || document.querySelector("dialog[open]") || event.altKey || !page.mask) return;
-  const key = event.ctrlKey || event.metaKey
-    ? { z: event.shiftKey ? "Z" : "z", Z: "Z", y: "Z" }[event.key] : event.key;
+  const key = keyOf(event);
   if (!key) return;
   if (key === " ") page.spaceHeld = true;
   const isButton = event.target.matches("button") && ["Enter", " "].includes(key);
@@ -619,7 +622,7 @@ function onKey(page, event) {
   const arrow = !event.target.matches("input") && ARROWS[key];
   const tool = TOOLS.find((one) => one.key === key);
   const action = Object.entries(ACTIONS).find(([, one]) => one.key === key || (key === "Backspace" && one.key === "Delete"));
-  const plain = KEYS[key] ?? KEYS[key.toLowerCase()];
+  const plain = KEYS[key];
   if (arrow) {
     const step = event.shiftKey ? 1 : Math.max(1, Math.round(page.width / 2));
     page.tools.moveCross(arrow[0] * step, arrow[1] * step);

@@ -69,7 +69,9 @@ export class Strip {
         this.items.set(place, item);
       }
       item.setAttribute("aria-current", index === this.current);
-      item.classList.toggle("done", Boolean(this.frames.labelled[index]));
+      const isLabelled = Boolean(this.frames.labelled[index]);
+      item.classList.toggle("done", isLabelled);
+      item.setAttribute("aria-label", `frame ${index + 1}, ${item.title}${isLabelled ? ", labelled" : ""}`);
     }
   }
 }

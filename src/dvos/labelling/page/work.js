@@ -19,35 +19,61 @@ export class Work {
   open(labelled) {
     element("train-count").textContent = `${labelled} frame${labelled === 1 ? "" : "s"}`;
     element("train-start").disabled = labelled === 0;
+    this.#problem("");
     element("train").showModal();
     this.watch();
   }
 
+  // In the dialog while it is open: what is behind it is neither seen nor read aloud.
+  #tell(line) {
+    if (element("train").open) this.#problem(line);
+    else this.told(line);
+  }
+
+  // The same line is not set anew, which would be read aloud again.
+  #problem(line) {
+    const place = element("train-problem");
+    place.hidden = !line;
+    if (place.textContent !== line) place.textContent = line;
+  }
+
   async #try(action) {
     try {
-      return await action();
+      const answer = await action();
+      if (this.isLost) this.#problem("");
+      this.isLost = false;
+      return answer;
     } catch (problem) {
-      this.told(problem.message);
+      this.isLost = problem.status === 0;
+      this.#tell(problem.message);
       return null;
     }
   }
 
   async #start() {
+    if (!element("minutes").reportValidity()) return;
+    this.#problem("");
     const minutes = Number(element("minutes").value);
-    const state = await this.#try(() => post("/api/train", { minutes }));
-    if (state) this.watch();
+    this.#begin("/api/train", { minutes });
   }
 
-  async suggest() {
-    if (await this.#try(() => post("/api/suggest", {}))) this.watch();
+  suggest() {
+    this.#begin("/api/suggest", {});
+  }
+
+  // What ends before it is looked after has been at work as well.
+  async #begin(path, message) {
+    const answer = await this.#try(() => post(path, message));
+    if (!answer) return null;
+    this.running = true;
+    this.watch();
+    return answer;
   }
 
   async #export() {
     const wanted = { format: element("format").value };
-    const answer = await this.#try(() => post("/api/export", wanted));
-    if (!answer) return;
-    element("exported").textContent = `Writing to ${answer.folder}`;
-    this.watch();
+    const answer = await this.#begin("/api/export", wanted);
+    if (answer) element("exported").textContent = `Writing to ${answer.folder}`;
   }
 
   // Look after what runs, once a second while there is something and somebody looks.
@@ -59,8 +85,10 @@ export class Work {
       return;
     }
     this.#show(state);
-    if (this.running && !state.running) this.finished();
+    const hasEnded = this.running && !state.running;
     this.running = state.running;
+    if (hasEnded) this.finished();
+    if (hasEnded && state.kind === "train" && state.error) this.#tell(state.error); // also if its dialog is closed
     if (state.running && !document.hidden) this.timer = setTimeout(() => this.watch(), 1000);
   }
 
@@ -70,7 +98,7 @@ export class Work {
     element("train-stop").hidden = !state.running;
     element("train-open").textContent = state.running && state.kind === "train" ? "Training" : "Train";
     if (state.kind === "suggest") {
-      if (state.error) this.told(state.error);
+      if (state.error) this.#tell(state.error);
       return;
     }
     if (state.kind === "export") {
@@ -81,15 +109,17 @@ export class Work {
     const names = ["train_loss", "val_loss", "dice"].filter((name) => curves[name]?.some(Number.isFinite));
     element("curves").hidden = !names.length;
     if (names.length) {
-      draw(element("curves"), names.map((name) => ({ name, x: epochs, y: curves[name] })));
-      key(element("curves-key"), names.map((name) => name.replace("_", " ")));
+      const lines = names.map((name) => ({ name: name.replace("_", " "), x: epochs, y: curves[name] }));
+      draw(element("curves"), "Curves by epoch", lines);
+      key(element("curves-key"), lines.map(({ name }) => name));
     }
     element("said").hidden = !state.said;
     element("said").textContent = state.said.split(/[\r\n]+/).filter(Boolean).slice(-8).join("\n");
     element("said").scrollTop = element("said").scrollHeight;
+    if (state.error) this.#problem(state.error);
     const ended = state.stopped ? "Stopped" : "Done: its predictions are outlined over the frames";
-    element("work-state").textContent = state.error
-      || (state.running ? `Training: ${Math.round(state.seconds / 6) / 10} min` : state.kind && ended);
+    element("work-state").textContent = state.running ? `Training: ${Math.round(state.seconds / 6) / 10} min`
+      : state.kind && (state.error ? "Failed" : ended);
   }
 
   async counts(frames, index) {
@@ -100,7 +130,7 @@ export class Work {
     if (!own.length) return;
     const lines = own.map((line) => ({ name: line.layer, x: line.frames, y: line.counts }));
     const at = frames.clips.slice(0, index).filter((other) => other === clip).length;
-    draw(element("counts"), lines, at);
+    draw(element("counts"), "Counts by frame", lines, at);
     key(element("counts-key"), lines.map(({ name, x, y }) => `${name} ${y[x.indexOf(at)] ?? ""}`));
   }
 }
