@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from pydantic_core import SchemaError
 
 import dvos
@@ -27,8 +29,10 @@ from dvos.config.signatures import options_of
 from dvos.config.strict_yaml import parse_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import ConfigError, DvosError, UsageError
+from dvos.files import write_text
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.networks.weights import save_network
 
 TOOLS = ("check", "config show", "config import")
 
@@ -137,6 +141,37 @@ def test_what_comes_next_is_a_line_for_the_shell(command, result, words) -> None
         assert parse_yaml(setting) == [place]
     else:
         assert given == (["dvos", *words] if words else [])
+
+
+@pytest.mark.parametrize("place", [None, "config.yaml", "train/config.yaml"])
+def test_training_on_pseudo_labels_goes_on_by_the_settings_of_their_network(
+    tmp_path, place
+) -> None:
+    run = tmp_path / "my run"
+    write_text(tmp_path / "p.json", json.dumps({"checkpoint": {"path": f"{run}/best.safetensors"}}))
+    config = []
+    if place is not None:
+        write_text(run / place, "")
+        config = ["--config", str(run / place)]
+    result = {"provenance": tmp_path / "p.json", "setting": "data.pseudo.clips", "table": "p.csv"}
+    told = next_step(COMMANDS["pseudo-label"], SimpleNamespace(**result))
+    added = ["--set", "data.pseudo.clips=[p.csv]", "--out", "another"]
+    assert shlex.split(told) == ["dvos", "train", *config, *added]
+
+
+@pytest.mark.parametrize(
+    ("command", "attribute"),
+    [("train", "best"), ("rounds", "best"), ("convert", "out"), ("demo", "checkpoint")],
+)
+@pytest.mark.parametrize("name", ["xmem", "dvos"])
+def test_a_network_that_starts_from_masks_is_told_with_one(
+    tmp_path, command, attribute, name
+) -> None:
+    path = tmp_path / "best.safetensors"
+    save_network(path, {"a": torch.zeros(1)}, name=name, arguments={})
+    told = next_step(COMMANDS[command], SimpleNamespace(**{attribute: path}))
+    masks = " --first-mask MASK" if name == "xmem" else ""
+    assert told == f"dvos predict VIDEO --checkpoint {path}{masks}"
 
 
 def test_config_show_works_whatever_is_missing(tmp_path, capsys) -> None:

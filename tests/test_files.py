@@ -14,13 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from dvos.errors import DvosError, Fault, FaultCollector, MediaError, OutputError, TableError
+from dvos.errors import (
+    CheckpointError,
+    DvosError,
+    Fault,
+    FaultCollector,
+    MediaError,
+    OutputError,
+    TableError,
+)
 from dvos.files import (
     TEMPORARY_PREFIX,
     absolute,
     append_text,
     atomic_path,
     check_file_name,
+    check_given,
     composed,
     digest,
     file_digest,
@@ -293,3 +302,20 @@ def test_an_absolute_path_is_that_of_the_system(tmp_path: Path) -> None:
 
 def test_a_message_steers_no_terminal() -> None:
     assert str(Fault("a\x1b[2Jb", "c\x00\x9bd\ne")) == "a\\x1b[2Jb: c\\x00\\x9bd e"
+
+
+def test_a_folder_given_as_a_network_is_called_one_and_what_it_holds_is_offered(
+    tmp_path: Path,
+) -> None:
+    for name in ("plain/a.png", "run/best.safetensors", "fit/train/best.safetensors"):
+        write_text(tmp_path / name, "")
+    given = [("--start", tmp_path / name) for name in ("plain", "run", "fit", "gone")]
+    with pytest.raises(CheckpointError) as caught:
+        check_given([], given)
+    found = [(fault.found, fault.remedy) for fault in caught.value.faults]
+    assert found == [
+        ("is a folder", "check --start"),
+        ("is a folder", f"did you mean {tmp_path / 'run/best.safetensors'}?"),
+        ("is a folder", f"did you mean {tmp_path / 'fit/train/best.safetensors'}?"),
+        ("no such file", "check --start"),
+    ]

@@ -189,6 +189,8 @@ class BlockWriter(ABC):
 
 def absent(path: Path) -> str:
     """How a message says that there is no file at ``path``."""
+    if path.is_dir():
+        return "is a folder"
     if not path.is_symlink():
         return "no such file"
     return f"is a link to {path.readlink()}, which is not there"
@@ -210,7 +212,9 @@ def check_given(inputs: Given, networks: Given = ()) -> None:
             faults.add(path, found, remedy=f"check the path of {name}")
         for name, file in networks:
             if file and not file.is_file():
-                faults.add(file, absent(file), "a trained network", f"check {name}")
+                within = (file / inner for inner in ("best.safetensors", "train/best.safetensors"))
+                near = next((f"did you mean {one}?" for one in within if one.is_file()), "")
+                faults.add(file, absent(file), "a trained network's file", near or f"check {name}")
 
 
 def refuse_foreign(paths: Iterable[Path], maker: str) -> None:

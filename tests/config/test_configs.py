@@ -61,6 +61,19 @@ def test_the_xmem_schedule_is_the_published_one() -> None:
     assert (settings.optimiser.lr, settings.optimiser.weight_decay) == (1e-4, 0.05)
 
 
+def test_training_names_only_what_the_steps_before_it_make_of_labelled_stills() -> None:
+    data = load_settings(settings_model("train"), config=FOLDER / "train.yaml").data
+    held = data.validation
+    assert (data.stills.folders, data.stills.tables) == ([Path("annotated")], [])
+    assert not any((*held.stills.folders, *held.stills.tables, *held.clips.tables))
+    assert data.synthetic is not None
+    cut = load_settings(settings_model("extract objects"), options={"folder": "annotated"})
+    assert [cut.cutouts] == data.synthetic.cutouts
+    assert [cut.distractors] == data.synthetic.distractors
+    frames = load_settings(settings_model("extract frames"), config=FOLDER / "extract-frames.yaml")
+    assert data.synthetic.backgrounds == data.empty.tables == [frames.out]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_it_is_valid_and_known_for_its_command(command: str) -> None:
     path = FOLDER / f"{command.replace(' ', '-')}.yaml"

@@ -331,3 +331,24 @@ def test_weights_of_the_package_are_kept_by_their_name() -> None:
         assert "\ncheckpoint: wheat\n" in settings_yaml(chosen)
     own = PredictionSettings(checkpoint="other/wheat.safetensors", input="a.mp4")
     assert "\ncheckpoint: other/wheat.safetensors\n" in settings_yaml(own)
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "told"),
+    [
+        ("demo", "sample.size=[64]", "sample.size: found 1 value; expected 2; give the whole list"),
+        ("convert", "mean=[0.5]", "mean: found 1 value; expected 3; give the whole list"),
+        ("predict", "known_width=[]", "known_width: found 0 values; expected 2; give the whole"),
+        ("rounds", "unlabelled=[{}]", "unlabelled.0.input: is missing; expected a value; give the"),
+    ],
+)
+def test_a_value_that_a_list_lacks_is_asked_for_with_the_whole_list(
+    command: str, given: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(settings_model(command), overrides=[given])
+    lines = [line for line in str(caught.value).splitlines() if line.startswith("--set")]
+    key = given.partition("=")[0]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"--set: {told}")
+    assert lines[0].endswith(f" --set {key}=[...]")

@@ -14,6 +14,7 @@ from dvos.errors import CheckpointError
 from dvos.networks.dvos.network import DvosNetwork
 from dvos.networks.weights import read_network_info, save_network
 from dvos.registry import load_network, network_spec
+from dvos.training.run_folder import write_state
 
 ARGUMENTS = {
     "references": 2,
@@ -203,3 +204,12 @@ def test_reading_a_network_loads_no_compiler_of_torch(tmp_path: Path) -> None:
         "sys.exit(bool({'sympy', 'torch._dynamo'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_state_of_a_training_is_told_as_that(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    write_state(path, {"network": {"a": torch.zeros(2)}, "step": 3})
+    told = r"last\.ckpt: is the state of a training.*give .*best\.safetensors"
+    for read in (read_network_info, load_network):
+        with pytest.raises(CheckpointError, match=told):
+            read(path)

@@ -179,6 +179,60 @@ def test_frames_that_a_store_lacks_or_that_are_damaged(
     assert counted() == ["a_000001"]
 
 
+@pytest.mark.parametrize("one_more", [b"", b"no store", b"cut", b"version", b"no frame"])
+def test_a_bad_clip_store_is_one_line_and_the_others_are_done(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str], one_more: bytes
+) -> None:
+    for name in "ace":
+        with ClipStoreWriter(folder / f"m/{name}.dvclip", size=SIZE) as store:
+            for index in range(2):
+                store.write(image(index), np.zeros(SIZE, np.uint16))
+    whole = (folder / "m/a.dvclip").read_bytes()
+    (folder / "m/b.dvclip").write_bytes(whole[:500])
+    changed = {b"cut": whole[:-1], b"version": whole[:8] + b"\x02" + whole[9:]}
+    (folder / "m/d.dvclip").write_bytes(changed.get(one_more, one_more))
+    if one_more == b"no frame":
+        with ClipStoreWriter(folder / "m/d.dvclip", size=SIZE):
+            pass
+    code, errors = predict(capsys, checkpoint, "m")
+    assert counted() == [f"{name}_{index:06d}" for name in "ace" for index in range(2)]
+    assert code == 1
+    assert len(errors) == 2
+    assert "m/b.dvclip: " in errors[0]
+    assert "m/d.dvclip: " in errors[1]
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--first-mask-checkpoint"])
+def test_a_folder_is_no_network_but_may_hold_one(
+    checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    video(folder / "a.mp4")
+    (folder / "run/train").mkdir(parents=True)
+    extra = ["--first-mask", "auto"] if option != "--checkpoint" else []
+    words = ["predict", "a.mp4", "--checkpoint", checkpoint, *extra, option, "run"]
+    code, errors = run(capsys, *words)
+    told = "error: run: is a folder; expected a trained network's file; "
+    assert (code, errors) == (1, [f"{told}check {option}"])
+    shutil.copy(checkpoint, "run/train/best.safetensors")
+    assert run(capsys, *words)[1] == [f"{told}did you mean run/train/best.safetensors?"]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(["gone.csv"], "INPUT"), (["--truth", "gone.csv"], "--truth")],
+)
+def test_a_missing_truth_is_told_by_the_name_it_was_given_under(
+    checkpoint: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    name: str,
+) -> None:
+    code, errors = run(capsys, "evaluate", *words, "--checkpoint", checkpoint)
+    told = f"error: gone.csv: no such file or folder; check the path of {name}"
+    assert (code, errors) == (2, [told])
+
+
 def foreign(path: Path) -> None:
     save_file({"weight": np.zeros(3, np.float32)}, path)
 

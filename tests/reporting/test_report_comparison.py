@@ -169,8 +169,76 @@ def test_three_runs(run: Path, other: Path, second_run: Path, report: Report) ->
     page = report(run, compare=[second_run, other / "predict"])
     assert page.row("Dice, pooled")[2] == "–"
     assert "C has no scores.json." in page.words
-    assert "no frame with a Dice is in the scores.csv of every run" in page.words
     assert "C predict" in page.words
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_run_without_scores_hides_nothing_of_the_others(
+    place: int, run: Path, second_run: Path, other: Path, report: Report
+) -> None:
+    folders = [run, second_run]
+    folders.insert(place, other / "predict")
+    page = report(folders[0], compare=folders[1:])
+    first, second, alone = ("BCA", "ABC")[place > 0]
+    assert f"Mean Dice against {first} on the same frames" in page.source
+    assert page.row(f"{second} other-run")[2:] == ["6 frames", "6", "0", "5"]
+    assert f"in that of {first}: {alone}." in page.words
+    assert len(page.images) == 6 * 3
+    assert page.source.count('"best">best<') > 3
+    # The clip is counted in all three.
+    assert "Count, target" in page.source
+
+
+def move_frames(run: Path, kept: int) -> None:
+    """Have a run scored on other frames, but for the first ``kept``, which it shares."""
+    table = run / "scores.csv"
+    lines = table.read_text().splitlines()
+    lines[1 + kept :] = [line.replace("/heldout/", "/elsewhere/") for line in lines[1 + kept :]]
+    write_text(table, "\n".join(lines) + "\n")
+
+
+def test_figures_of_other_frames_are_not_compared(run: Path, other: Path, report: Report) -> None:
+    move_frames(other, 0)
+    page = report(run, compare=[other])
+    assert ">best<" not in page.source
+    assert " to A" not in " ".join(page.row("Dice, pooled"))
+    assert "the figures of B do not compare with those of A, and none is marked" in page.words
+    assert "in the next section" not in page.words
+    assert "no frame with a Dice is in the scores.csv of two runs" in page.words
+
+
+def test_frames_that_are_not_known_are_not_compared(run: Path, other: Path, report: Report) -> None:
+    (run / "scores.csv").unlink()
+    (other / "scores.csv").unlink()
+    page = report(run, compare=[other])
+    assert ">best<" not in page.source
+    assert "the figures of B do not compare with those of A" in page.words
+
+
+def test_runs_are_compared_on_the_frames_that_they_share(
+    run: Path, second_run: Path, other: Path, report: Report
+) -> None:
+    move_frames(other, 2)
+    foreign = Path(shutil.copytree(other, other.parent / "foreign"))
+    move_frames(foreign, 0)
+    table = foreign / "scores.csv"
+    write_text(table, table.read_text().replace("/elsewhere/", "/away/"))
+    page = report(run, compare=[second_run, other, foreign])
+    assert page.row(f"B {second_run.parent.name}/other-run")[2] == "6 frames"
+    assert page.row(f"C {other.parent.name}/other-run")[2:] == ["2 frames", "2", "0", "1"]
+    assert "in that of A: D." in page.words
+    assert "the figures of C, D do not compare with those of A" in page.words
+    assert ">best<" not in page.source
+    pooled = page.row("Dice, pooled")
+    assert ["to A" in cell for cell in pooled] == [False, True, False, False]
+
+
+def test_counts_are_compared_where_the_first_run_has_none(
+    run: Path, other: Path, second_run: Path, report: Report
+) -> None:
+    (run / "predict/counts.csv").unlink()
+    page = report(run, compare=[other, second_run])
+    assert "Count, target" in page.source
 
 
 def test_missing_prediction_and_damaged_picture_are_named(
@@ -191,6 +259,8 @@ def test_another_truth_is_told(run: Path, other: Path, report: Report) -> None:
     shutil.copy(truth / "heldout_000001.png", truth / "heldout_000000.png")
     page = report(run, compare=[other])
     assert "The truth of 1 of 6 frames is not the same in all runs" in page.words
+    assert "the figures of B do not compare with those of A" in page.words
+    assert ">best<" not in page.source
 
 
 def test_faults_of_all_runs_are_told_at_once(run: Path, other: Path, tmp_path: Path) -> None:

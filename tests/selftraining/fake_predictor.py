@@ -56,6 +56,8 @@ class Brightness:
 class Colours:
     """Its features are the mean colours of each cell, in two pieces."""
 
+    scale = 1.0
+
     def __init__(self, channels: tuple[int, ...] = (0, 1, 2)) -> None:
         self.channels = channels
         self.read = 0

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from fake_predictor import Colours
 
+from dvos.networks.weights import save_network
+from dvos.registry import features_of, load_network
 from dvos.selftraining.probe import FeatureProbe, fit_probe, probability_grid
 
 Samples = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -127,3 +129,29 @@ def test_a_probe_is_stored_and_read_back(tmp_path: Path) -> None:
     FeatureProbe.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert FeatureProbe.load(tmp_path / "b.safetensors").bias == 0.25
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.4])
+@pytest.mark.parametrize("tile", [0, 64])
+def test_features_are_of_the_size_that_was_learnt_from(
+    checkpoint: Path, tmp_path: Path, scale: float, tile: int
+) -> None:
+    """And lie on the grid of the frame, whatever that size."""
+    network, info = load_network(checkpoint)
+    path = tmp_path / "best.safetensors"
+    extra = info.extra | {"scale": scale}
+    save_network(path, network, name="dvos", arguments=info.arguments, extra=extra)
+    image = np.random.default_rng(0).integers(0, 255, (90, 130, 3), dtype=np.uint8)
+    reader = features_of(path, "cpu", tile=tile)
+    seen = []
+    features, plain = reader._features, features_of(checkpoint, "cpu", tile=tile)
+    reader._features = lambda x: seen.append(x.shape[-2:]) or features(x)
+    covered = np.zeros((23, 33), int)
+    for piece in reader.pieces(image):
+        covered[piece.rows, piece.columns] += 1
+        assert piece.values[0].shape == covered[piece.rows, piece.columns].shape
+    assert (covered == 1).all()
+    if tile == 0:
+        assert seen[0] == (round(90 * scale), round(130 * scale))
+        (found,), (own,) = (list(one.pieces(image)) for one in (reader, plain))
+        assert np.array_equal(found.values, own.values) is (scale == 1)

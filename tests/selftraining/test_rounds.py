@@ -25,6 +25,8 @@ from dvos.errors import (
 from dvos.files import locked
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.networks.weights import save_network
+from dvos.registry import load_network
 from dvos.selftraining import labeller
 from dvos.selftraining.rounds import (
     RoundsResult,
@@ -35,7 +37,9 @@ from dvos.selftraining.rounds import (
     validation_dice,
     validation_kind,
 )
+from dvos.training import data as clip_data
 from dvos.training import run as training_run
+from dvos.training.labels import source_kinds
 from dvos.training.records import TrainResult
 
 RULE = {"object_threshold": 0.8, "background_threshold": 0.2}
@@ -376,3 +380,52 @@ def test_a_real_round_from_a_network(checkpoint, data) -> None:
     assert (result.out / "rounds.json").read_bytes() == stored
     with pytest.raises(DvosError):
         rounds(settings_of(data, start=data / "field/f0.png", out=data / "other"))
+
+
+def test_what_other_programs_labelled_is_mixed_and_judged_by(fake, data, caplog) -> None:
+    """Here photos with COCO's polygons, of which a share is held back."""
+    training = fake(0.5, 0.6)
+    images, annotations = [], []
+    for number in range(4):
+        write_image(data / "coco" / f"p{number}.png", scene(doubt=False))
+        height, width = SIZE
+        images.append(
+            {"id": number, "file_name": f"p{number}.png", "height": height, "width": width}
+        )
+        corners = [0, 0, 20, 0, 20, height, 0, height]
+        annotations.append(
+            {"id": number + 1, "image_id": number, "category_id": 1, "segmentation": [corners]}
+        )
+    document = {"images": images, "annotations": annotations}
+    document["categories"] = [{"id": 1, "name": "ear"}]
+    labels = data / "coco" / "labels.json"
+    labels.write_text(json.dumps(document))
+    result = rounds(settings_of(data, train={"data": {"sources": [labels]}}, rounds=1))
+    assert result.validation == "held back"
+    shares = training.plans[1].data.shares
+    assert shares.pseudo == 1
+    assert source_kinds(training.plans[1].data) == (True, False)
+    assert training.plans[1].data.sources == [labels]
+    assert pseudo_weight(training.plans[1].data, 0.8) == pytest.approx(4)
+
+
+def test_a_network_is_judged_at_the_size_and_intensity_that_it_learnt_from(
+    checkpoint, data, tmp_path, monkeypatch
+) -> None:
+    network, info = load_network(checkpoint)
+    path = tmp_path / "start.safetensors"
+    extra = info.extra | {"scale": 2.0, "intensity": "0,4095"}
+    save_network(path, network, name="dvos", arguments=info.arguments, extra=extra)
+    seen = []
+    built = clip_data.build_validation_clips
+
+    def noted(training, *more):
+        seen.append((training.data.scale, training.data.intensity))
+        return built(training, *more)
+
+    monkeypatch.setattr(clip_data, "build_validation_clips", noted)
+    stills = {"validation": {"stills": {"folders": [data / "validation"]}}}
+    training = load_settings(TrainingSettings, options={"out": "x", "data": stills})
+    for one in (path, checkpoint):
+        validation_dice(one, training, device="cpu")
+    assert seen == [(2.0, "0,4095"), (1.0, "full")]

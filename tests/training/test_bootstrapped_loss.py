@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from dvos.training.targets import IGNORED_CLASS
 from dvos.training.tracking import BootstrappedLoss
 
 # Of the published training: share of pixels, and cross-entropy and Dice of both frames.
@@ -52,3 +54,24 @@ def test_the_loss_is_near_zero_for_a_perfect_answer_and_has_gradients(iteration)
     assert total < 1e-4
     total.backward()
     assert torch.isfinite(logits.grad).all()
+
+
+def test_while_all_pixels_count_it_is_the_mean_of_those_that_are_known(monkeypatch):
+    """And made of losses of single pixels: others are not the same bits each time on a GPU."""
+    rng = np.random.default_rng(4)
+    logits = torch.from_numpy(rng.standard_normal((2, 3, 16, 24)).astype(np.float32))
+    target = torch.from_numpy(rng.integers(0, 3, (2, 16, 24)))
+    target[:, :3] = IGNORED_CLASS
+    clips = zip(logits, target, strict=True)
+    mean = torch.stack([F.cross_entropy(x[None], t[None]) for x, t in clips]).mean()
+    reductions = []
+    plain = F.cross_entropy
+
+    def noted(*given, reduction="mean", **more):
+        reductions.append(reduction)
+        return plain(*given, reduction=reduction, **more)
+
+    monkeypatch.setattr(F, "cross_entropy", noted)
+    found, _ = BootstrappedLoss()(logits, logits.softmax(1)[:, 1:], target, [2, 2], 0)
+    assert float(found) == pytest.approx(float(mean), rel=1e-6)
+    assert set(reductions) == {"none"}

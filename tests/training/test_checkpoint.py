@@ -13,7 +13,7 @@ from dvos.config.network import DvosShapeSettings
 from dvos.config.training import LossSettings, TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, OutputError, RunError
 from dvos.files import locked, write_json
-from dvos.training.records import data_digests
+from dvos.training.fingerprints import data_digests
 from dvos.training.run_folder import RunFolder, read_state, write_state
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from dvos.config.load import load_settings
+from dvos.config.show import settings_yaml
 from dvos.config.training import TrainingSettings
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION
+from dvos.networks.weights import save_network
 from dvos.training.data import build_object_sizes, build_training_clips, build_validation_clips
+from dvos.training.run import settle_scale
 from dvos.training.targets import QueryTarget
 
 SIDE, RADIUS = 120, 20
@@ -69,3 +73,25 @@ def test_what_is_learnt_of_objects_is_of_that_size(folder: Path) -> None:
     assert half is not None
     assert half["width"] == pytest.approx(plain["width"] / 2)
     assert half["area"] == pytest.approx(plain["area"] / 4)
+
+
+def test_the_scale_of_the_network_that_is_started_from_is_kept(
+    folder: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "best.safetensors"
+    save_network(weights, nn.Linear(1, 1), name="dvos", arguments={}, extra={"scale": 1.4})
+    options = {"out": tmp_path / "run", "network.weights": weights}
+
+    def scale(**given: float) -> float:
+        return settle_scale(load_settings(TrainingSettings, options=options | given)).data.scale
+
+    assert scale() == 1.4
+    assert scale(**{"data.scale": 1.0}) == 1.0
+    # A run that an earlier version began goes on as it was begun.
+    config = tmp_path / "run" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text(settings_yaml(load_settings(TrainingSettings, options=options), full=True))
+    assert scale() == 1.0
+    assert scale(resume=False) == 1.4
+    save_network(weights, nn.Linear(1, 1), name="dvos", arguments={}, extra={"scale": "large"})
+    assert scale(resume=False) == 1.0

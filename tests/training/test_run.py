@@ -13,10 +13,13 @@ from made_stills import write_stills
 
 from dvos.api import train
 from dvos.config.load import load_settings
+from dvos.config.prediction import PredictorOptions
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError, DvosError, RunError
-from dvos.registry import load_network
+from dvos.errors import CheckpointError, ConfigError, DvosError, RunError
+from dvos.registry import load_network, network_spec
+from dvos.tables import write_rows
 from dvos.training.loop import Training
+from dvos.training.run import train_for
 from dvos.training.run_folder import read_state
 
 SHAPE = {"channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4)}
@@ -158,6 +161,53 @@ def test_changed_data_are_refused_and_what_systems_leave_is_no_change(tmp_path, 
     (stills / "images" / "still_0.png").rename(stills / "images" / "still_9.png")
     with pytest.raises(RunError, match="changed since"):
         train(_settings(out, stills, epochs=1))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_edited_picture_or_mask_is_named_and_a_copy_is_the_same(tmp_path, listed):
+    """In a folder, also of the same size as before, and where a table lists it."""
+    stills = write_stills(tmp_path / "stills", 4, (96, 96))
+    source = {"folders": [stills]}
+    if listed:
+        rows = [
+            [stills / place / f"still_{n}.png" for place in ("images", "masks")] for n in range(4)
+        ]
+        write_rows(tmp_path / "stills.csv", ("Image", "Mask"), rows)
+        source = {"tables": [tmp_path / "stills.csv"]}
+    data = {"stills": source, "crop": 32, "validation": {"share": 0}}
+    settings = _settings(tmp_path / "run", stills, epochs=1, data=data)
+    train(settings)
+    for file in stills.rglob("*.png"):
+        os.utime(file, (1, 1))
+    assert train(settings).already_finished
+    for name in ("images/still_1.png", "masks/still_2.png"):
+        file = stills / name
+        before = file.read_bytes()
+        file.write_bytes(before[::-1])
+        with pytest.raises(RunError, match=f"{name}: changed since the run in this folder began"):
+            train(settings)
+        with pytest.raises(RunError, match=rf"{name}: changed.*or delete {tmp_path}/run to start"):
+            train_for(settings, network_spec("dvos"))
+        file.write_bytes(before)
+    assert train(settings).already_finished
+    # A run of an earlier version kept no fingerprints of what a table lists.
+    (tmp_path / "run" / "data.json").unlink()
+    assert train(settings).already_finished
+
+
+@pytest.mark.parametrize(("given", "meant"), [("on", "on"), ("off", "off"), ("auto", "auto")])
+def test_a_switch_is_what_is_written_though_yaml_reads_truth(tmp_path, given, meant):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"compile: {given}\n")
+    for model, needed in (
+        (TrainingSettings, {"out": "run"}),
+        (PredictorOptions, {}),
+    ):
+        of_file = load_settings(model, config=file, options=needed)
+        of_line = load_settings(model, overrides=[f"compile={given}"], options=needed)
+        assert (of_file.compile, of_line.compile) == (meant, meant)
+        with pytest.raises(ConfigError, match="'auto', 'on' or 'off'"):
+            load_settings(model, overrides=["compile=1"], options=needed)
 
 
 def test_starting_over_makes_the_same_weights(tmp_path, stills):

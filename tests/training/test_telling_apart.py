@@ -18,7 +18,12 @@ from dvos.training import losses
 from dvos.training.calibration import CENTRES, SHAPES, ObjectComparison, better_way
 from dvos.training.clips.clip import Clip
 from dvos.training.losses import ObjectBatch
-from dvos.training.networks import dvos_arguments, start_from_weights
+from dvos.training.networks import (
+    build_trained_network,
+    dvos_arguments,
+    leave_without_gradient,
+    start_from_weights,
+)
 from dvos.training.objective import SegmentedClip
 from dvos.training.run import settle_objects
 from dvos.training.targets import object_truth
@@ -127,3 +132,40 @@ def test_a_head_that_tells_no_motion_has_no_loss_of_it_and_starts_afresh(tmp_pat
     start_from_weights(moving, NetworkSettings(weights=path))
     assert torch.equal(moving.heads["objects"].predict.weight, before)
     assert torch.equal(moving.heads["objects"].mix.weight, alone.heads["objects"].mix.weight)
+
+
+@pytest.mark.parametrize(
+    ("references", "off", "learnt"),
+    [
+        (2, {}, True),
+        (2, {"objects": 0}, False),
+        (2, {"offset": 0, "centre": 0, "motion": 0}, False),
+        (2, {"offset": 0, "centre": 0}, True),
+        (0, {"offset": 0, "centre": 0}, False),  # a frame alone shows no motion
+        (0, {"offset": 0}, True),
+    ],
+)
+def test_each_part_that_is_asked_for_a_gradient_gets_one(
+    references: int, off: dict[str, float], learnt: bool
+) -> None:
+    """Several processes wait for it; a head without a loss stays in the network as it is."""
+    shape = {"channels": (4, 4, 4, 4, 4), "widths": (4, 4, 4, 4), "objects": True}
+    network = {"references": references, "encoder_weights": "none", "dvos": shape}
+    settings = TrainingSettings.model_validate({"out": "run", "network": network, "losses": off})
+    spec = network_spec("dvos")
+    trained = build_trained_network(spec, settings)
+    objective = spec.objective(settings, trained.normalisation)
+    leave_without_gradient(trained.module, objective.unlearnt)
+    frames = references + 1
+    batch = {
+        "frames": torch.randn(2, frames, 3, 64, 64),
+        "target": (torch.rand(2, 1, 64, 64) > 0.5).float(),
+        "weight": torch.ones(2, 1, 64, 64),
+        "objects": torch.rand(2, 8, 32, 32),
+    }
+    loss, _ = objective(trained.module.train(), batch, step=0, devices=1, add=lambda x: x)
+    loss.backward()
+    asked = {name for name, each in trained.module.named_parameters() if each.requires_grad}
+    got = {name for name, each in trained.module.named_parameters() if each.grad is not None}
+    assert asked == got
+    assert any(name.startswith("heads.objects.") for name in got) is learnt

@@ -10,6 +10,7 @@ import pytest
 from dvos.errors import UsageError
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
+from dvos.media.video_write import VideoWriter
 from dvos.workflow.data_folder import read_data_folder
 
 
@@ -23,17 +24,23 @@ def put_mask(path: Path, size: tuple[int, int] = (20, 30), value: int = 1) -> No
     write_mask(path, np.full(size, value, np.uint8))
 
 
+def put_video(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name("made.mp4")
+    with VideoWriter(made, frame_rate=5, size=(20, 30)) as writer:
+        writer.write(np.zeros((20, 30, 3), np.uint8))
+    made.rename(path)
+
+
 @pytest.mark.parametrize("masks", ["head_mask", "masks"])
-def test_everything_is_found(tmp_path: Path, masks: str) -> None:
+def test_everything_is_found(tmp_path: Path, masks: str, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("b", "a"):
         put_image(tmp_path / "annotated" / "images" / f"{name}.jpg")
         put_mask(tmp_path / "annotated" / masks / f"{name}.nrrd")
     put_image(tmp_path / "backgrounds" / "soil.png")
-    (tmp_path / "backgrounds" / "walk.MP4").write_bytes(b"looked at only when it is read")
-    put_image(tmp_path / "validation" / "images" / "v.png")
-    put_mask(tmp_path / "validation" / masks / "v.png")
+    put_video(tmp_path / "backgrounds" / "walk.MP4")
     put_mask(tmp_path / "validation" / "masks" / "held out" / "held out_000000.png")
-    (tmp_path / "validation" / "held out.mp4").write_bytes(b"")
+    put_video(tmp_path / "validation" / "held out.mp4")
     (tmp_path / "annotated" / "images" / ".hidden.png").write_bytes(b"")
     (tmp_path / "annotated" / "images" / "notes.txt").write_text("")
     data = read_data_folder(tmp_path)
@@ -41,9 +48,15 @@ def test_everything_is_found(tmp_path: Path, masks: str) -> None:
     assert [still.mask.name for still in data.annotated] == ["a.nrrd", "b.nrrd"]
     assert [path.name for path in data.background_stills] == ["soil.png"]
     assert [path.name for path in data.background_videos] == ["walk.MP4"]
-    assert [still.image.name for still in data.validation_stills] == ["v.png"]
     assert [item.masks.name for item in data.validation_videos] == ["held out"]
     assert data.targets == ()
+    put_image(tmp_path / "validation" / "images" / "v.png")
+    put_mask(tmp_path / "validation" / masks / "v.png")
+    data = read_data_folder(tmp_path)
+    assert [still.image.name for still in data.validation_stills] == ["v.png"]
+    assert data.validation_videos == ()
+    told = "scored are the photos in images/ alone, and not held out.mp4; give these to dvos"
+    assert told in caplog.text
 
 
 def test_validation_may_be_absent(tmp_path: Path) -> None:
@@ -73,7 +86,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     put_mask(tmp_path / "annotated" / "masks" / "torn.png")
     (tmp_path / "annotated" / "images" / "torn.png").write_bytes(b"\x89PNG")
     (tmp_path / "validation").mkdir()
-    (tmp_path / "validation" / "v.mp4").write_bytes(b"")
+    put_video(tmp_path / "validation" / "v.mp4")
     with pytest.raises(UsageError) as caught:
         read_data_folder(tmp_path)
     lines = [str(fault) for fault in caught.value.faults]
@@ -85,9 +98,41 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     assert "masks/v: no masks" in text
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_whatever_cannot_be_read_is_told_before_anything_is_done(
+    tmp_path: Path, labelled: bool
+) -> None:
+    """Also what is looked at last: targets, what is scored, and what pseudo-labels are made of."""
+    if labelled:
+        put_image(tmp_path / "annotated" / "images" / "a.png")
+        put_mask(tmp_path / "annotated" / "masks" / "a.png")
+    put_mask(tmp_path / "validation" / "masks" / "v" / "v_000000.png")
+    broken = ["target/t.mp4", "validation/v.mp4", "unlabelled/u.mp4", "backgrounds/b.mp4"]
+    broken += ["unlabelled/p.png", "unlabelled/frames/f.png"]
+    for name in broken:
+        put_image(tmp_path / Path(name).with_suffix(".png"))
+        path = tmp_path / name
+        data = path.with_suffix(".png").read_bytes()
+        path.with_suffix(".png").unlink()
+        path.write_bytes(data[:-20] if path.suffix == ".png" else b"no video")
+    with pytest.raises(UsageError) as caught:
+        read_data_folder(tmp_path)
+    told = {str(fault).removeprefix(f"{tmp_path}/").split(":")[0] for fault in caught.value.faults}
+    assert told == {*broken[:-1], "unlabelled/frames"}
+    with pytest.raises(UsageError, match=r"t\.mp4: cannot be opened"):
+        read_data_folder(tmp_path / "target" / "t.mp4")
+
+
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         read_data_folder(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["photo.png", "tab.csv"])
+def test_a_file_that_is_no_video(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("Image")
+    with pytest.raises(UsageError, match=rf"{name}: is a file, and no video.*give the folder"):
+        read_data_folder(tmp_path / name, "FOLDER")
 
 
 def test_stills_without_a_mask_folder(tmp_path: Path) -> None:

@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from dvos import registry
-from dvos.config.workflow import FitSettings, MethodSettings
-from dvos.errors import CheckpointError, DvosError, UsageError
+from dvos.config.training import TrainingSettings
+from dvos.config.workflow import DemoSettings, FitSettings, MethodSettings
+from dvos.errors import CheckpointError, ConfigError, DvosError, UsageError
+from dvos.media.clip_store import ClipStoreWriter, read_image_at, read_mask_at
 from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.networks.weights import save_network
-from dvos.tables import StillRow
+from dvos.tables import StillRow, frame_address
 from dvos.workflow import starting
 from dvos.workflow.data_folder import DataFolder, read_data_folder
-from dvos.workflow.fit import fit, part, read_data
+from dvos.workflow.demo import demo
+from dvos.workflow.fit import fit, read_data
+from dvos.workflow.folds import part
 from dvos.workflow.planning import (
     Plan,
     Speed,
@@ -32,7 +37,7 @@ from dvos.workflow.planning import (
     make_plan,
     with_larger_clips,
 )
-from dvos.workflow.starting import Start, check_start, choose_start
+from dvos.workflow.starting import Start, check_start, check_training, choose_start
 from dvos.workflow.steps import (
     MethodFolder,
     build_objects,
@@ -228,6 +233,110 @@ def test_a_single_still_is_cut_into_the_quarters_with_objects(tmp_path: Path) ->
     assert [row.image.name for one in parts for row in one] == ["a_0.png", "a_2.png", "a_1.png"]
 
 
+def test_frames_of_clips_that_share_names_are_told_apart(tmp_path: Path) -> None:
+    """A photo's name is all that tells what was predicted of it."""
+    rows = []
+    for clip in "ab":
+        still = put_still(tmp_path / clip, "000000", radius=10)
+        rows.append(still)
+    store = tmp_path / "c.dvclip"
+    ids = read_mask(rows[0].mask).astype(np.uint16)
+    with ClipStoreWriter(store, size=(200, 200)) as writer:
+        writer.write(np.full((200, 200, 3), 60, np.uint8), ids)
+    for more in ([], [StillRow(frame_address(store, 0), frame_address(store, 0))]):
+        given, place = tuple(rows + more), tmp_path / f"parts{len(more)}"
+        parts = part(DataFolder(Path(), clip_frames=given), 2, place, MethodSettings())
+        found = [row for one in parts for row in one]
+        assert len({row.image.stem for row in found}) == len(given)
+        for row, source in zip(found, given, strict=True):
+            assert np.array_equal(read_image_at(row.image), read_image_at(source.image))
+            assert np.array_equal(read_mask(row.mask), read_mask_at(source.mask))
+
+
+@pytest.mark.parametrize(("count", "folds"), [(1, 0), (2, 2)])
+def test_a_single_still_is_parted_where_its_objects_allow_it(
+    tmp_path: Path, count: int, folds: int
+) -> None:
+    data = DataFolder(Path("data"), annotated=(put_still(tmp_path, "a", radius=10, count=count),))
+    found = plan(data, minutes=10)
+    assert found.folds == folds
+    told = "synthetic clips alone, as a single picture has objects in one corner only: label valid"
+    assert (told in found.lines[-1]) is not folds
+
+
+@pytest.mark.parametrize(
+    ("labelled", "told"),
+    [
+        ("annotated", "synthetic clips alone: label validation/"),
+        ("clip_frames", "frames held back from training alone: label validation/"),
+        ("validation_stills", "validation/"),
+        ("", "nothing, as nothing is labelled: label validation/"),
+    ],
+)
+def test_the_plan_says_what_the_network_is_judged_by(
+    stills: tuple[StillRow, ...], labelled: str, told: str
+) -> None:
+    data = DataFolder(Path("data"), **({labelled: stills} if labelled else {}))  # type: ignore[arg-type]
+    survey = look_at(stills) if data.labelled else None
+    chosen = with_data_mix(settings(minutes=10, folds=0), data)
+    start = Start(None, "as asked for")
+    found = make_plan(chosen, data, survey, SPEED, start, spent=10.0)
+    assert found.lines[-1].endswith(f"; judged by {told}")
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_epochs_that_are_set_stay(stills: tuple[StillRow, ...], epochs: int) -> None:
+    assert (
+        plan(DataFolder(Path("data"), annotated=stills), minutes=10, epochs=epochs).epochs == epochs
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ({"nonsense": 1}, r"train\.nonsense: unknown key"),
+        ({"epoch": 1}, r"train\.epoch: unknown key; did you mean train\.epochs\?"),
+        ({"data": {"crop": 1}}, r"train\.data\.crop: found 1"),
+        ({"out": "x"}, r"train\.out: is chosen by the run; leave it out"),
+        ({"resume": False}, r"train\.resume: is chosen by the run; leave it out"),
+        ({"network": "other"}, r"train\.network"),
+        ({"network": "xmem"}, r"train\.network: starts from a first mask"),
+    ],
+)
+@pytest.mark.parametrize("run", ["fit", "demo"])
+def test_faults_of_the_training_are_told_before_anything_is_done(
+    tmp_path: Path, train: dict[str, Any], told: str, run: str
+) -> None:
+    put_still(tmp_path / "annotated", "a", radius=10)
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match=told) as caught:
+        if run == "fit":
+            fit(FitSettings(folder=tmp_path, out=out, train=train))
+        else:
+            demo(DemoSettings(data=tmp_path, out=out, train=train))
+    assert len(caught.value.faults) == 1
+    assert not out.exists()
+
+
+def test_what_the_start_allows_is_no_fault(tmp_path: Path) -> None:
+    """A share of the start needs one, which a fit may choose itself."""
+    check_training(settings(train={"start_share": 0.5}))
+    with pytest.raises(ConfigError, match=r"train: start_share needs network\.weights"):
+        check_training(settings(train={"start_share": 0.5}, start="imagenet"))
+    path = tmp_path / "xmem.safetensors"
+    save_network(path, torch.nn.Linear(1, 1), name="xmem", arguments={})
+    with pytest.raises(CheckpointError, match=r"xmem\.safetensors: starts from a first mask"):
+        check_training(settings(start=path))
+
+
+@pytest.mark.parametrize("minutes", [float("inf"), 1e300, float("nan")])
+def test_minutes_without_end_are_refused(minutes: float) -> None:
+    with pytest.raises(ValidationError):
+        settings(minutes=minutes)
+    with pytest.raises(ValidationError):
+        TrainingSettings(out=Path("run"), minutes=minutes)
+
+
 def test_what_masks_mean_by_unknown_is_told_to_every_stage(tmp_path: Path) -> None:
     """The one setting reaches whatever reads a true mask."""
     still = put_still(tmp_path, "a", radius=10, count=3)
@@ -300,7 +409,8 @@ def test_labels_of_another_program_are_imported(tmp_path: Path) -> None:
 
 def test_unlabelled_data_are_found_wherever_they_lie(tmp_path: Path) -> None:
     video, photo = tmp_path / "v.mp4", tmp_path / "unlabelled" / "p.png"
-    video.write_bytes(b"looked at when it is read")
+    with VideoWriter(video, frame_rate=25, size=(64, 64)) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
     photo.parent.mkdir()
     write_image(photo, np.zeros((8, 8, 3), np.uint8))
     data = read_data_folder(tmp_path)
@@ -309,6 +419,23 @@ def test_unlabelled_data_are_found_wherever_they_lie(tmp_path: Path) -> None:
     put_still(tmp_path / "annotated", "s", radius=5)
     labelled = read_data_folder(tmp_path)
     assert (labelled.unlabelled, labelled.photos) == ((), (photo,))
+
+
+@pytest.mark.parametrize("place", ["", "unlabelled", "target", "backgrounds"])
+def test_results_of_a_prediction_are_no_videos_to_learn_from(tmp_path: Path, place: str) -> None:
+    results = tmp_path / place
+    (results / ".progress").mkdir(parents=True)
+    (results / ".progress/v.jsonl").touch()
+    (results / "v.mp4").write_bytes(b"the overlay")
+    with pytest.raises(UsageError) as caught:
+        read_data_folder(tmp_path)
+    (fault,) = caught.value.faults
+    assert fault.where == str(results)
+    assert fault.found == "holds results of dvos predict, such as v.mp4"
+    # Beside labels the videos of the folder itself are not looked at.
+    put_still(tmp_path / "annotated", "s", radius=5)
+    if not place:
+        assert read_data_folder(tmp_path).unlabelled == ()
 
 
 def test_a_fit_starts_from_what_knows_its_objects(

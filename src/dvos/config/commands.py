@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import json
 import shlex
 import string
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from dvos.errors import UsageError
+from dvos.errors import DvosError, UsageError
 
 if TYPE_CHECKING:  # it takes longer to load than ``dvos --help`` may
     from dvos.config.base import Settings
@@ -65,7 +68,7 @@ COMMANDS: dict[str, Command] = {
         ("training.run:train", "dvos.training.records:TrainResult"),
         "Train a network from stills, clips, or clips synthesised on the fly.",
         example="--stills annotated --validation validation --epochs 12 --out run",
-        then="dvos predict VIDEO --checkpoint {0.best}",
+        then="dvos predict VIDEO --checkpoint {0.best:network}",
         short={
             "stills": "data.stills.folders",
             "clips": "data.clips.folders",
@@ -97,14 +100,14 @@ COMMANDS: dict[str, Command] = {
         "Accept predictions on unlabelled video or photos as labels for training.",
         "input",
         example="field.mp4 --checkpoint run/best.safetensors --out pseudo",
-        then="dvos train --config run/config.yaml --set {0.setting}={0.table:list} --out another",
+        then="dvos train{0.provenance:config} --set {0.setting}={0.table:list} --out another",
     ),
     "rounds": Command(
         "selftraining:RoundsSettings",
         ("selftraining.rounds:rounds", "RoundsResult"),
         "Train, then predict unlabelled video, accept labels and train again.",
         example="--config rounds.yaml",
-        then="dvos predict VIDEO --checkpoint {0.best}",
+        then="dvos predict VIDEO --checkpoint {0.best:network}",
     ),
     "score": Command(
         "scoring:ScoringSettings",
@@ -144,7 +147,7 @@ COMMANDS: dict[str, Command] = {
         "Write published weights as a file of ours, or any weights as ONNX (--out model.onnx).",
         "checkpoint",
         example="run/best.safetensors --out model.onnx",
-        then="dvos predict VIDEO --checkpoint {0.out}",
+        then="dvos predict VIDEO --checkpoint {0.out:network}",
     ),
     "label": Command(
         "labelling:LabelSettings",
@@ -172,7 +175,7 @@ COMMANDS: dict[str, Command] = {
         ("workflow.demo:demo", "DemoResult"),
         "Run the whole method: cut, synthesise, train, predict, score, report.",
         example="--data wheat --out run",
-        then="dvos predict VIDEO --checkpoint {0.checkpoint}",
+        then="dvos predict VIDEO --checkpoint {0.checkpoint:network}",
     ),
 }
 
@@ -186,15 +189,41 @@ def next_step(command: Command, result: Any) -> str:
 
 
 class _ForShell(string.Formatter):
-    """Puts values into a line of a shell; with ``:list`` as YAML's list of one."""
+    """Puts values into a line of a shell.
+
+    With ``:list`` as YAML's list of one; with ``:network`` a network and what it cannot predict
+    without; with ``:config``, of ``pseudo_labels.json``, the settings its network was trained by.
+    """
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        if format_spec != "list":
-            return shlex.quote(str(value))
-        import yaml
+        if format_spec == "list":
+            import yaml
 
-        style: Any = {"default_flow_style": True, "allow_unicode": True, "width": 10**6}
-        return shlex.quote(yaml.safe_dump([str(value)], **style).strip())
+            style: Any = {"default_flow_style": True, "allow_unicode": True, "width": 10**6}
+            return shlex.quote(yaml.safe_dump([str(value)], **style).strip())
+        if format_spec == "config":
+            config = _settings_of_training(Path(value))
+            return f" --config {shlex.quote(str(config))}" if config else ""
+        masks = " --first-mask MASK" if format_spec and _starts_from_masks(Path(value)) else ""
+        return shlex.quote(str(value)) + masks
+
+
+def _settings_of_training(provenance: Path) -> Path | None:
+    """Settings that the network of pseudo-labels was trained by; None where they are not there."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        run = Path(json.loads(provenance.read_bytes())["checkpoint"]["path"]).parent
+        # The network of a fit lies in its folder, a copy of that in its training.
+        places = (run / "config.yaml", run / "train/config.yaml")
+        return next((place for place in places if place.is_file()), None)
+    return None
+
+
+def _starts_from_masks(checkpoint: Path) -> bool:
+    """Whether a network follows the objects of a first mask; it was loaded, and torch with it."""
+    with suppress(DvosError):
+        spec = import_module("dvos.registry").spec_of(checkpoint)
+        return spec is not None and spec.starts_from_masks
+    return False
 
 
 def function_name(command: str) -> str:

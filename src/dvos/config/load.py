@@ -27,6 +27,9 @@ Origins = dict[str, str]
 #: How Pydantic names the members of unions.
 _TYPE = re.compile(r".*Settings|.*\[.*|(constrained-)?(int|float|str|bool)", re.DOTALL)
 
+#: Where the dotted key of a list ends and that of a value in it begins, which no key sets alone.
+_NUMBERED = re.compile(r"\.[0-9]+(?=\.|$)")
+
 #: What is expected where Pydantic's words name types of Python, by the kind of the error.
 _EXPECTED = {
     "path_type": "a path",
@@ -224,6 +227,8 @@ def _remedies(
             return None
         if is_file_alone:
             return "add it to the file"
+        if (whole := _NUMBERED.split(key)[0]) != key:
+            return f"give the whole list with --set {whole}=[...]"
         if key == argument:
             return f"give it as {key.upper()}"
         option = f"--{key.replace('_', '-')}" if key in options else f"--set {key}"
@@ -240,7 +245,8 @@ def _faults_of(
 ) -> Iterator[Fault]:
     known = list(dict.fromkeys(dotted_keys(model)))
     told: dict[tuple[str, str], Fault] = {}
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
         # Pydantic puts the names of union members into the location; they are no
         # part of the user's key and are left out unless they are a known key.
         parts: list[str] = []
@@ -248,12 +254,18 @@ def _faults_of(
             if not _TYPE.fullmatch(part) or ".".join([*parts, part]) in known:
                 parts.append(part)
         key = ".".join(parts)
+        given = remedy(key)
+        if lacking := _lacking(item, items):
+            key = ".".join(parts[:-1])
         origin = _origin(key, origins)
         where = f"{origin}: {key}" if key else origin
         if item["type"] == "extra_forbidden":
             fault = _unknown(key, where, known)
+        elif lacking:
+            there = len(item["input"])
+            fault = Fault(where, f"found {_values(there)}", str(there + lacking), given or "")
         elif item["type"] == "missing":
-            if (given := remedy(key)) is None:
+            if given is None:
                 continue
             fault = Fault(where, "is missing", "a value", given)
         else:
@@ -267,6 +279,18 @@ def _faults_of(
     yield from told.values()
 
 
+def _lacking(item: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
+    """How many values a list of fixed length has too few, of which a fault is one; else 0."""
+    *place, last = item["loc"] or ("",)
+    if item["type"] != "missing" or not isinstance(last, int):
+        return 0
+    return sum(one["type"] == "missing" and [*one["loc"][:-1]] == place for one in items)
+
+
+def _values(number: int) -> str:
+    return f"{number} value{'' if number == 1 else 's'}"
+
+
 def _unfit(item: Mapping[str, Any], where: str, *, is_whole: bool) -> Fault:
     """Of a value that a setting cannot have, or of settings that do not go together."""
     message, kind = item["msg"].removeprefix("Value error, "), item["type"]
@@ -277,7 +301,7 @@ def _unfit(item: Mapping[str, Any], where: str, *, is_whole: bool) -> Fault:
         limits = item["ctx"]
         expected = f"at most {limits['max_length']}" if kind == "too_long" else ""
         expected = expected or f"at least {limits['min_length']}"
-        return Fault(where, f"found {limits['actual_length']} values", expected)
+        return Fault(where, f"found {_values(limits['actual_length'])}", expected)
     found = "" if is_whole else f"found {plain_values(item['input'], fallback=str)!r}"
     return Fault(where, found, _EXPECTED.get(kind, message[0].lower() + message[1:]))
 

@@ -1,6 +1,7 @@
 """Settings of ``dvos train``."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,7 +11,10 @@ from pydantic import Field
 from dvos.config import base
 from dvos.config.base import Count, Fraction, Natural, PresetSettings, Settings, free, setting
 from dvos.config.data import DataSettings
+from dvos.config.load import load_settings
 from dvos.config.network import NetworkSection, NetworkSettings, foreign_settings, section_of
+from dvos.config.prediction import Switch
+from dvos.errors import ConfigError, Fault
 
 
 def _weight(default: float, of: str) -> Any:
@@ -150,7 +154,9 @@ class TrainingSettings(Settings):
     data: DataSettings = setting(DataSettings(), "training and validation clips")
     epochs: Count = setting(15, "epochs; validation follows each")
     clips_per_epoch: Count = setting(512, "clips of an epoch, rounded up to whole batches")
-    minutes: float | None = free(None, "time for all; clips_per_epoch and epochs end in it", gt=0)
+    minutes: float | None = free(
+        None, "time for all; clips_per_epoch and epochs end in it", gt=0, le=1e6
+    )
     batch: Count = setting(8, "clips of one step, over all devices together")
     accumulate: Count = setting(1, "parts that each batch is run in, one after another")
     optimiser: OptimiserSettings = setting(OptimiserSettings(), "AdamW")
@@ -174,7 +180,7 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting(
         "auto", "auto: bf16-mixed on a CUDA device that has it, else 32-true"
     )
-    compile: Literal["auto", "on", "off"] = free(
+    compile: Switch = free(
         "auto", "auto: on a GPU, in long runs; on: wherever it trains; off: never"
     )
     deterministic: bool = setting(False, "on a GPU, the same bits each time; slower")
@@ -201,3 +207,23 @@ class TrainingSettings(Settings):
         crop, stride = self.data.crop, own.stride
         if crop % stride:
             yield f"data.crop is {crop}; the network {name} needs a multiple of {stride}"
+
+
+def load_training(values: dict[str, Any], part: str) -> TrainingSettings:
+    """A training within the settings of another command; faults are told under the key ``part``."""
+    try:
+        return load_settings(TrainingSettings, options=values)
+    except ConfigError as error:
+        raise ConfigError(_told_under(part, fault) for fault in error.faults) from error
+
+
+def _told_under(part: str, fault: Fault) -> Fault:
+    _, has_key, key = fault.where.rpartition(": ")
+    remedy = fault.remedy.replace("did you mean ", f"did you mean {part}.")
+    return replace(fault, where=f"{part}.{key}" if has_key else part, remedy=remedy)
+
+
+def chosen_faults(part: str, values: dict[str, Any], by: str) -> list[Fault]:
+    """A fault for each setting of a training that another command chooses itself."""
+    keys = [key for key in ("out", "resume") if key in values]
+    return [Fault(f"{part}.{key}", f"is chosen by {by}", "", "leave it out") for key in keys]

@@ -75,7 +75,9 @@ class FitSettings(MethodSettings):
     folder: Path = Field(description="data folder, or videos or photos; see docs/how-to/fit.md")
     out: base.Place = Field(description="folder for everything that is made")
     classes: Classes = None
-    minutes: float = setting(20.0, "time for all of it, validation and report included", gt=0)
+    minutes: float = setting(
+        20.0, "time for all of it, validation and report included", gt=0, le=1e6
+    )
     folds: Natural | None = setting(None, "parts in cross-validation; 0: none; null: by time")
     rounds: Natural | None = setting(None, "rounds of pseudo-labels; null: 1 with unlabelled/")
 

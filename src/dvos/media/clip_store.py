@@ -138,7 +138,8 @@ class ClipStore:
         self.size: tuple[int, int] = (height, width)
         table, facts, facts_bytes, table_crc, facts_crc = places
         if size != len(self._data):
-            raise self._damaged(f"holds {len(self._data)} bytes", f"{size}: it was cut off")
+            cause = "it was cut off" if len(self._data) < size else "more was written after it"
+            raise self._damaged(f"holds {len(self._data)} bytes", f"{size}: {cause}")
         if min(tile, height, width) < 1 or height * width > MOST_PIXELS:
             raise self._damaged(f"tiles of {tile} in frames of {width} x {height} pixels")
         shape = (self._frames, 2, -(-height // tile) * -(-width // tile))

@@ -31,7 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from dvos import __version__
 from dvos.errors import CheckpointError
-from dvos.files import parse_json, write_bytes
+from dvos.files import absent, parse_json, write_bytes
 from dvos.networks.paper.network import PUBLISHED_NORMALISATION, PaperNetwork
 from dvos.networks.xmem.network import XMEM_NORMALISATION
 
@@ -39,6 +39,8 @@ from dvos.networks.xmem.network import XMEM_NORMALISATION
 METADATA_KEY = "dvos"
 _CHECKSUM = "checksum"
 _FORMAT = 1
+#: What the state of a training, which torch.save writes, says of itself under ``kind``.
+TRAINING_STATE = "dvos training state"
 _WANTED, _REMEDY = "weights written by dvos train", "give the best.safetensors of a run folder"
 #: Tensors, and numbers in them, that a network may have beyond twice those in its file.
 _SPARE_TENSORS, _SPARE_NUMBERS = 256, 2**24
@@ -179,7 +181,7 @@ def _read_safetensors(
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and, where asked for, tensors of a file."""
     if not path.is_file():
-        raise CheckpointError.at(path, "no such file", "a weights file", _REMEDY)
+        raise CheckpointError.at(path, absent(path), "a weights file", _REMEDY)
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
@@ -259,7 +261,7 @@ def torch_load(path: Path) -> Any:
 def read_torch_save(path: Path) -> dict[str, Tensor]:
     """Read a state dict by the network's own keys; a CheckpointError if there is none to read."""
     if not path.is_file():
-        raise CheckpointError.at(path, "no such file", "a weights file")
+        raise CheckpointError.at(path, absent(path), "a weights file")
     try:
         content = torch_load(path)
     except Exception as error:
@@ -271,6 +273,10 @@ def read_torch_save(path: Path) -> dict[str, Tensor]:
         else:
             found, remedy = "damaged, or not written by torch.save", "fetch the file again"
         raise CheckpointError.at(path, found, "a state dict", remedy) from error
+    if isinstance(content, Mapping) and content.get("kind") == TRAINING_STATE:
+        found = "is the state of a training, from which it goes on"
+        remedy = f"give {path.with_name('best.safetensors')}, which that training writes"
+        raise CheckpointError.at(path, found, "a network", remedy)
     states = list(_states(content, _DEEPEST))
     if not states:
         remedy = "save the network's state_dict()"

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.config.prediction import PredictorOptions
+from dvos.media.image import resized
 from dvos.prediction.tiles import tile_grid, tile_sides
 
 if TYPE_CHECKING:
@@ -27,8 +29,9 @@ class FeatureReader:
     """Reads the features of single frames from a network with the method ``features``.
 
     That takes normalised frames (N, 3, H, W) and gives (N, C, ceil(H / 4), ceil(W / 4)). Each frame
-    is seen at its own size and at half of it, where objects are seen in more of their surroundings;
-    the channels of both follow each other. ``tile`` is as in ``PredictorOptions``.
+    is seen at the size that the network was trained at and at half of it, where objects are seen in
+    more of their surroundings; the channels of both follow each other. ``tile`` is as in
+    ``PredictorOptions``.
     """
 
     def __init__(self, loaded: "LoadedNetwork", tile: int = 0) -> None:
@@ -36,7 +39,8 @@ class FeatureReader:
         network = loaded.network
         prepare = getattr(network, "for_inference", lambda: network)
         self._features = prepare().features
-        self._tile, self._overlap = tile_sides(tile)
+        self.scale = loaded.at_own_scale(PredictorOptions()).scale  # of a frame's own size
+        self._tile, self._overlap = tile_sides(round(tile / self.scale))
 
     def pieces(self, image: NDArray[np.uint8]) -> Iterator[Piece]:
         """The features of a frame, RGB (H, W, 3), piece after piece, without overlap or gap."""
@@ -64,6 +68,8 @@ class FeatureReader:
         import torch
         import torch.nn.functional as F
 
+        grid = [-(-side // FEATURE_STRIDE) for side in image.shape[:2]]
+        image = resized(image, self.scale)
         half_size = (-(-image.shape[1] // 2), -(-image.shape[0] // 2))
         small = np.asarray(cv2.resize(image, half_size, interpolation=cv2.INTER_AREA), np.uint8)
         with torch.inference_mode():
@@ -74,6 +80,9 @@ class FeatureReader:
             # Twice its grid is at most a step larger than that of the whole.
             doubled = F.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
             joined = torch.cat([whole, doubled[..., : whole.shape[-2], : whole.shape[-1]]], 1)
+            if self.scale != 1:
+                shrinks = {"antialias": self.scale > 1, "align_corners": False}
+                joined = F.interpolate(joined, grid, mode="bilinear", **shrinks)
             return np.asarray(joined[0].float().cpu().numpy(), np.float32)
 
 

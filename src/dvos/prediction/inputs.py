@@ -108,6 +108,8 @@ def find_clips(
     elif kind == "missing":
         raise UsageError.at(source, "no such file or folder", remedy="check the path of INPUT")
     else:
+        if kind == "store":
+            store_frames(source)  # where there is no other clip to do, a fault is told at once
         alone = [ClipPlace(stem_of(source), source, kind)]
         places = layout.find_clip_places(source) if kind == "folder" else alone
         clips = [_clip(place, frame_rate, intensity) for place in places]
@@ -163,9 +165,15 @@ def _clip(place: ClipPlace, frame_rate: float | None, intensity: str) -> ClipInp
         chosen = settled(intensity, images)
         make = partial(ImageFolder, path, frame_rate=frame_rate, intensity=chosen)
         return ClipInput(place.name, tuple(images), make, intensity=chosen)
-    frames = store_frames(path)
-    store = partial(ImageList, place.name, frames, frame_rate=frame_rate)
-    return ClipInput(place.name, tuple(frames), store)
+    store = partial(_open_store, place, frame_rate)
+    with suppress(MediaError):
+        return ClipInput(place.name, tuple(store_frames(path)), store)
+    # As of a video that cannot be read, whoever opens it is told.
+    return ClipInput(place.name, (path,), store)
+
+
+def _open_store(place: ClipPlace, frame_rate: float | None) -> ImageList:
+    return ImageList(place.name, store_frames(place.path), frame_rate=frame_rate)
 
 
 def _clips_of_table(table: Path, frame_rate: float | None, intensity: str) -> list[ClipInput]:

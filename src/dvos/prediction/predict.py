@@ -133,7 +133,9 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
     ones refer to earlier ones; the labelled are scored. Raises as both do, and a UsageError if the
     frames of a truth folder are not given.
     """
-    given = [("--truth", settings.truth), ("INPUT", settings.input)]
+    # Labelled clips are their own truth where no other is given.
+    alone = settings.input is None and "input" in settings.model_fields_set
+    given = [("INPUT" if alone else "--truth", settings.truth), ("INPUT", settings.input)]
     files.check_given(given, [("--checkpoint", settings.checkpoint)])
     check_out(settings.out, settings.truth, settings.frames)
     source = settings.input or settings.truth
@@ -313,7 +315,8 @@ class _ClipTask(NamedTuple):
 
 def _predictor(options: PredictionOptions, load: LoadPredictor) -> Predictor:
     """The predictor of options; of the scale ``auto`` at 1, from which it is measured."""
-    files.check_given([], [("--checkpoint", options.checkpoint)])
+    finder = ("--first-mask-checkpoint", options.first_mask_checkpoint)
+    files.check_given([], [("--checkpoint", options.checkpoint), finder])
     plain = {"scale": 1.0} if options.scale == "auto" else {}
     return load(options.model_copy(update=plain))
 

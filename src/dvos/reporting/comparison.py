@@ -1,4 +1,4 @@
-"""Several runs: the frames that all were scored on, and what their page shows, by section."""
+"""Several runs: the frames that they were scored on, and what their page shows, by section."""
 
 import filecmp
 import json
@@ -41,6 +41,11 @@ class Run(NamedTuple):
         return f"{self.letter} {self.name}"
 
     @property
+    def style(self) -> str:
+        """Of its lines: the same in every plot, also where another run has none."""
+        return f"s{string.ascii_uppercase.index(self.letter)}"
+
+    @property
     def facts(self) -> dict[str, str]:
         """What stands of it in the table of runs."""
         run = self.contents
@@ -76,37 +81,39 @@ class Run(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """A frame that every run was scored on."""
+    """A frame that a run was scored on, or several."""
 
     name: str  # Clip and frame, as far as needed to tell it from the others.
     clip: str  # Folder of its mask.
-    masks: tuple[ScoredMask, ...]  # Its row in each run's table.
+    masks: tuple[ScoredMask | None, ...]  # Its row in each run's table; None where there is none.
 
     @property
     def dice(self) -> list[float]:
         """Dice in each run; NaN where it has none."""
-        return [math.nan if mask.dice is None else mask.dice for mask in self.masks]
+        found = (mask and mask.dice for mask in self.masks)
+        return [math.nan if dice is None else dice for dice in found]
 
     @property
-    def spread(self) -> float:
-        """Greatest difference of Dice between two runs."""
-        return max(self.dice) - min(self.dice)
+    def spread(self) -> float | None:
+        """Greatest difference of Dice between two runs; None where fewer have one."""
+        found = list(filter(math.isfinite, self.dice))
+        return max(found) - min(found) if len(found) > 1 else None
 
-    @property
-    def differs(self) -> bool:
-        """Whether a run has another truth than the first; files that are gone are passed over."""
-        first, *others = (mask.mask for mask in self.masks)
-        return any(
-            real_path(first) != real_path(other)
-            and os.path.isfile(first)  # noqa: PTH113
-            and os.path.isfile(other)  # noqa: PTH113
-            and not filecmp.cmp(first, other, shallow=False)
-            for other in others
+    def differs(self, index: int, first: int) -> bool:
+        """Whether run ``index`` has another truth than the ``first``; not where a file is gone."""
+        one, other = self.masks[index], self.masks[first]
+        return (
+            one is not None
+            and other is not None
+            and real_path(one.mask) != real_path(other.mask)
+            and os.path.isfile(one.mask)  # noqa: PTH113
+            and os.path.isfile(other.mask)  # noqa: PTH113
+            and not filecmp.cmp(one.mask, other.mask, shallow=False)
         )
 
 
 class Paired(NamedTuple):
-    """Difference of a run to the first, over frames scored in both."""
+    """Difference of a run to another, over frames scored in both."""
 
     mean: float  # Mean difference of Dice.
     low: float | None  # Lower end of its 95 % interval; None for a single frame.
@@ -114,7 +121,7 @@ class Paired(NamedTuple):
     unit: str  # What was drawn again: ``clip`` or ``frame``.
     units: int  # How many of them there were.
     frames: int  # Frames compared.
-    above: int  # Frames on which the run is above the first.
+    above: int  # Frames on which the run is above the other.
     below: int  # Frames on which it is below.
 
 
@@ -143,28 +150,27 @@ def name_runs(found: Sequence[RunContents]) -> tuple[Run, ...]:
 
 
 def match_frames(runs: Sequence[Run]) -> list[Matched]:
-    """The frames in every run's table, by as much of the end of the truth's path as needed."""
+    """The frames in the runs' tables, known by as much of the end of the truth's path as needed."""
     tables = [{real_path(mask.mask).parts: mask for mask in run.contents.scored} for run in runs]
-    if not all(tables):
-        return []
-    depth, most = 2, min(len(path) for table in tables for path in table)
+    depth, most = 2, min((len(path) for table in tables for path in table), default=2)
     while depth < most and any(len({p[-depth:] for p in table}) < len(table) for table in tables):
         depth += 1
     rows = [{path[-depth:]: mask for path, mask in table.items()} for table in tables]
     return [
-        Matched("/".join((*key[:-1], Path(key[-1]).stem)), key[-2], tuple(row[key] for row in rows))
-        for key in rows[0]
-        if all(key in row for row in rows)
+        Matched(
+            "/".join((*key[:-1], Path(key[-1]).stem)), key[-2], tuple(row.get(key) for row in rows)
+        )
+        for key in dict.fromkeys(key for row in rows for key in row)
     ]
 
 
-def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
-    """Compare run ``index``, from 1, with the first, on at least one frame with a Dice in both.
+def paired_difference(frames: Sequence[Matched], index: int, first: int = 0) -> Paired:
+    """Compare run ``index`` with the ``first``, on at least one frame, with a Dice in both.
 
     The interval is a percentile bootstrap of the paired differences (Efron 1979), by a fixed seed.
     Frames of a clip resemble each other, so whole clips are drawn, if there are several.
     """
-    steps = np.array([one.dice[index] - one.dice[0] for one in frames])
+    steps = np.array([one.dice[index] - one.dice[first] for one in frames])
     clips = np.unique([one.clip for one in frames], return_inverse=True)[1]
     several = int(clips.max()) > 0
     groups = clips if several else np.arange(len(steps))
@@ -181,12 +187,13 @@ def paired_difference(frames: Sequence[Matched], index: int) -> Paired:
 
 def compared_sections(runs: Sequence[Run], settings: ReportSettings) -> dict[str, Shown]:
     """The content of each section; None where the runs, at least two, have nothing for it."""
-    scored = [one for one in match_frames(runs) if all(map(math.isfinite, one.dice))]
+    frames = match_frames(runs)
+    scored = [one for one in frames if one.spread is not None]
     times = _rows([run.times for run in runs])
     with FaultCollector(TableError) as faults:
         return {
             "runs": {"runs": runs, "rows": _rows([run.facts for run in runs])},
-            "figures": _figures(runs),
+            "figures": _figures(runs, frames),
             "frame-by-frame": _frame_by_frame(runs, scored),
             "curves": _curves(runs),
             "frames": _frames(runs, scored, settings),
@@ -210,34 +217,59 @@ def _split(rows: Sequence[Cells]) -> tuple[list[Cells], list[Cells]]:
     return unlike, [row for row in rows if row not in unlike]
 
 
-def _figures(runs: Sequence[Run]) -> Shown:
+def _figures(runs: Sequence[Run], frames: Sequence[Matched]) -> Shown:
     found = [contents.known_figures(run.contents.scores) for run in runs]
+    figured = [index for index, one in enumerate(found) if one]
+    apart = [index for index in figured[1:] if not _is_alike(frames, index, figured[0])]
     rows = []
     for measure in MEASURES:
         cells = [one.get(measure) for one in found]
         if values := [(cell[0], index) for index, cell in enumerate(cells) if cell]:
             # Equal to the last digit shown is equal: neither is marked.
             (best, index), *others = sorted(values, reverse=not measure.lower)
-            marked = others and measure.text(best) != measure.text(others[0][0])
+            marked = others and not apart and measure.text(best) != measure.text(others[0][0])
             rows.append((measure, cells, index if marked else None))
     bases: dict[str, list[str]] = {}
     for run in runs:
         if ends := run.contents.scores.intervals.get("pooled_dice"):
             bases.setdefault(ends.words(), []).append(run.letter)
-    return {"runs": runs, "rows": rows, "bases": bases} if rows else None
+    base = runs[figured[0]].letter if figured else None
+    shown = {"runs": runs, "rows": rows, "bases": bases, "base": base, "apart": apart}
+    return shown if rows else None
+
+
+def _is_alike(frames: Sequence[Matched], index: int, first: int) -> bool:
+    # Whether two runs are known to be scored on the same frames, with the same truth.
+    there = [(one.masks[index] is not None, one.masks[first] is not None) for one in frames]
+    same = (True, True) in there and all(one == other for one, other in there)
+    return same and not any(one.differs(index, first) for one in frames)
 
 
 def _frame_by_frame(runs: Sequence[Run], scored: Sequence[Matched]) -> Shown:
     if not scored:
         return None
     across = [float(index + 1) for index in range(len(scored))]
-    dices = zip(*(one.dice for one in scored), strict=True)
-    lines = [Series(run.label, across, dice) for run, dice in zip(runs, dices, strict=True)]
+    dices = list(zip(*(one.dice for one in scored), strict=True))
+    lines = [
+        Series(run.label, across, dice, style=run.style)
+        for run, dice in zip(runs, dices, strict=True)
+        if any(map(math.isfinite, dice))
+    ]
     title = "Dice of each frame, in the order of the table of scores"
     drawn = line_plot(lines, title=title, x_label="frame", whole_x=True)
+    first = next(k for k, dice in enumerate(dices) if any(map(math.isfinite, dice)))
+    pairs, apart = [], []
+    for k, run in enumerate(runs):
+        both = [one for one in scored if math.isfinite(one.dice[k] + one.dice[first])]
+        if k != first and both:
+            pairs.append((run, paired_difference(both, k, first)))
+        elif k != first:
+            apart.append(run.letter)
     return {
-        "pairs": [(run, paired_difference(scored, k)) for k, run in enumerate(runs) if k],
-        "unlike": sum(one.differs for one in scored),
+        "first": runs[first].letter,
+        "pairs": pairs,
+        "apart": apart,
+        "unlike": sum(any(one.differs(k, first) for k in range(len(runs))) for one in scored),
         "frames": len(scored),
         "plots": [drawn] if len(scored) > 2 else [],
     }
@@ -246,10 +278,9 @@ def _frame_by_frame(runs: Sequence[Run], scored: Sequence[Matched]) -> Shown:
 def _curves(runs: Sequence[Run]) -> Shown:
     plots: list[Plot] = []
     for title, name in CURVES.items():
-        # The same style in every plot, also where a run has no such curve.
         lines = [
-            Series(run.label, records["epoch"], records[name], style=f"s{index}")
-            for index, run in enumerate(runs)
+            Series(run.label, records["epoch"], records[name], style=run.style)
+            for run in runs
             if contents.known(records := run.contents.records, name)
         ]
         if drawn := line_plot(lines, title=title, x_label="epoch", whole_x=True):
@@ -258,7 +289,7 @@ def _curves(runs: Sequence[Run]) -> Shown:
 
 
 def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSettings) -> Shown:
-    chosen = sorted(scored, key=lambda one: -one.spread)[: settings.compared_frames]
+    chosen = sorted(scored, key=lambda one: -(one.spread or 0.0))[: settings.compared_frames]
     # The page of six runs is no larger than that of one.
     share = _LARGE / max(1, len(chosen) * (len(runs) + 1))
     side = round(settings.picture_width * min(1.0, share**0.5))
@@ -278,9 +309,11 @@ def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSett
     shown = []
     for one in chosen:
         gallery, read = Gallery(), list[Any]()
-        for image in [mask.image for mask in one.masks if mask.image is not None][:1]:
+        for image in [mask.image for mask in one.masks if mask and mask.image][:1]:
             gallery.add(draw_plain, one, image, read)
         for run, mask in zip(runs, one.masks, strict=True):
+            if mask is None:
+                continue
             if mask.prediction is None:
                 gallery.notes.append(f"{run.label}: has no prediction of {one.name}")
             else:
@@ -292,21 +325,21 @@ def _frames(runs: Sequence[Run], scored: Sequence[Matched], settings: ReportSett
 def _counts(runs: Sequence[Run]) -> Shown:
     plots: list[tuple[str, Plot | None]] = []
     compared_clips = 0
-    for clip in runs[0].contents.counts:
-        clips = [(index, run, run.contents.counts.get(clip, {})) for index, run in enumerate(runs)]
-        courses = [one for one in clips if len(contents.known(one[2], "frame_index")) > 1]
-        courses = [one for one in courses if contents.known(one[2], "count")]
+    for clip in dict.fromkeys(clip for run in runs for clip in run.contents.counts):
+        clips = [(run, run.contents.counts.get(clip, {})) for run in runs]
+        courses = [one for one in clips if len(contents.known(one[1], "frame_index")) > 1]
+        courses = [one for one in courses if contents.known(one[1], "count")]
         compared_clips += len(courses) > 1
         if len(courses) < 2 or compared_clips > _PLOTTED:
             continue
-        across, x_label = time_axis([rows for _, _, rows in courses])
+        across, x_label = time_axis([rows for _, rows in courses])
         lines = []
-        for (index, run, rows), places in zip(courses, across, strict=True):
+        for (run, rows), places in zip(courses, across, strict=True):
             values, low, high = contents.column(rows, "count"), [], []
             if contents.known(rows, "count_smooth"):
                 names = ("count_smooth", "count_low", "count_high")
                 values, low, high = (contents.column(rows, name) for name in names)
-            lines.append(Series(run.label, places, values, low, high, style=f"s{index}"))
+            lines.append(Series(run.label, places, values, low, high, style=run.style))
         drawn = line_plot(lines, title=f"Count, {clip}", x_label=x_label, y_limits=(0.0, None))
         plots.append((clip, drawn))
     return {"clips": plots, "all": compared_clips} if plots else None

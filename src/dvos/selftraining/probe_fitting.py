@@ -80,7 +80,9 @@ def probe_for(
             files.append([clip.name, clip.fingerprint()])
         except MediaError:
             files.append([clip.name, None])  # reported when the clip is labelled
-    chosen = [settings.probe_frames, settings.seed]
+    chosen: list[float] = [settings.probe_frames, settings.seed]
+    if reader.scale != 1:  # earlier versions saw frames at their own size
+        chosen.append(reader.scale)
     fingerprint = digest([_VERSION, fingerprint, *chosen, files])
     record = read_record(record_path, ProbeRecord)
     kept = file_digest(probe_path) if probe_path.is_file() else None

@@ -9,12 +9,11 @@ from typing import Any, Literal, Self, cast
 
 from dvos.config.base import Fraction, merged
 from dvos.config.data import DataSettings
-from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
 from dvos.config.selftraining import PseudoLabelSettings, RoundsSettings
 from dvos.config.show import check_run_settings
-from dvos.config.training import TrainingSettings
-from dvos.errors import ConfigError, Fault
+from dvos.config.training import TrainingSettings, chosen_faults, load_training
+from dvos.errors import ConfigError
 from dvos.files import (
     check_given,
     file_digest,
@@ -31,7 +30,7 @@ from dvos.runner.manifest import read_record
 from dvos.runner.shards import taken
 from dvos.selftraining.label import PseudoLabelResult, pseudo_label
 from dvos.tables import write_rows
-from dvos.training.labels import find_labels
+from dvos.training.labels import find_labels, settle_intensity, source_kinds, take_labels
 
 _log = logging.getLogger(__name__)
 
@@ -125,10 +124,8 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
     check_network(first.network)
     check_network(later.network)
     _check(settings, {first.network.name, later.network.name})
-    kind = validation_kind(first.data)
-    if unfit := JUDGED_BY[kind][1]:
-        remedy = "name labelled frames of such scenes as you want to segment"
-        _log.warning("the rounds are judged by %s; %s under train.data.validation", unfit, remedy)
+    # Faults of the data are told before anything is written; what others labelled is written first.
+    kind = None if first.data.sources else validation_kind(first.data)
     note = make_folder(settings.out) / "rounds.yaml"
     with taken(settings.out):
         if not note.exists():
@@ -136,8 +133,14 @@ def rounds(settings: RoundsSettings) -> RoundsResult:
             names += ["rounds.json", "rounds.csv", "best.safetensors"]
             refuse_foreign([settings.out / name for name in names], "dvos rounds")
         check_run_settings(note, settings)
+        data = take_labels(first.data, settings.out / "sources")
+        kind = kind or validation_kind(data)
+        if unfit := JUDGED_BY[kind][1]:
+            remedy = "name labelled frames of such scenes as you want to segment"
+            told = "the rounds are judged by %s; %s under train.data.validation"
+            _log.warning(told, unfit, remedy)
         done = _Rounds(settings, kind)
-        done.begin(first)
+        done.begin(first, data)
         reasons = (done.go_on(number) for number in range(1, settings.rounds + 1))
         stopped = next(filter(None, reasons), "all rounds are done")
         done.write(stopped)
@@ -198,8 +201,8 @@ class _Rounds:
         last = {"best": {"round": best.round, "val_dice": best.val_dice}, "stopped": stopped}
         write_json(self._json, facts | last)
 
-    def begin(self, training: TrainingSettings) -> None:
-        """Train on labelled data, or measure the network to start from, once."""
+    def begin(self, training: TrainingSettings, data: DataSettings) -> None:
+        """Train on labelled data, or measure the network to start from on ``data``, once."""
         start, device = self.settings.start, self.settings.pseudo_label.device
         if start is None:
             self._train(RoundRecord(0), training)
@@ -209,7 +212,8 @@ class _Rounds:
             # It also tells a network that cannot predict before anything is measured.
             predictor_of(start, PredictorOptions(device=device))
             judged = self.validation != "none"
-            dice = validation_dice(start, training, device=device) if judged else None
+            measured = training.model_copy(update={"data": data})
+            dice = validation_dice(start, measured, device=device) if judged else None
         self.add(RoundRecord(0, val_dice=dice, checkpoint=start))
 
     def go_on(self, number: int) -> str:
@@ -233,9 +237,9 @@ class _Rounds:
 
     def _train(self, record: RoundRecord, plan: TrainingSettings) -> None:
         """Train, and note the round with its network; nothing to measure gives no Dice."""
-        from dvos.training.run import train
+        from dvos.training.run import train_for
 
-        made = train(plan, training_spec(plan.network))
+        made = train_for(plan, training_spec(plan.network))
         dice = None if math.isnan(made.dice) else made.dice
         self.add(replace(record, val_dice=dice, checkpoint=made.best))
 
@@ -256,13 +260,8 @@ def _check(settings: RoundsSettings, networks: set[str]) -> None:
 
 def build_first_training(settings: RoundsSettings) -> TrainingSettings:
     """Settings of round 0, on labelled data alone; what the rounds choose may not be given."""
-    faults = [
-        Fault(f"{part}.{key}", "is chosen by the rounds", "", "leave it out")
-        for part in ("train", "retrain")
-        for key in ("out", "resume")
-        if key in getattr(settings, part)
-    ]
-    if faults:
+    faults = chosen_faults("train", settings.train, "the rounds")
+    if faults := [*faults, *chosen_faults("retrain", settings.retrain, "the rounds")]:
         raise ConfigError(faults)
     values = merged(settings.train, {"out": settings.out / "round_0" / "train", "resume": True})
     return _training_settings(settings, values, "train")
@@ -274,13 +273,7 @@ def _training_settings(
     """A training with the intensity of the rounds; faults are told under the key of this part."""
     if settings.intensity != "auto":
         values = merged({"data": {"intensity": settings.intensity}}, values)
-    try:
-        return load_settings(TrainingSettings, options=values)
-    except ConfigError as error:
-        places = [fault.where.rpartition(": ")[1:] for fault in error.faults]
-        named = [f"{part}.{key}" if has_key else part for has_key, key in places]
-        faults = zip(error.faults, named, strict=True)
-        raise ConfigError(replace(fault, where=where) for fault, where in faults) from error
+    return load_training(values, part)
 
 
 def build_labelling(
@@ -330,10 +323,11 @@ def build_training(
 
 def pseudo_weight(data: DataSettings, share: float) -> float:
     """The weight of pseudo-labels beside other sources that makes ``share`` (0..1) of all clips."""
+    photos, videos = source_kinds(data)
     there = {
-        "stills": bool(data.stills.tables or data.stills.folders),
+        "stills": photos or bool(data.stills.tables or data.stills.folders),
         "synthetic": bool(data.synthetic.backgrounds),
-        "clips": bool(data.clips.tables or data.clips.folders),
+        "clips": videos or bool(data.clips.tables or data.clips.folders),
         "empty": bool(data.empty.tables or data.empty.folders),
     }
     weights = {name: getattr(data.shares, name) for name in there}
@@ -358,16 +352,23 @@ def validation_kind(data: DataSettings) -> ValidationKind:
 
 
 def validation_dice(checkpoint: Path, training: TrainingSettings, *, device: str) -> float:
-    """Pooled Dice of a trained network on the validation clips of a training, as it measures it."""
+    """Pooled Dice of a trained network on the validation clips of a training, as it measures it.
+
+    It sees them as it saw what it has learnt from: at its scale, with its intensity.
+    """
     from dvos.networks.spec import Normalisation
     from dvos.prediction.network import choose_device
     from dvos.registry import load_network
     from dvos.training.data import build_validation_clips
+    from dvos.training.networks import intensity_of, scale_of
     from dvos.training.objective import build_query_objective
     from dvos.training.targets import QueryTarget
 
     place = choose_device(device)
     network, info = load_network(checkpoint, device=str(place))
+    data, _ = settle_intensity(training.data, intensity_of(checkpoint))
+    data = data.model_copy(update={"scale": scale_of(checkpoint) or 1.0})
+    training = training.model_copy(update={"data": data})
     target = QueryTarget(training, references=cast("int", network.references))
     normalisation = Normalisation(**info.extra["normalisation"])
     clips = build_validation_clips(training, target, normalisation)

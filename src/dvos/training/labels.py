@@ -13,6 +13,7 @@ from dvos.config.data import ClipsSettings, DataSettings, LabelledStillsSettings
 from dvos.errors import Fault, FaultCollector, MediaError, check_size
 from dvos.files import stem_of
 from dvos.formats.importing import take_sources
+from dvos.formats.known import open_source
 from dvos.media.clip_store import OpenStores
 from dvos.media.ctc_folder import labelled_clips
 from dvos.media.image import image_size
@@ -88,6 +89,14 @@ def take_labels(settings: DataSettings, place: Path) -> DataSettings:
     stills = settings.stills.model_copy(update={"folders": [*settings.stills.folders, *folders]})
     clips = settings.clips.model_copy(update={"tables": [*settings.clips.tables, *tables]})
     return settings.model_copy(update={"sources": [], "stills": stills, "clips": clips})
+
+
+def source_kinds(settings: DataSettings) -> tuple[bool, bool]:
+    """Whether what other programs labelled holds photos, and whether it holds videos."""
+    with FaultCollector() as faults:
+        found = [faults.collect(open_source, source) for source in settings.sources]
+    videos = {bool(picture.video) for one in found if one for picture in one.pictures}
+    return False in videos, True in videos
 
 
 def settle_intensity(

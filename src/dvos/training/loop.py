@@ -34,7 +34,7 @@ from dvos.training.data import judged_clips
 from dvos.training.datasets import TrainingClips, batches_of, draw_prediction, normalised_batch
 from dvos.training.devices import cpu_threads, explained, loader_workers
 from dvos.training.objective import Measures, Objective
-from dvos.training.run_folder import RunFolder, write_state
+from dvos.training.run_folder import RESUME_OFF, RunFolder, write_state
 from dvos.training.step import Accumulation, PendingLosses, TrainingStep, compile_for_training
 from dvos.training.trackers import Trackers
 
@@ -73,6 +73,7 @@ class Training:
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         own, self.frozen = networks.build_optimiser(trained, settings.optimiser)
+        networks.leave_without_gradient(self.network, objective.unlearnt)
         self.optimiser = optimiser or own
         self.accumulation = Accumulation(
             self.network, parts=plan.accumulate, batch=plan.batch, devices=fabric.world_size
@@ -101,8 +102,7 @@ class Training:
             networks.check_moments(self.optimiser)
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             # What is missing or of another type surfaces wherever it is looked at first.
-            remedy = "start over with resume off"
-            raise CheckpointError.at(self.folder.state, "damaged", remedy=remedy) from error
+            raise CheckpointError.at(self.folder.state, "damaged", remedy=RESUME_OFF) from error
         # A run that was finished goes on where it got more epochs.
         self.progress.finished = self.progress.is_over(self.plan, self.settings.patience)
         if self.progress.best_epoch:

@@ -30,6 +30,8 @@ _KEY_NAMES = {"layer1": "res2"}
 _STEM = "value_encoder.conv1.weight"
 #: Of the learning rate, for an encoder that starts from pretrained weights.
 _PRETRAINED_FACTOR = 0.3
+#: Most that pictures are enlarged by, as of ``data.scale``.
+LARGEST_SCALE = 8
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,24 @@ def build_trained_network(spec: NetworkSpec, settings: TrainingSettings) -> Trai
 
 def intensity_of(weights: Path | None) -> str | None:
     """What images became for the network that a training starts from; None if no file tells."""
+    with suppress(TypeError, ValueError, AttributeError):
+        return None if (told := _told(weights, "intensity")) is None else checked_intensity(told)
+    return None
+
+
+def scale_of(weights: Path | None) -> float | None:
+    """The size, of their own, at which a network was shown pictures; None if no file tells."""
+    told = _told(weights, "scale")
+    is_number = isinstance(told, int | float) and not isinstance(told, bool)
+    return float(told) if is_number and 0 < told <= LARGEST_SCALE else None
+
+
+def _told(weights: Path | None, name: str) -> Any:
+    """What a file of weights says beside its network; None where it says nothing."""
     if weights is None or weights.suffix != ".safetensors":
         return None
-    # What is wrong with the file is told when its weights are read.
-    with suppress(CheckpointError, KeyError, TypeError, ValueError, AttributeError):
-        return checked_intensity(read_network_info(weights).extra["intensity"])
+    with suppress(CheckpointError):  # told when its weights are read
+        return read_network_info(weights).extra.get(name)
     return None
 
 
@@ -317,6 +332,14 @@ def freeze_parts(network: nn.Module, parts: Iterable[str]) -> list[nn.Module]:
         for name, module in network.named_modules()
         if f"{name}.".startswith(prefixes) and hasattr(module, "running_mean")
     ]
+
+
+def leave_without_gradient(network: nn.Module, parts: Iterable[str]) -> None:
+    """Ask for no gradient of parts, where they are there: processes wait for those asked for."""
+    prefixes = tuple(prefix for part in parts for prefix in parts_of(network).get(part, ()))
+    for name, parameter in network.named_parameters():
+        if name.startswith(prefixes):
+            parameter.requires_grad_(False)
 
 
 class WeightAverage:

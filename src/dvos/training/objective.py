@@ -172,6 +172,8 @@ class Objective(ABC):
     #: Whether passes do the same work whatever the step and the batch holds, and never wait for the
     #: device: on a GPU a pass is then recorded once and replayed.
     steady = False
+    #: Parts of the network that none of its losses reaches.
+    unlearnt: tuple[str, ...] = ()
 
     @abstractmethod
     def __call__(
@@ -227,8 +229,8 @@ class QueryObjective(Objective):
 
     steady = True
 
-    def __init__(self, loss: ClipLoss) -> None:
-        self._loss = loss
+    def __init__(self, loss: ClipLoss, unlearnt: tuple[str, ...] = ()) -> None:
+        self._loss, self.unlearnt = loss, unlearnt
         self.names = loss.names
 
     def __call__(
@@ -278,4 +280,7 @@ def build_query_objective(
 ) -> QueryObjective:
     """What networks minimise that learn from the query's mask and, where asked, its objects."""
     apart = tells_apart(settings.network)
-    return QueryObjective(build_loss(settings.losses, normalisation, tells_apart=apart))
+    loss = build_loss(settings.losses, normalisation, tells_apart=apart)
+    # A frame alone shows no motion.
+    of_objects = {"offset", "centre"} | ({"motion"} if settings.network.references else set())
+    return QueryObjective(loss, () if of_objects.intersection(loss.names) else (OBJECTS,))

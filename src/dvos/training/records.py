@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 
 from dvos.config.training import ScheduleSettings, TrainingSettings
-from dvos.files import digest, file_digest
-from dvos.media.layout import left_by_system
 from dvos.tables.cells import table_values
 
 _LOGGER = logging.getLogger(__name__)
@@ -198,24 +195,3 @@ def memory_gib() -> float | None:
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-
-
-def data_digests(*settings: BaseModel) -> dict[str, str]:
-    """Fingerprints of all files, by their bytes, and folders, by names and sizes, in settings."""
-    found: dict[str, str] = {}
-    values: list[Any] = [part.model_dump() for part in settings]
-    while values:
-        value = values.pop()
-        if isinstance(value, dict | list | tuple):
-            values += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, Path):
-            found[str(value)] = _fingerprint(value)
-    return dict(sorted(found.items()))
-
-
-def _fingerprint(path: Path) -> str:
-    if not path.is_dir():
-        return file_digest(path) if path.is_file() else "missing"
-    files = ((file.relative_to(path), file) for file in path.rglob("*") if file.is_file())
-    own = ((inside, file) for inside, file in files if not any(map(left_by_system, inside.parts)))
-    return digest(sorted([inside.as_posix(), file.stat().st_size] for inside, file in own))

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ import torch
 from dvos.config.data import DataSettings
 from dvos.config.network import section_of
 from dvos.config.training import TrainingSettings
-from dvos.errors import ConfigError
+from dvos.errors import CheckpointError, ConfigError, RunError
 from dvos.files import make_folder, write_json
 from dvos.networks.spec import NetworkSpec
 from dvos.runner.display import waiting
@@ -24,11 +24,12 @@ from dvos.tables.cells import table_values
 from dvos.training import data as clip_data
 from dvos.training import devices, networks
 from dvos.training.datasets import TrainingClips
+from dvos.training.fingerprints import KnownFiles, content_digests, data_digests, files_of
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
 from dvos.training.loop import Training
-from dvos.training.records import TrainResult, data_digests, hardware, now, versions
-from dvos.training.run_folder import RunFolder, read_state
+from dvos.training.records import TrainResult, hardware, now, versions
+from dvos.training.run_folder import RESUME_OFF, RunFolder, read_state
 from dvos.training.trackers import check_trackers, open_trackers
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,13 +48,13 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     DvosError has a fault for each thing wrong, a RunError a loss that is no number, or full memory.
     """
     check_trackers(settings.trackers)
-    settings = settle_length(devices.settle_plan(settings, spec), spec)
+    settings = settle_length(devices.settle_plan(settle_scale(settings), spec), spec)
     folder = RunFolder(make_folder(settings.out))
-    digests = data_digests(settings.data, settings.network, settings.losses)
+    inputs = Inputs.of(settings)
     state = None
     if not settings.resume:
         folder.check_own()
-    elif (state := folder.earlier(settings, digests)) is None and folder.finished():
+    elif (state := folder.earlier(settings, *inputs)) is None and folder.finished():
         folder.check_best()
         _LOGGER.info("%s is finished already", folder.path)
         return folder.result(already_finished=True)
@@ -62,22 +63,46 @@ def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     gains = spec.splits and networks.arguments_of(spec, settings).get("frozen_statistics", True)
     count = devices.cpu_processes(settings, gains=gains, hardware=before)
     if count == 1:
-        return _train(settings, spec, state, digests)
+        return _train(settings, spec, state, inputs)
     with Launcher(take_part, (settings, spec, state is not None), count=count) as rank:
-        return _train(settings, spec, state, digests, rank)
+        return _train(settings, spec, state, inputs, rank)
+
+
+def train_for(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
+    """As :func:`train`, for another command, which begins a training anew without its folder."""
+    try:
+        return train(settings, spec)
+    except (RunError, ConfigError, CheckpointError) as error:
+        anew = f"delete {settings.out} to start over"
+        told = [(fault, fault.remedy.replace(RESUME_OFF, anew)) for fault in error.faults]
+        raise type(error)(replace(fault, remedy=remedy) for fault, remedy in told) from error
+
+
+class Inputs(NamedTuple):
+    """Fingerprints of what a run learns from: of settings' files and folders, and of each file."""
+
+    digests: dict[str, str]
+    files: dict[str, str]
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> Inputs:
+        """Those of now."""
+        parts = (settings.data, settings.network, settings.losses)
+        with waiting("compares the data with those of an earlier start"):
+            return cls(data_digests(*parts), content_digests(files_of(parts)))
 
 
 def take_part(settings: TrainingSettings, spec: NetworkSpec, goes_on: bool, rank: Rank) -> None:
     """Train as a further process of a run that another one started and writes."""
     state = read_state(RunFolder(settings.out).state) if goes_on else None
-    _train(settings, spec, state, {}, rank)
+    _train(settings, spec, state, Inputs({}, {}), rank)
 
 
 def _train(
     settings: TrainingSettings,
     spec: NetworkSpec,
     state: dict[str, Any] | None,
-    digests: dict[str, str],
+    inputs: Inputs,
     rank: Rank | None = None,
 ) -> TrainResult:
     threads = torch.get_num_threads()
@@ -94,7 +119,7 @@ def _train(
             if state is not None:
                 run.restore(state)
             if fabric.is_global_zero:
-                _begin(run, digests, anew=state is None)
+                _begin(run, inputs, anew=state is None)
             return run.run()
     finally:
         torch.set_num_threads(threads)
@@ -102,7 +127,7 @@ def _train(
             torch.set_deterministic_debug_mode(strictness)
 
 
-def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
+def _begin(run: Training, inputs: Inputs, *, anew: bool) -> None:
     """Write what is known of a run before its first step, and open its trackers."""
     settings, folder, fabric = run.settings, run.folder, run.fabric
     (folder.begin if anew else folder.extend)(settings)
@@ -112,13 +137,14 @@ def _begin(run: Training, digests: dict[str, str], *, anew: bool) -> None:
         "versions": versions(),
         "hardware": hardware(fabric.device, devices=fabric.world_size),
         "network": {"name": run.trained.spec.name, "parameters": parameters},
-        "data": digests,
+        "data": inputs.digests,
         "intensity": run.trained.extra.get("intensity"),
     }
     if settings.minutes is not None:
         planned = ("minutes", "epochs", "clips_per_epoch")
         metadata["plan"] = {name: getattr(settings, name) for name in planned}
     write_json(folder.metadata, metadata)
+    write_json(folder.data, asdict(KnownFiles(str(folder.path.absolute()), inputs.files)))
     run.trackers = open_trackers(settings, folder, epochs=len(run.progress.records))
 
 
@@ -157,6 +183,22 @@ def build_training(
     return Training(settings, trained, objective, clips, RunFolder(settings.out), fabric)
 
 
+def settle_scale(settings: TrainingSettings) -> TrainingSettings:
+    """Settings with the scale of the network that is started from, where ``data.scale`` is open.
+
+    A run that goes on keeps its own: earlier versions took 1.
+    """
+    data = settings.data
+    if "scale" in data.model_fields_set:
+        return settings
+    earlier = devices.earlier_settings(settings)
+    start = networks.scale_of(settings.network.weights) if earlier is None else earlier.data.scale
+    if start is None or start == data.scale:
+        return settings
+    _LOGGER.warning("pictures are shown at %g of their size (data.scale), as of the start", start)
+    return settings.model_copy(update={"data": data.model_copy(update={"scale": start})})
+
+
 def settle_objects(settings: TrainingSettings, data: DataSettings) -> TrainingSettings:
     """Settings that say whether objects are told apart, by ``data`` where they leave it open."""
     network, name = settings.network, settings.network.name
@@ -169,6 +211,7 @@ def settle_objects(settings: TrainingSettings, data: DataSettings) -> TrainingSe
 
 def build_clips(settings: TrainingSettings, spec: NetworkSpec, place: Path) -> TrainingClips:
     """The endless training clips of a run; ``place`` is for what other programs' labels become."""
+    settings = settle_scale(settings)
     data = take_labels(settings.data, place)
     settings = settle_objects(settings.model_copy(update={"data": data}), data)
     norm = networks.normalisation_of(spec, settings.network)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -16,22 +17,25 @@ from pydantic import BaseModel, model_validator
 
 from dvos.config.base import Intensity, placed
 from dvos.config.load import load_settings
-from dvos.config.show import run_changes, settings_yaml
+from dvos.config.show import Move, run_changes, settings_yaml
 from dvos.config.training import TrainingSettings
-from dvos.errors import CheckpointError, ConfigError, Fault, RunError
+from dvos.errors import CheckpointError, ConfigError, Fault, FaultCollector, RunError
 from dvos.files import atomic_path, parse_json, remove_leftovers, write_json, write_text
-from dvos.networks.weights import read_checkpoint, torch_load
+from dvos.networks.weights import TRAINING_STATE, read_checkpoint, torch_load
+from dvos.runner.manifest import read_record
 from dvos.runner.shards import taken
 from dvos.tables import write_rows
+from dvos.training.fingerprints import KnownFiles, changed_files
 from dvos.training.records import Record, TrainResult, now
 
 _LOGGER = logging.getLogger(__name__)
 
-_KIND = "dvos training state"
 _FORMAT = 1
 
 _GONE, _OTHER = "is gone, so that the run cannot go on", "give another --out"
-_ANEW = f"{_OTHER}, or start over with resume off"
+#: How ``dvos train`` begins anew in a folder.
+RESUME_OFF = "start over with resume off"
+_ANEW = f"{_OTHER}, or {RESUME_OFF}"
 
 
 class _Best(BaseModel):
@@ -68,6 +72,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.metadata = path / "run.json"
+        self.data = path / "data.json"
         self.records = path / "records.csv"
         self.losses = path / "losses.png"
         self.pictures = path / "predictions"
@@ -79,13 +84,17 @@ class RunFolder:
         self._subfolders = self.pictures, self.weights, self.tensorboard
 
     def earlier(
-        self, settings: TrainingSettings, digests: Mapping[str, str]
+        self,
+        settings: TrainingSettings,
+        digests: Mapping[str, str],
+        files: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, Any] | None:
         """The state of an earlier run in the folder, to go on from; None without one, or need.
 
         Settings that affect nothing may be others than before, and a finished run may be given more
-        epochs. ``digests`` are fingerprints of the data of now, by path. A RunError tells other
-        settings or data, a ConfigError unknown ones, a CheckpointError a damaged or lost state.
+        epochs. ``digests`` are fingerprints of the data of now, by path, and ``files`` of each file
+        by its content, which earlier versions kept none of. A RunError tells other settings or
+        data, a ConfigError unknown ones, a CheckpointError a damaged or lost state.
         """
         if not self.config.is_file():
             if self.state.is_file():
@@ -96,32 +105,57 @@ class RunFolder:
             before = load_settings(TrainingSettings, config=self.config)
         except ConfigError as error:
             raise ConfigError(replace(fault, remedy=_ANEW) for fault in error.faults) from error
-        metadata = self.read_metadata()
-        faults = []
-        # Left to the data, it is what the same data made of it before.
-        open_ = (f"network.{settings.network.name}.objects", "auto")
-        changed, move = run_changes(before, settings)
         more = settings.epochs > before.epochs and self.finished()
-        for key, old, new in changed:
-            if (key, new) != open_ and not (more and key == "epochs"):
-                found = f"is {new} now, but the run in this folder has {old}"
-                remedy = f"give the earlier value, {_ANEW}"
-                faults.append(Fault(f"{self.config}: {key}", found, "", remedy))
-        faults += [
-            Fault(path, "changed since the run in this folder began", "", _ANEW)
-            for path, value in digests.items()
-            if not move.has_content(path, value, metadata.get("data", {}))
-        ]
-        if faults:
-            raise RunError(faults)
+        with FaultCollector(RunError) as faults:
+            self._compare_settings(before, settings, faults, more_epochs=more)
+            move = Move.of(before.out.absolute(), settings.out.absolute())
+            self._compare_data(digests, files, move, faults)
         if self.finished() and not more:
             return None
         if self.state.is_file():
             return read_state(self.state)
-        if metadata.get("epochs"):
+        if self.read_metadata().get("epochs"):
             raise CheckpointError.at(self.state, _GONE, "", _ANEW)
         self.check_own()
         return None
+
+    def _compare_settings(
+        self,
+        before: TrainingSettings,
+        now: TrainingSettings,
+        faults: FaultCollector,
+        *,
+        more_epochs: bool,
+    ) -> None:
+        """A fault for each setting that affects the result and is another than before.
+
+        Of a finished run ``more_epochs`` are none.
+        """
+        # Left to the data, it is what the same data made of it before.
+        open_ = (f"network.{now.network.name}.objects", "auto")
+        for key, old, new in run_changes(before, now)[0]:
+            if (key, new) != open_ and not (more_epochs and key == "epochs"):
+                found = f"is {new} now, but the run in this folder has {old}"
+                remedy = f"give the earlier value, {_ANEW}"
+                faults.add(f"{self.config}: {key}", found, "", remedy)
+
+    def _compare_data(
+        self,
+        digests: Mapping[str, str],
+        files: Mapping[str, str],
+        move: Move,
+        faults: FaultCollector,
+    ) -> None:
+        """A fault for each file that holds something else than before, or the folder around it."""
+        known = read_record(self.data, KnownFiles)
+        changed = changed_files(files, known.files, move) if known else []
+        named = {parent for place in changed for parent in Path(place).parents}
+        named |= {Path(place) for place in changed}
+        for place in changed_files(digests, self.read_metadata().get("data", {}), move):
+            if Path(place).absolute() not in named:
+                changed.append(place)
+        for place in changed:
+            faults.add(place, "changed since the run in this folder began", "", _ANEW)
 
     def finished(self) -> bool:
         """Whether a run ended here, and left its weights and what it says of them."""
@@ -145,12 +179,15 @@ class RunFolder:
         try:
             read_checkpoint(self.best)
         except CheckpointError as error:
-            remedy = "put a copy of it back, or start over with resume off"
+            remedy = f"put a copy of it back, or {RESUME_OFF}"
             raise CheckpointError(replace(x, remedy=remedy) for x in error.faults) from error
 
     def _files(self) -> list[Path]:
         """What a run wrote, by its names; other files in the same folders are a user's."""
-        names = (self.state, self.records, self.losses, self.best, self.config, self.trackers)
+        names = (
+            *(self.state, self.records, self.losses, self.best, self.config, self.trackers),
+            self.data,
+        )
         return [
             *(file for file in (*names, self.metadata) if os.path.lexists(file)),
             *self.pictures.glob("epoch_[0-9]*_clip_[0-9]*.jpg"),
@@ -247,7 +284,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write a run's state atomically: tensors, numbers, text, and lists and dicts of these."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         try:
-            torch.save({"kind": _KIND, "format": _FORMAT, **state}, stream)
+            torch.save({"kind": TRAINING_STATE, "format": _FORMAT, **state}, stream)
         except RuntimeError as error:
             # Torch words what the stream raised as a fault of its archive.
             if isinstance(error.__context__, OSError):
@@ -260,9 +297,13 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch_load(path)
     except Exception as error:
-        found, remedy = "damaged, so the run cannot go on", "start over with resume off"
+        found, remedy = "damaged, so the run cannot go on", RESUME_OFF
         raise CheckpointError.at(path, found, remedy=remedy) from error
-    if not isinstance(state, dict) or state.get("kind") != _KIND or state.get("format") != _FORMAT:
+    if (
+        not isinstance(state, dict)
+        or state.get("kind") != TRAINING_STATE
+        or state.get("format") != _FORMAT
+    ):
         found = "not the state of a training run of this version"
         raise CheckpointError.at(path, found, remedy=_ANEW)
     return state

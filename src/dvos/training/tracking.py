@@ -167,10 +167,11 @@ class BootstrappedLoss:
         entropies = []
         for clip, truth, real in zip(logits.float(), target.long(), object_counts, strict=True):
             clip, truth = clip[None, : real + 1], truth[None]
-            if iteration < self.start_warm:
-                entropies.append(F.cross_entropy(clip, truth))
-                continue
+            # On a GPU only the losses of single pixels are the same bits each time.
             losses = F.cross_entropy(clip, truth, reduction="none").flatten()
+            if iteration < self.start_warm:
+                entropies.append(losses.sum() / (truth != IGNORED_CLASS).sum())
+                continue
             count = max(1, int(losses.numel() * self.share(iteration)))
             entropies.append(losses.topk(count, sorted=False).values.mean())
         planes = _planes(target, probability.shape[1])

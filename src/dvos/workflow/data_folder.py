@@ -9,26 +9,37 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from dvos.errors import FaultCollector, MediaError, UsageError, check_size, shortened
+from dvos.errors import (
+    DvosError,
+    FaultCollector,
+    MediaError,
+    UsageError,
+    check_size,
+    shortened,
+)
 from dvos.files import absent, absolute, find_path, stem_of
 from dvos.media import layout
 from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.left_out import tell_left_out
 from dvos.media.mask import mask_size, object_pixels, read_mask
+from dvos.runner.display import waiting
 from dvos.tables import StillRow, read_clips
+from dvos.training.fingerprints import declarations
 
 _log = logging.getLogger(__name__)
 
 _EXPECTED = "annotated/images and annotated/masks, or clips.csv, or unlabelled videos or photos"
 _REMEDY = "see docs/how-to/fit.md; dvos import makes such a folder of other programs' annotations"
 
+_THREADS = 4  # that read photos and videos
 _NUMBER = re.compile(r"(?:.*\D)?(\d{4,})")
 _ALIKE = "extract both alike, with names=frame, or rename the masks by the frames they show"
 
@@ -62,6 +73,14 @@ class DataFolder:
         """The stills that tell what objects look like; without any, the frames of clips."""
         return self.annotated or self.clip_frames
 
+    def learnt_from(self) -> Iterator[Path]:
+        """Files, tables and folders that a run learns from, or chooses its weights by."""
+        for row in (*self.annotated, *self.validation_stills):
+            yield from (row.image, row.mask, *declarations(row.mask))
+        yield from () if self.clips is None else (self.clips,)
+        yield from (*self.background_videos, *self.background_stills)
+        yield from (*self.unlabelled, *self.photos)
+
     @property
     def validates(self) -> bool:
         """Whether something is labelled to score on."""
@@ -91,7 +110,13 @@ def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") ->
     unlabelled ones; ``folder`` may then be a single video.
     """
     if folder.is_file() and folder.suffix.lower() in layout.VIDEO_SUFFIXES:
-        return DataFolder(folder.parent, unlabelled=(folder,))
+        data = DataFolder(folder.parent, unlabelled=(folder,))
+        with FaultCollector(UsageError) as faults:
+            _check_media(data, faults)
+        return data
+    if folder.is_file():
+        remedy = "give the folder that it lies in"
+        raise UsageError.at(folder, "is a file, and no video", "a data folder, or a video", remedy)
     if not folder.is_dir():
         raise UsageError.at(folder, "no such folder", remedy=f"check the path of {where}")
     with FaultCollector(UsageError) as faults:
@@ -101,10 +126,11 @@ def read_data_folder(folder: Path, where: str = "--data", void: str = "auto") ->
             moving = tuple(x for place in places for x in _moving(place, faults))
             photos = (x for place in places[:2] for x in _files(place, layout.IMAGE_SUFFIXES))
             data = replace(data, unlabelled=moving, photos=tuple(photos))
-            if not (data.unlabelled or data.photos):
+            if not (data.unlabelled or data.photos or faults):
                 faults.add(folder, "holds nothing to learn from", _EXPECTED, _REMEDY)
+        _check_media(data, faults)
         data.tell_left_out()
-        return data
+    return _without_unscored(data)
 
 
 def _find(folder: Path, faults: FaultCollector, void: str) -> DataFolder:
@@ -136,6 +162,44 @@ def _find(folder: Path, faults: FaultCollector, void: str) -> DataFolder:
     )
 
 
+def _check_media(data: DataFolder, faults: FaultCollector) -> None:
+    """A fault for each photo that cannot be read, and each video that cannot be opened.
+
+    Those with masks are looked at beside these. Only the first frame of a video is read.
+    """
+    scored = (item.video for item in data.validation_videos)
+    videos = dict.fromkeys((*data.background_videos, *scored, *data.targets, *data.unlabelled))
+    steps: list[tuple[Callable[[Path], object], Path]] = [
+        *((_first_frame, video) for video in videos if video.exists()),
+        *((read_image_at, photo) for photo in data.photos),
+    ]
+    with waiting("reads photos and videos"), ThreadPoolExecutor(_THREADS) as pool:
+        for error in pool.map(lambda step: _error_of(*step), steps):
+            faults.extend(error.faults if error else ())
+
+
+def _first_frame(source: Path) -> None:
+    next(iter(open_frames(source)), None)
+
+
+def _error_of(step: Callable[[Path], object], path: Path) -> DvosError | None:
+    try:
+        step(path)
+    except DvosError as error:
+        return error
+    return None
+
+
+def _without_unscored(data: DataFolder) -> DataFolder:
+    """Without labelled videos where photos are labelled to score on, which a line tells."""
+    if not (data.validation_stills and data.validation_videos):
+        return data
+    videos = shortened([item.video.name for item in data.validation_videos])
+    text = "%s: scored are the photos in images/ alone, and not %s; give these to dvos evaluate"
+    _log.warning(text, data.folder / "validation", videos)
+    return replace(data, validation_videos=())
+
+
 def _moving(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
     """The videos of a folder, and the folders of frames in ``unlabelled``."""
     inner = layout.list_folders(folder) if folder.name == "unlabelled" else []
@@ -148,6 +212,11 @@ def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
 
 def _videos(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
     videos = _files(folder, layout.VIDEO_SUFFIXES)
+    if videos and any((folder / ".progress").glob("*.jsonl")):
+        found = f"holds results of dvos predict, such as {videos[0].name}"
+        remedy = "give the folder of the videos that were predicted, or move the results elsewhere"
+        faults.add(folder, found, "videos as they were taken", remedy)
+        return ()
     for video in videos:
         if not video.is_file():
             faults.add(video, absent(video), "a video file", "mount it, or remove the link")
@@ -164,7 +233,7 @@ def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVide
             remedy = "name them as the frames, or move the video to target/"
             faults.add(masks, "no masks", f"masks of frames of {video.name}", remedy)
         extracted.check_pairs([(None, file) for file in files], faults)
-        with suppress(MediaError):  # told when the video is read
+        with suppress(MediaError):  # told with the other videos
             size = open_frames(video).size
             for path in files:
                 if (found_size := faults.collect(mask_size, path)) is not None:

@@ -11,8 +11,15 @@ from dvos.files import make_folder
 from dvos.sample.field import make_sample_field
 from dvos.workflow import steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
-from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
-from dvos.workflow.starting import choose_start
+from dvos.workflow.pipeline import (
+    Pipeline,
+    StageManifest,
+    check_data,
+    command_line,
+    opened,
+    with_intensity,
+)
+from dvos.workflow.starting import check_training, choose_start
 
 # Training clips where the user names no number: what two cores make in the promised time.
 _SAMPLE_CLIPS = 5_250
@@ -62,6 +69,7 @@ def demo(settings: DemoSettings) -> DemoResult:
     OutputError if something else stands there, a RunError if another run is at work in ``out`` or
     in the folder of its training; another DvosError by a stage.
     """
+    check_training(settings)
     data, places = None, dict[str, object](out=settings.out)
     if settings.data is not None:  # faults come before anything is written
         data, places["data"] = read_data_folder(settings.data, void=settings.void), settings.data
@@ -76,6 +84,7 @@ def demo(settings: DemoSettings) -> DemoResult:
             data = _make_sample(settings, folder, stages)
         else:
             stages.announce(f"dvos fit {settings.data} --out RUN sets itself by your data")
+        check_data(folder, data)
         settings = with_intensity(settings, data)
         start = choose_start(settings, data.labelled, 1, folder.start)
         stages.announce(f"start: {start}")

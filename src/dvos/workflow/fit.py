@@ -3,34 +3,39 @@
 Without labelled validation each still is predicted by a network that is trained on other folds.
 """
 
-import hashlib
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dvos.config.base import merged
 from dvos.config.labelling import ImportSettings
 from dvos.config.selftraining import PseudoLabelOptions, RoundsSettings, UnlabelledSettings
-from dvos.config.workflow import FitSettings, MethodSettings
-from dvos.files import check_given, file_digest, make_folder, write_bytes, write_json
+from dvos.config.workflow import FitSettings
+from dvos.files import check_given, file_digest, make_folder, stem_of, write_bytes, write_json
 from dvos.formats.importing import import_labels
 from dvos.formats.known import recognise
-from dvos.media.image import read_image, write_image
-from dvos.media.mask import object_pixels, read_mask, write_mask
 from dvos.runner.display import waiting
 from dvos.runner.manifest import read_record
 from dvos.scoring.summary import Scores
 from dvos.selftraining.rounds import rounds
-from dvos.tables import ClipRow, ImageRow, StillRow, write_clips, write_images
+from dvos.tables import ClipRow, ImageRow, write_clips, write_images
 from dvos.workflow import planning, steps
 from dvos.workflow.data_folder import DataFolder, read_data_folder
-from dvos.workflow.pipeline import Pipeline, StageManifest, command_line, opened, with_intensity
-from dvos.workflow.planning import MOST_UNITS, Plan, Speed, Survey
-from dvos.workflow.starting import Start, check_start, choose_start
+from dvos.workflow.folds import part
+from dvos.workflow.pipeline import (
+    Pipeline,
+    StageManifest,
+    check_data,
+    command_line,
+    opened,
+    with_intensity,
+)
+from dvos.workflow.planning import Plan, Speed, Survey
+from dvos.workflow.starting import Start, check_start, check_training, choose_start
 
 _log = logging.getLogger(__name__)
 
@@ -72,10 +77,12 @@ def fit(settings: FitSettings) -> FitResult:
     """
     start = settings.start if isinstance(settings.start, Path) else None
     check_given([("FOLDER", settings.folder)], [("--start", start)])
+    check_training(settings)
     data = read_data(settings)
     check_start(settings, labelled=bool(data.labelled))
     folder = steps.MethodFolder(make_folder(settings.out), "fit")
     with opened(folder, settings):
+        check_data(folder, data)
         return _fit(settings, folder, data)
 
 
@@ -128,17 +135,23 @@ def _fit(given: FitSettings, folder: steps.MethodFolder, data: DataFolder) -> Fi
     scores = run.validate(best, plan.held_out)
     if plan.folds:
         scores = cross_validate(replace(run, settings=settings), plan, backgrounds)
-    source, out = "VIDEO", ""
-    if plan.targets == "later":
-        source, out = str(settings.folder / "target"), f" --out {folder.predictions}"
     return FitResult(
         plan=plan,
         report=run.report(settings.folder.name),
         checkpoint=best,
         scores=scores,
         overlays=overlays,
-        next_command=f"dvos predict {source} --checkpoint {best}{out} --overlay",
+        next_command=_next_command(settings, folder, plan),
         seconds=stages.seconds,
+    )
+
+
+def _next_command(settings: FitSettings, folder: steps.MethodFolder, plan: Plan) -> str:
+    source, out = "VIDEO", list[str]()
+    if plan.targets == "later":
+        source, out = str(settings.folder / "target"), ["--out", str(folder.predictions)]
+    return shlex.join(
+        ["dvos", "predict", source, "--checkpoint", str(folder.best), *out, "--overlay"]
     )
 
 
@@ -166,7 +179,7 @@ def _plan(
             larger = planning.with_larger_clips(settings, survey, found)
             return found if larger is settings else planned(larger, speed.clip)[0]
 
-        plan = run.stages.run("plan", make, lambda found: " ".join(found.lines))
+        plan = run.stages.run("plan", make, lambda found: "; ".join(found.lines))
         write_json(run.folder.plan, asdict(plan))
     for line in plan.lines:
         run.stages.announce(line)
@@ -210,7 +223,7 @@ def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Sc
     """Train on all folds but one, predict that one, score all together; None with a single one."""
     parts = part(run.data, plan.folds, run.folder.parts, run.settings)
     if len(parts) < 2:
-        run.stages.announce("no cross-validation: a single still with objects in one corner only")
+        run.stages.announce("no cross-validation: a single picture with objects in one corner only")
         return None
     for number, held in enumerate(parts, 1):
         others = tuple(row for one in parts if one is not held for row in one)
@@ -227,47 +240,6 @@ def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Sc
         places, told = (folder.checkpoint, folder.stills, run.folder.heldout), f"{len(held)} stills"
         fold.predict(f"{prefix}predict", *places, told, stills=True, augment=plan.held_out)
     rows = [row for one in parts for row in one]
-    truth = [ClipRow("", row.image.stem, 0, row.image, row.mask, label=1) for row in rows]
+    truth = [ClipRow("", stem_of(row.image), 0, row.image, row.mask, label=1) for row in rows]
     write_clips(run.folder.truth, truth)
     return run.score(replace(run.data, validation_stills=(), validation_videos=()))
-
-
-def part(
-    data: DataFolder, folds: int, folder: Path, settings: MethodSettings
-) -> list[list[StillRow]]:
-    """The stills in so many parts of about one size, by their names alone, each with an object.
-
-    Frames of clips are parted in blocks; a single still into quarters, written into ``folder``.
-    """
-
-    def order(row: StillRow) -> bytes:
-        name = row.image.stem.encode("utf-8", "surrogateescape")
-        return hashlib.blake2b(name, digest_size=8).digest()
-
-    if data.annotated:
-        rows = sorted(data.annotated, key=order)
-        if len(rows) == 1:
-            rows = _quarters(rows[0], folder, settings)
-        return [one for number in range(folds) if (one := rows[number::folds])]
-    rows = list(data.labelled[:: -(-len(data.labelled) // MOST_UNITS)])
-    edges = [len(rows) * number // folds for number in range(folds + 1)]
-    return [rows[a:b] for a, b in pairwise(edges)]
-
-
-def _quarters(still: StillRow, folder: Path, settings: MethodSettings) -> list[StillRow]:
-    """The quarters of a still that hold objects, as files."""
-    image = read_image(still.image, settings.intensity)
-    mask = read_mask(still.mask, settings.void)
-    middle = mask.shape[0] // 2, mask.shape[1] // 2
-    make_folder(folder)
-    rows = []
-    for number in range(4):
-        sides = zip(divmod(number, 2), middle, strict=True)
-        place = tuple(slice(half, None) if later else slice(half) for later, half in sides)
-        if not object_pixels(mask[place]).any():
-            continue
-        row = StillRow(*(folder / f"{still.image.stem}_{number}{end}.png" for end in ("", "_mask")))
-        write_image(row.image, image[place])
-        write_mask(row.mask, mask[place])
-        rows.append(row)
-    return rows

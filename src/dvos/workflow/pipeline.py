@@ -16,8 +16,9 @@ from pydantic import Field
 from dvos.config.base import Settings, plain_values
 from dvos.config.prediction import Augment, PredictionSettings
 from dvos.config.scoring import ReportSettings
-from dvos.config.show import check_run_settings
+from dvos.config.show import Move, check_run_settings
 from dvos.config.workflow import MethodSettings
+from dvos.errors import FaultCollector, RunError
 from dvos.extraction.frames import extract_frames
 from dvos.extraction.objects import extract_objects
 from dvos.files import make_folder, refuse_foreign, stem_of, write_json
@@ -26,6 +27,7 @@ from dvos.prediction.predict import predict
 from dvos.registry import predictor_for, training_spec
 from dvos.reporting.html import write_report
 from dvos.reporting.numbers import duration
+from dvos.runner.display import waiting
 from dvos.runner.manifest import read_record
 from dvos.runner.shards import taken
 from dvos.scoring.score import score
@@ -134,6 +136,27 @@ def opened(folder: steps.MethodFolder, settings: Settings) -> Iterator[None]:
             yield
 
 
+def check_data(folder: steps.MethodFolder, data: DataFolder) -> None:
+    """Keep fingerprints of what a run learns from; a RunError if it was begun with other data.
+
+    Targets are not among it, and may come and go; nor are labelled videos, which are scored anew.
+    """
+    from dvos.training.fingerprints import KnownFiles, content_digests, files_at, other_files
+
+    out = folder.root.absolute()
+    with waiting("compares the data with those of an earlier start"):
+        files = content_digests(file for path in data.learnt_from() for file in files_at(path))
+    known = read_record(folder.data, KnownFiles)
+    if known is not None and (folder.plan.exists() or (folder.train / "config.yaml").exists()):
+        with FaultCollector(RunError) as faults:
+            for place, what in other_files(files, known.files, Move.of(Path(known.out), out)):
+                found = f"{what} since the run in {folder.root} began"
+                faults.add(place, found, "", "choose another --out, or delete the folder")
+    elif known is not None and known.files != files:
+        folder.start.unlink(missing_ok=True)  # it was chosen by other pictures
+    write_json(folder.data, asdict(KnownFiles(str(out), files)))
+
+
 def with_intensity(settings: steps.M, data: DataFolder) -> steps.M:
     """The settings with one intensity for all: cutouts are pasted over frames as they look."""
     images = [*(still.image for still in data.labelled), *data.background_stills]
@@ -173,11 +196,11 @@ class Pipeline:
 
     def train(self, backgrounds: list[Path]) -> None:
         """The network, on what was made."""
-        from dvos.training.run import train
+        from dvos.training.run import train_for
 
         plan = steps.build_training(self.settings, self.folder, self.data, backgrounds)
         spec = training_spec(plan.network)
-        self.stages.run(f"{self.prefix}train", lambda: train(plan, spec), str)
+        self.stages.run(f"{self.prefix}train", lambda: train_for(plan, spec), str)
 
     def predict(
         self,

@@ -25,6 +25,7 @@ from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
+from dvos.workflow.folds import MOST_UNITS, most_folds
 from dvos.workflow.starting import Start
 from dvos.workflow.steps import M, views_of
 
@@ -135,9 +136,6 @@ def fitted(settings: M, survey: Survey) -> M:
     return settings.model_copy(update=chosen)
 
 
-#: Parts that a single still is cut into for cross-validation, and most pictures that take part.
-PARTS = 4
-MOST_UNITS = 40
 _USED = 0.9  # of the time given: the rest is for what goes slower than it was timed
 #: Of the time for training: cross-validation, and rounds; of a round, labelling.
 _FOLDS, _ROUNDS, _LABELLING = 0.35, 0.35, 0.4
@@ -231,7 +229,7 @@ def make_plan(
     training = max(0.0, left - of_folds - of_rounds)
     # As many as validation, one after each, leaves time for.
     most = int(_VALIDATION * training / max(costs.validation, 0.01))
-    epochs = max(2, min(settings.epochs, most))
+    epochs = min(settings.epochs, max(2, most))
     clips = _clips(training - epochs * costs.validation, speed) if data.labelled else 0
     plan = Plan(
         clips=settings.clips or clips,
@@ -342,10 +340,9 @@ class _Costs:
 
     def folds(self, left: float, views: Augment) -> tuple[int, int, float]:
         """Parts of the stills, training clips of each, and the seconds it takes."""
-        given, count = self.settings.folds, min(len(self.data.labelled), MOST_UNITS)
-        if given == 0 or not count or (given is None and self.data.validates):
+        given, most = self.settings.folds, most_folds(self.data, self.settings.void)
+        if given == 0 or most < 2 or (given is None and self.data.validates):
             return 0, 0, 0.0
-        most = count if count > 1 else PARTS  # a single still is cut into parts
         seconds, start = _FOLDS * left, self.speed.start
         training = seconds - _RUNS[views] * self.labelled
         clip = self.speed.fold_clip or self.speed.clip
@@ -380,11 +377,22 @@ def _lines(costs: _Costs, survey: Survey | None, start: Start, plan: Plan) -> It
     rounds = f"{plan.rounds} round(s) of pseudo-labels, every {plan.interval}. frame"
     yield f"mix: {mix}; {rounds if plan.rounds else 'no pseudo-labels'}"
     yield f"start: {start}"
-    judged = "validation/" if data.validates else "synthetic clips alone: label validation/"
-    if plan.folds:
-        clips = "smaller clips" if speed.fold_clip else "clips"
-        judged = f"{plan.folds} folds of {plan.fold_clips} {clips}, as validation/ holds nothing"
     yield (
         f"time: {plan.clips} clips in {plan.epochs} epochs at {1 / speed.clip:.3g} a second on "
-        f"{speed.device}, to end within {settings.minutes:g} minutes; judged by {judged}"
+        f"{speed.device}, to end within {settings.minutes:g} minutes; judged by "
+        + _judge(settings, data, plan, smaller=bool(speed.fold_clip))
     )
+
+
+def _judge(settings: FitSettings, data: DataFolder, plan: Plan, *, smaller: bool) -> str:
+    """What the network of a fit is judged by."""
+    if plan.folds:
+        beside = "" if data.validates else ", as validation/ holds nothing"
+        return f"{plan.folds} folds of {plan.fold_clips} {'smaller ' * smaller}clips{beside}"
+    if data.validates:
+        return "validation/"
+    if not data.labelled:
+        return "nothing, as nothing is labelled: label validation/"
+    kind = "synthetic clips" if data.annotated else "frames held back from training"
+    lone = "" if settings.folds == 0 else ", as a single picture has objects in one corner only"
+    return f"{kind} alone{lone}: label validation/"

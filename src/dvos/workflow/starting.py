@@ -6,16 +6,18 @@ What is chosen is kept in the run's folder, so that a run that was stopped goes 
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dvos.config.base import STARTERS, named_weights
+from dvos.config.base import STARTERS, merged, named_weights
+from dvos.config.network import NetworkSettings
 from dvos.config.prediction import PredictorOptions
+from dvos.config.training import chosen_faults, load_training
 from dvos.config.workflow import FitSettings, MethodSettings
-from dvos.errors import MediaError, UsageError
+from dvos.errors import CheckpointError, ConfigError, Fault, FaultCollector, MediaError, UsageError
 from dvos.files import write_json
 from dvos.media.clip_store import read_image_at, read_mask_at
 from dvos.media.frames import open_frames
@@ -23,6 +25,7 @@ from dvos.media.mask import mask_ids
 from dvos.media.mask_values import IGNORE
 from dvos.prediction.predictor import KnowsItsData
 from dvos.prediction.scale import FEWEST, whole_areas
+from dvos.registry import check_network, network_spec, spec_of
 from dvos.runner.manifest import read_record
 from dvos.tables import StillRow
 
@@ -34,6 +37,12 @@ _KNOWN = 0.5  # pooled Dice from which they are taken to know such objects
 #: Area, pixels, below which the starter weights see objects better in larger pictures: so much
 #: larger, at most, up to this longest side; docs/research/experiments.md has the figures.
 _WELL_SEEN, _MOST_LARGER, _LARGEST_LABELLED = 2000.0, 2.0, 4096
+#: Of a network that follows what a first mask shows.
+_NEEDS_MASKS = (
+    "starts from a first mask, which nothing here gives",
+    "a network that segments without one, as 'dvos' or 'paper'",
+    "see docs/how-to/xmem.md for dvos train and dvos predict",
+)
 #: Labelled pictures that teach as much as the network started from knows: with n of them it keeps
 #: a share of 3 / (3 + n) in the weights; docs/research/experiments.md has the figures.
 _WORTH = 3
@@ -88,6 +97,38 @@ def _starter() -> Path | None:
     with suppress(ValueError):
         return named_weights(Path(STARTERS[0]))
     return None
+
+
+def check_training(settings: MethodSettings) -> None:
+    """Refuse, before anything is done, what ``train`` sets and no training of the run can take.
+
+    A network that starts from masks, such as XMem, could not predict anything without one.
+    """
+    begun: dict[str, Any] = {}
+    if isinstance(settings.start, Path):
+        spec = spec_of(settings.start)
+        if spec is not None and spec.starts_from_masks:
+            raise CheckpointError.at(settings.start, *_NEEDS_MASKS)
+        begun = Start(str(settings.start), "").training(1)
+    elif settings.start is None and "network" not in settings.train:
+        begun = {"network": {"weights": Path(STARTERS[0]).absolute()}}  # it may be chosen
+    own = {key: value for key, value in settings.train.items() if key not in ("out", "resume")}
+    with FaultCollector(ConfigError) as faults:
+        faults.extend(chosen_faults("train", settings.train, "the run"))
+        values = merged({**begun, "out": Path("train")}, own)
+        training = faults.collect(load_training, values, "train")
+        if training is not None:
+            faults.extend(_network_faults(training.network))
+
+
+def _network_faults(settings: NetworkSettings) -> list[Fault]:
+    """What keeps a fit from training the network that is set."""
+    try:
+        check_network(settings)
+    except ConfigError as error:
+        return [replace(fault, where=f"train.{fault.where}") for fault in error.faults]
+    starts_from_masks = network_spec(settings.name).starts_from_masks
+    return [Fault("train.network", *_NEEDS_MASKS)] if starts_from_masks else []
 
 
 def check_start(settings: FitSettings, *, labelled: bool) -> None:

@@ -9,11 +9,10 @@ from dvos import tables
 from dvos.config.base import merged
 from dvos.config.data import EmptySettings, ShareSettings, ValidationSettings
 from dvos.config.extraction import FramesSettings, ObjectsSettings
-from dvos.config.load import load_settings
 from dvos.config.prediction import Augment
 from dvos.config.scene import SynthesisSettings
 from dvos.config.scoring import ScoringSettings
-from dvos.config.training import TrainingSettings
+from dvos.config.training import TrainingSettings, load_training
 from dvos.config.workflow import MethodSettings
 from dvos.files import stem_of
 from dvos.media.clip_store import read_image_at
@@ -54,6 +53,7 @@ class MethodFolder:
         self.predictions = root / "predict"  # of the targets
         self.heldout = root / "heldout"  # predictions of what is scored
         self.start = root / "start.json"  # what a fit starts from
+        self.data = root / "data.json"  # fingerprints of what it learns from
         self.plan = root / "plan.json"  # of a fit
         self.timing = root / "timing"  # training of a few steps
         self.folds = root / "folds"  # trainings of cross-validation
@@ -153,7 +153,7 @@ def build_training(
 ) -> TrainingSettings:
     """The network, the mix of its data, and its length."""
     options = training_options(settings, folder, data, backgrounds)
-    return load_settings(TrainingSettings, options={"out": folder.train, **options})
+    return load_training({"out": folder.train, **options}, "train")
 
 
 def training_options(
