@@ -371,6 +371,15 @@ def test_images_that_no_run_made_are_not_written_over(brightness, weights, tmp_p
     assert mine.read_text() == "mine"
 
 
+def test_a_user_s_own_file_of_that_name_is_refused(brightness, weights, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "pseudo_labels.json").write_text('{"mine": 1}')
+    with pytest.raises(OutputError, match=r"pseudo_labels\.json: is there, and dvos pseudo-label"):
+        run(weights, write_frames(tmp_path / "clip", 2), out)
+    assert contents(out) == {"pseudo_labels.json": b'{"mine": 1}'}
+
+
 def test_results_never_replace_the_input(brightness, weights, tmp_path) -> None:
     write_frames(tmp_path / "out/masks/clip", 2)
     with pytest.raises(UsageError, match="would replace its frames"):

@@ -221,6 +221,8 @@ def pseudo_label(settings: PseudoLabelSettings) -> PseudoLabelResult:
     intensity = network.predictor.intensity
     clips = find_clips(here.input, context=context, intensity=intensity, **photos)
     check_places(clips, out, lambda clip: filter(None, labeller.result_folders(out, clip)))
+    if not any((out / ".progress").glob("*.jsonl")):
+        files.refuse_foreign([out / PROVENANCE], "dvos pseudo-label")
     files.make_folder(out)
     restore_clips(out)
     address, work = settings.scheduler or "", labeller.do_on_worker
