@@ -122,7 +122,7 @@ def test_a_picture_of_the_first_training_clips(
         before = mine.read_bytes()
         capsys.readouterr()
         assert main(["check", str(config), "--picture", str(mine)]) == 1
-        told = f"error: {mine}: is there, and dvos check is not known to have made it"
+        told = f"error: {mine}: is there, and dvos check (which notes it in pictures"
         assert capsys.readouterr().err.startswith(told)
         assert mine.read_bytes() == before
 

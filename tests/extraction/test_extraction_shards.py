@@ -106,10 +106,14 @@ def test_more_shards_than_rows_leave_empty_parts(
     given: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for index in (4, 3, 2, 1):
+    for index in (4, 3, 2, 1, 4, 3):  # and may be run again
         frames_of(given, out, shard=f"{index}/4")
         objects_of(given, out, shard=f"{index}/4")
     assert without_places(out) == whole
+    for extract in (frames_of, objects_of):
+        alone = tmp_path / extract.__name__
+        for _ in range(2):
+            extract(given, alone, shard="4/4")
 
 
 def test_a_run_without_shards_does_only_what_is_missing(

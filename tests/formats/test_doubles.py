@@ -190,8 +190,8 @@ def _labelme(folder: Path) -> None:
 
 def _label_images(folder: Path) -> None:
     write_photo(folder / "a.png")
-    for name in ("a_labels.png", "a_masks.png"):
-        cv2.imwrite(str(folder / name), np.ones(SIZE, np.uint8))
+    for value, name in enumerate(("a_labels.png", "a_masks.png"), 1):
+        cv2.imwrite(str(folder / name), np.full(SIZE, value, np.uint8))
 
 
 def _yolo(folder: Path) -> None:
@@ -265,3 +265,14 @@ def test_what_is_not_judged_may_be_told_twice(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "a.png"}
     path = _coco(tmp_path / "coco", [image], {"track_id": 4}, crowd)
     assert len(read_labels(path)) == 1
+
+
+def test_what_is_told_twice_alike_is_taken_once(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.png")
+    labels = np.arange(np.prod(SIZE)).reshape(SIZE).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a_cp_masks.png"), labels)
+    np.save(tmp_path / "a_seg.npy", labels)
+    source = open_source(tmp_path)
+    assert len(source.pictures) == 1
+    note = "label images of a picture that has an equal one, left out (1)"
+    assert source.notes.lines() == [note]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,44 @@ def test_nothing_stays_that_was_made_of_other_frames(checkpoint: Path, tmp_path:
     found = _files(out)
     assert len(found.pop("totals.csv").splitlines()) == 1  # its header
     assert found == _files(tmp_path / "fresh")
+
+
+def test_what_was_made_is_known_however_often_the_frames_change(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    source, out = _clip(tmp_path / "in", 5), tmp_path / "m"
+    for left in (0, 3):
+        _predict(checkpoint, _clip(source, 5, left), out, **EVERYTHING)
+    _clip(source, 3, left=9)
+    _predict(checkpoint, source, out, tracks=False)
+    assert not {"in.mp4", "in.json", "in.tracks.csv", "in_RES/mask004.tif"} & {*_files(out)}
+    own = out / "in_RES/mask099.tif"
+    own.parent.mkdir(exist_ok=True)
+    own.write_bytes(b"my own")
+    for left in (9, 12):
+        with pytest.raises(OutputError, match="is not known to have made it"):
+            _predict(checkpoint, _clip(source, 3, left), out, **EVERYTHING)
+    assert own.read_bytes() == b"my own"
+
+
+def test_what_an_earlier_release_made_is_replaced_but_no_folder_of_others(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """It told nothing of what it made but the frames."""
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    _predict(checkpoint, source, out, **EVERYTHING)
+    lines = (out / ".progress/in.jsonl").read_bytes().splitlines()
+    first = json.loads(lines[0])
+    del first["made"], first["crc"]
+    text = json.dumps(first)
+    lines[0] = f'{text[:-1]}, "crc": {zlib.crc32(text.encode())}}}'.encode()
+    (out / ".progress/in.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    (out / "in.mp4").unlink()
+    _predict(checkpoint, source, out, **EVERYTHING)
+    assert (out / "in.mp4").is_file()
+    (out / "in_RES/res_track.txt").unlink()
+    with pytest.raises(OutputError, match="in_RES: is there"):
+        _predict(checkpoint, source, out, **EVERYTHING)
 
 
 def test_all_that_is_missing_is_made_again(checkpoint: Path, tmp_path: Path) -> None:

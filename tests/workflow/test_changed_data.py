@@ -90,6 +90,16 @@ def test_what_was_added_and_what_is_gone_is_named(project: Path) -> None:
     ]
 
 
+def test_of_a_folder_of_frames_only_these_count(project: Path) -> None:
+    folder = project / "data/unlabelled/frames"
+    (folder / "notes.txt").write_text("beside them")
+    put_still(folder / "annotated", "f")
+    check(project)
+    write_image(folder / "g.png", np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(RunError, match=r"g\.png: is new since"):
+        check(project)
+
+
 def test_a_copy_a_move_and_a_run_of_an_earlier_version_go_on(project: Path) -> None:
     for file in (project / "data").rglob("*.png"):
         os.utime(file, (1, 1))

@@ -22,6 +22,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import read_mask, write_mask
 from dvos.media.video_write import VideoWriter
 from dvos.networks.weights import save_network
+from dvos.runner.manifest import ClipManifest
 from dvos.tables import StillRow, frame_address
 from dvos.workflow import starting
 from dvos.workflow.data_folder import DataFolder, read_data_folder
@@ -424,14 +425,21 @@ def test_unlabelled_data_are_found_wherever_they_lie(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["", "unlabelled", "target", "backgrounds"])
 def test_results_of_a_prediction_are_no_videos_to_learn_from(tmp_path: Path, place: str) -> None:
     results = tmp_path / place
-    (results / ".progress").mkdir(parents=True)
-    (results / ".progress/v.jsonl").touch()
+    results.mkdir(exist_ok=True)
+    record = results / ".progress/v.jsonl"
+    ClipManifest(record, fingerprint="x", source=tmp_path / "in/v.mp4", complete=bool).begin()
     (results / "v.mp4").write_bytes(b"the overlay")
     with pytest.raises(UsageError) as caught:
         read_data_folder(tmp_path)
     (fault,) = caught.value.faults
     assert fault.where == str(results)
     assert fault.found == "holds results of dvos predict, such as v.mp4"
+    # A video that results lie beside is none of them.
+    record.unlink()
+    ClipManifest(record, fingerprint="x", source=results / "v.mp4", complete=bool).begin()
+    with pytest.raises(UsageError) as caught:
+        read_data_folder(tmp_path)
+    assert not any("results of" in fault.found for fault in caught.value.faults)
     # Beside labels the videos of the folder itself are not looked at.
     put_still(tmp_path / "annotated", "s", radius=5)
     if not place:

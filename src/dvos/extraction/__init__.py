@@ -168,13 +168,20 @@ def _check_tables(tables: Sequence[Path], shard: str | None) -> None:
     """
     parts = [shard_table(table, shard) for table in tables]
     known = {tables[0]: bool(manifests_of(tables[0]))}
-    if shard is not None:
-        known[parts[0]] = manifest_path(parts[0]).exists()
+    if shard is not None:  # one with nothing to do leaves no record of its own
+        known[parts[0]] = manifest_path(parts[0]).exists() or _is_bare(parts[0])
     records = _records(tables[0].parent)
     others = {*tables[1:], *parts[1:]}
     foreign = [first for first, is_known in known.items() if not is_known]
     foreign += (x for x in sorted(others) if not _is_own(x, records, is_known=any(known.values())))
     refuse_foreign(foreign, "dvos extract")
+
+
+def _is_bare(table: Path) -> bool:
+    """Whether a table has a header such as ours, and no row that could be a user's."""
+    with suppress(TableError):
+        return table.is_file() and [row[:1] for row in read_records(table)] == [["Image"]]
+    return False
 
 
 def _records(folder: Path) -> bytes:

@@ -71,10 +71,11 @@ def _by_id(value: Any, field: str) -> dict[Any, Mapping[str, Any]]:
     found: dict[Any, Mapping[str, Any]] = {}
     for one in (checked.fields(each, field) for each in checked.items(value, field)):
         id_ = checked.key(one["id"], "id")
-        if id_ in found:
+        if id_ in found and found[id_] != one:
             told = [each.get("file_name", each.get("name")) for each in (found[id_], one)]
             what = field and f"{field}: "
-            raise ValueError(f"{what}{told[0]!r} and {told[1]!r} have the one id {id_!r}")
+            text = f"{what}{told[0]!r} and {told[1]!r} have the one id {id_!r}"
+            raise ValueError(f"{text}; expected an id of its own for each")
         found[id_] = one
     return found
 
@@ -115,7 +116,7 @@ def _objects(
             crowd = crowds and one.get("iscrowd") == 1
             if id_ is not None and not crowd and owners.setdefault(id_, one) is not one:
                 other = f"annotation {owners[id_].get('id')} of the same picture"
-                raise ValueError(f"has the track id {id_}, as {other} has")
+                raise ValueError(f"has the track id {id_}, as {other} has; expected one of its own")
             yield LabelledObject(names.get(category, ""), draw, id_, crowd)
 
 

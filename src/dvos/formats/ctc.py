@@ -101,7 +101,7 @@ class CtcWriter:
     def remove(self) -> None:
         """Remove the table and all label images."""
         (self._folder / RESULT_TABLE).unlink(missing_ok=True)
-        for path in numbered_files(self._folder).values() if self._folder.is_dir() else ():
+        for path in numbered_files(self._folder).values():
             path.unlink(missing_ok=True)
 
     def finish(self) -> None:

@@ -56,6 +56,7 @@ def _files(path: Path, _: Any = None) -> list[Path]:
 
 def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
     folders = set(list_folders(path))
+    taken: dict[object, Callable[[], NDArray[np.int32]]] = {}
     for file in _files(path):
         labels, stem = partial(_labels, file), stem_without(file, _ENDINGS)
         # Such as the frames of videos are written, each in its folder.
@@ -64,7 +65,12 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         others = [one for one in reading.files.get(stem, []) if one != file]
         picture = reading.find(name, file) if others else None
         size = reading.size(picture, (height, width), file)
-        reading.once(file, picture or f"{path} {name}")
+        known = picture or f"{path} {name}"
+        first = taken.setdefault(known, labels)
+        if first is not labels and np.array_equal(first(), labels()):
+            reading.notes.add("label images of a picture that has an equal one, left out", file)
+            continue
+        reading.once(file, known)
         name += picture.suffix if picture else ".png"
         yield Picture(name, size, partial(_objects, labels, reading), picture)
 

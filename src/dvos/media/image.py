@@ -168,7 +168,7 @@ def refuse_other_image(path: Path, maker: str) -> None:
     with suppress(MediaError):
         if _SOFTWARE + maker.encode() in read_bytes(path, size=_HEAD):
             return
-    refuse_foreign([path], maker)
+    refuse_foreign([path], f"{maker} (which notes it in pictures, as no earlier release did)")
 
 
 def _with_maker(data: bytes, maker: str) -> bytes:

@@ -274,7 +274,7 @@ class ClipJob:
         self.rows, self.begun = manifest.rows, True
         self.continued_at = len(manifest.rows)
         self._remove_void(manifest)
-        if not all(map(manifest.has_made, self.places())):
+        if manifest.stale or not all(map(manifest.has_made, self.places())):
             manifest.begin(self.places())
         if not manifest.finished or not all(path.is_file() for path in self._of_whole_clip):
             source = self.clip.open()

@@ -195,7 +195,10 @@ class ClipManifest:
 
     def may_replace(self, place: Path) -> bool:
         """Whether what stands at a place may be an earlier run's, of this clip."""
-        return not self.is_new and (not self._tells_made or self._place(place) in self._made)
+        if self.is_new or self._tells_made:
+            return self.has_made(place)
+        # An earlier release told nothing; where it has finished tracks, their table is there.
+        return not place.name.endswith("_RES") or (place / "res_track.txt").is_file()
 
     def has_made(self, place: Path) -> bool:
         """Whether an earlier run is known to have been to make what stands at a place."""
@@ -203,8 +206,9 @@ class ClipManifest:
 
     def begin(self, places: Iterable[Path] = ()) -> None:
         """Write the file anew, without what was void, and with the places of all that is made."""
-        own = [] if self.stale else self._made  # what was made of what is void is removed
-        self._made, self.stale = sorted({*own, *map(self._place, places)}), []
+        if self.stale:  # what was made of what is void is removed: what is left is known
+            self._made, self._tells_made = [], True
+        self._made, self.stale = sorted({*self._made, *map(self._place, places)}), []
         # Of what an earlier release has begun not all is known.
         made = {"made": self._made} if self._made and self._tells_made else {}
         lines = [self._first | made, *self.rows, *([self._last()] if self.finished else [])]

@@ -24,13 +24,14 @@ from dvos.errors import (
     check_size,
     shortened,
 )
-from dvos.files import absent, absolute, find_path, stem_of
+from dvos.files import absent, absolute, find_path, real_path, stem_of
 from dvos.media import layout
 from dvos.media.clip_store import read_image_at
 from dvos.media.frames import open_frames
 from dvos.media.left_out import tell_left_out
 from dvos.media.mask import mask_size, object_pixels, read_mask
 from dvos.runner.display import waiting
+from dvos.runner.manifest import read_clip_record
 from dvos.tables import StillRow, read_clips
 from dvos.training.fingerprints import declarations
 
@@ -79,7 +80,10 @@ class DataFolder:
             yield from (row.image, row.mask, *declarations(row.mask))
         yield from () if self.clips is None else (self.clips,)
         yield from (*self.background_videos, *self.background_stills)
-        yield from (*self.unlabelled, *self.photos)
+        for place in self.unlabelled:
+            frames = layout.list_files(place, layout.IMAGE_SUFFIXES)
+            yield from frames if place.is_dir() else (place,)
+        yield from self.photos
 
     @property
     def validates(self) -> bool:
@@ -212,8 +216,8 @@ def _files(folder: Path, suffixes: frozenset[str]) -> tuple[Path, ...]:
 
 def _videos(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
     videos = _files(folder, layout.VIDEO_SUFFIXES)
-    if videos and any((folder / ".progress").glob("*.jsonl")):
-        found = f"holds results of dvos predict, such as {videos[0].name}"
+    if made := [video for video in videos if _is_overlay(video)]:
+        found = f"holds results of dvos predict, such as {made[0].name}"
         remedy = "give the folder of the videos that were predicted, or move the results elsewhere"
         faults.add(folder, found, "videos as they were taken", remedy)
         return ()
@@ -221,6 +225,13 @@ def _videos(folder: Path, faults: FaultCollector) -> tuple[Path, ...]:
         if not video.is_file():
             faults.add(video, absent(video), "a video file", "mount it, or remove the link")
     return videos
+
+
+def _is_overlay(video: Path) -> bool:
+    """Whether prediction has drawn a video: it bears a clip's name, and is not what that is of."""
+    record = video.parent / ".progress" / f"{stem_of(video)}.jsonl"
+    sources = read_clip_record(record)[0] if record.is_file() else []
+    return bool(sources) and all(real_path(record.parent / x) != real_path(video) for x in sources)
 
 
 def _labelled_videos(folder: Path, faults: FaultCollector) -> tuple[LabelledVideo, ...]:
