@@ -276,7 +276,7 @@ def test_the_preview_is_a_sheet_and_nothing_else(field: Path, tmp_path: Path) ->
 def test_a_preview_replaces_no_picture_of_a_user(field: Path, tmp_path: Path) -> None:
     write_image(tmp_path / "preview.png", np.zeros((8, 8, 3), np.uint8))
     before = (tmp_path / "preview.png").read_bytes()
-    with pytest.raises(OutputError, match=r"preview\.png: is there, and dvos synthesize is not"):
+    with pytest.raises(OutputError, match=r"preview\.png: is there, and dvos synthesize \(which"):
         synthesize(settings_of(field, tmp_path, preview=True))
     assert (tmp_path / "preview.png").read_bytes() == before
 
