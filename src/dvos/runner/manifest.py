@@ -27,6 +27,7 @@ from dvos.files import (
     parse_json,
     write_text,
 )
+from dvos.formats.ctc import RESULT_TABLE
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -198,7 +199,7 @@ class ClipManifest:
         if self.is_new or self._tells_made:
             return self.has_made(place)
         # An earlier release told nothing; where it has finished tracks, their table is there.
-        return not place.name.endswith("_RES") or (place / "res_track.txt").is_file()
+        return not place.name.endswith("_RES") or (place / RESULT_TABLE).is_file()
 
     def has_made(self, place: Path) -> bool:
         """Whether an earlier run is known to have been to make what stands at a place."""

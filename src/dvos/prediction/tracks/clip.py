@@ -196,9 +196,7 @@ class ClipTracks:
         """Remove what an earlier run has made of these frames and of the clip."""
         for path in (self._record, *self.files):
             path.unlink(missing_ok=True)
-        if self._ctc:
-            CtcWriter(self._ctc, 0).remove()
-        _remove_images(self.folder, frames)
+        remove_tracks(self._out, self._name, frames, self.places.__contains__)
 
     def follow(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Mapping[str, Sequence[object]]]]:
         """Link the objects of a clip's frames and write the label images of their tracks.
@@ -370,12 +368,6 @@ def _places(out: Path, name: str) -> tuple[Path, Path, Path, Path]:
     return out / name / "tracks", *tables, out / f"{name}_RES"
 
 
-def _remove_images(folder: Path, frames: Iterable[str]) -> None:
-    for frame in frames:
-        for suffix in (".png", ".tif"):
-            (folder / f"{frame}{suffix}").unlink(missing_ok=True)
-
-
 def remove_tracks(
     out: Path, name: str, frames: Iterable[str], is_own: Callable[[Path], bool]
 ) -> None:
@@ -385,5 +377,6 @@ def remove_tracks(
         table.unlink(missing_ok=True)
     if is_own(ctc):
         CtcWriter(ctc, 0).remove()
-    if is_own(folder):
-        _remove_images(folder, frames)
+    for frame in frames if is_own(folder) else ():
+        for suffix in (".png", ".tif"):
+            (folder / f"{frame}{suffix}").unlink(missing_ok=True)
