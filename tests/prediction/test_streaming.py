@@ -18,9 +18,11 @@ from dvos.media.frames import ImageFolder
 from dvos.media.image import write_image
 from dvos.media.video import VideoFrame
 from dvos.networks.dvos.network import DvosNetwork
+from dvos.networks.spec import OBJECTS
 from dvos.prediction.network import LoadedNetwork
 from dvos.prediction.predictor import Views
 from dvos.prediction.streaming import StreamingPredictor, dvos_predictor
+from dvos.prediction.views import Found
 from dvos.registry import network_spec
 
 
@@ -29,8 +31,12 @@ def _video(frames: int, size: tuple[int, int] = (40, 56), seed: int = 0) -> list
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(frames)]
 
 
-def _predictor(network: Any, **options: Any) -> StreamingPredictor:
-    extra = {"normalisation": {"mean": MEAN, "std": STD}}
+def _predictor(
+    network: Any, displacement: tuple[float, float] | None = None, **options: Any
+) -> StreamingPredictor:
+    extra: dict[str, Any] = {"normalisation": {"mean": MEAN, "std": STD}}
+    if displacement is not None:
+        extra["displacement"] = dict(zip("xy", displacement, strict=True))
     loaded = LoadedNetwork(Path("best.safetensors"), network, extra, torch.device("cpu"))
     build = dvos_predictor if isinstance(network, DvosNetwork) else StreamingPredictor
     return build(loaded, PredictorOptions.model_validate(options))
@@ -345,3 +351,43 @@ def test_a_source_of_frames_is_taken_as_it_is() -> None:
 
     found = list(_predictor(BrightnessNetwork()).segment(Source()))
     assert [(one.name, one.time_s) for one in found] == [("n0", 0.0), ("n1", 0.5)]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 3, "augment": "flips"}, {"tile": 64}])
+def test_predictions_lie_as_the_labels_that_were_learnt_from(
+    dvos_network: nn.Module, options: dict[str, Any]
+) -> None:
+    images = _video(4, (70, 90))
+    plain = list(_predictor(dvos_network, **options, flow_frames=0).segment(images))
+    there = list(_predictor(dvos_network, (2, -3), **options, flow_frames=0).segment(images))
+    for one, other in zip(plain, there, strict=True):
+        np.testing.assert_allclose(other.probability[:-3, 2:], one.probability[3:, :-2], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_that_is_as_far_whatever_the_size_they_are_seen_at(scale: float) -> None:
+    ramp = np.tile(np.arange(120, dtype=np.uint8)[None, :, None], (60, 1, 3))
+    network = BrightnessNetwork(reference_weight=0.0)
+    for views in ({}, {"augment": "scales", "augment_scales": [1.0, 1.5]}):
+        one, other = (
+            next(iter(_predictor(network, by, scale=scale, **views).segment([ramp])))
+            for by in (None, (4.0, 0.0))
+        )
+        moved = other.probability[:, 14:-10]
+        np.testing.assert_allclose(moved, one.probability[:, 10:-14], atol=2e-3)
+    first, second = (
+        next(iter(_predictor(network, by, scale=scale).segment_views([ramp], Views())))
+        for by in (None, (4.0, 0.0))
+    )
+    moved, plain = second.probability[:, 14:-10], first.probability[:, 10:-14]
+    np.testing.assert_allclose(moved, plain, atol=2e-3)
+
+
+def test_objects_are_told_apart_where_their_labels_would_lie() -> None:
+    found = Found(torch.rand(2, 64, 80), {OBJECTS: torch.rand(2, 5, 32, 40)})
+    there = found.moved(4 / 80, -2 / 64)
+    torch.testing.assert_close(there.probability[:, :-2, 4:], found.probability[:, 2:, :-4])
+    # A position of these maps is two pixels.
+    torch.testing.assert_close(
+        there.others[OBJECTS][..., :-1, 2:], found.others[OBJECTS][..., 1:, :-2]
+    )

@@ -15,7 +15,12 @@ from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.networks.dvos.efficientnet import IMAGENET_NORMALISATION
 from dvos.networks.weights import save_network
-from dvos.training.data import build_object_sizes, build_training_clips, build_validation_clips
+from dvos.training.data import (
+    build_labelled_clips,
+    build_object_sizes,
+    build_training_clips,
+    build_validation_clips,
+)
 from dvos.training.run import settle_scale
 from dvos.training.targets import QueryTarget
 
@@ -56,6 +61,18 @@ def test_validation_shows_whole_pictures_at_that_size(folder: Path, scale: float
     assert item["frames"].shape[-2:] == item["target"].shape[-2:] == (side, side)
     area = float(item["target"].sum())
     assert area == pytest.approx(np.pi * (RADIUS * scale) ** 2, rel=0.06)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 8.0])
+def test_what_was_learnt_from_is_looked_at_as_it_is_and_at_that_size(
+    folder: Path, scale: float
+) -> None:
+    chosen = settings(folder, scale)
+    clips = build_labelled_clips(chosen, QueryTarget(chosen), IMAGENET_NORMALISATION)
+    assert clips.names == ["a"]
+    side, area = min(round(SIDE * scale), 512), np.pi * (RADIUS * scale) ** 2
+    assert clips[0]["frames"].shape[-2:] == clips[0]["target"].shape[-2:] == (side, side)
+    assert float(clips[0]["target"].sum()) == pytest.approx(area, rel=0.06)
 
 
 def test_training_shows_objects_at_that_size(folder: Path) -> None:

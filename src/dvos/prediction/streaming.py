@@ -33,6 +33,7 @@ from dvos.prediction.predictor import FramePrediction, Views, thinned
 from dvos.prediction.tiles import tile_sides
 from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, WindowDecoder
 from dvos.training.calibration import Novelty
+from dvos.training.displacement import Displacement
 
 _FLOW_FRAMES = 4  # neighbours on either side of a frame that a network sees alone
 #: Frames of a batch on a GPU, whose sizes are not known beforehand; and at most.
@@ -137,6 +138,7 @@ class StreamingPredictor:
         self._flow_frames = by_default if options.flow_frames == "auto" else options.flow_frames
         self.intensity = loaded.intensity(options)
         self.tells_apart = loaded.tells_apart
+        self._displacement = Displacement.read(loaded.extra)
         self.calibration = read_calibration(loaded.extra).at_scale(options.scale)
 
     def novelty(self, image: NDArray[np.uint8]) -> float | None:
@@ -232,7 +234,11 @@ class StreamingPredictor:
         if queries:
             for cache in (cache for scale in views for view in scale for cache in view.caches):
                 cache.drop_before(indices[-1] + 1 - self.context)
-        return found
+        if self._displacement is None:
+            return found
+        height, width = batch.frames[0].image.shape[:2]
+        x, y = self._displacement
+        return [each.moved(x / width, y / height) for each in found]
 
     def _take_smaller_tiles(self) -> str | None:
         if not self._smaller:

@@ -14,6 +14,7 @@ from dvos.formats.labels import Size
 from dvos.networks.devices import AtOnce
 from dvos.networks.spec import Outputs
 from dvos.prediction.tiles import Tile, tile_grid, tile_weight
+from dvos.training.displacement import moved
 
 #: Mirror images, as the dimensions of (B, C, H, W) that are turned round.
 Flips = tuple[tuple[int, ...], ...]
@@ -46,6 +47,15 @@ class Found(NamedTuple):
         first = len(self.probability) - count
         others = {name: maps[first:] for name, maps in self.others.items()}
         return Found(self.probability[first:], others)
+
+    def moved(self, x: float, y: float) -> "Found":
+        """The same moved by x to the right and y down, in sides of the view."""
+        everything = {"": self.probability, **self.others}
+        others = {
+            name: moved(maps, x * maps.shape[-1], y * maps.shape[-2])
+            for name, maps in everything.items()
+        }
+        return Found(others.pop(""), others)
 
     @classmethod
     def joined(cls, parts: Sequence["Found"]) -> "Found":

@@ -7,10 +7,13 @@ tells and by shapes in its masks, are compared by panoptic quality (Kirillov et 
 And how unlike all training data a picture is: what the encoder sees is averaged over windows of the
 size of a training clip; their distance from those of training clips is Mahalanobis' (Lee et al.
 2018, arXiv 1807.03888) with a diagonal covariance, as a few hundred windows tell no more.
+
+Where labels lie from their objects is told by the labelled pictures that were learnt from.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -32,8 +35,11 @@ from dvos.runner.display import progress
 from dvos.scoring.instances import match_objects
 from dvos.training.augment.spatial import resize_frame
 from dvos.training.clips.files import FrameClip
+from dvos.training.displacement import learn_displacement
 from dvos.training.objective import SegmentedClip
 from dvos.training.targets import OBJECT_STRIDE, TruthChannels, object_count
+
+_log = logging.getLogger(__name__)
 
 Doubles = NDArray[np.float64]
 Features = Callable[[Tensor], Tensor]
@@ -69,6 +75,8 @@ _SHARE, _WIDER = 0.9, 0.4
 #: Windows of a picture, evenly spread, of which the median counts.
 _ROWS = 3
 _LEAST_DEVIATION = 1e-3
+#: Training clips from which on a network knows well enough where objects are.
+_EXPERIENCED = 500
 
 CENTRES, SHAPES = "centres", "shapes"
 
@@ -133,6 +141,7 @@ def calibrate_checkpoint(
     path: Path,
     clips: Dataset[dict[str, Tensor]] | None,
     training: Dataset[dict[str, Tensor]] | None = None,
+    labelled: Dataset[dict[str, Tensor]] | None = None,
     *,
     seen: int = 0,
     build: Callable[..., nn.Module],
@@ -143,8 +152,10 @@ def calibrate_checkpoint(
 
     In its extra, ``calibration``; ``counting``, the dispersion of counts by its masks, where clips
     are real, as synthetic scenes tell little of others; ``apart``, how well its objects are told
-    apart in each way; and ``novelty``, what its encoder sees in training clips, of which it has
-    ``seen`` so many, by which pictures unlike them are known. Doing so again changes nothing.
+    apart in each way; ``novelty``, what its encoder sees in training clips, of which it has
+    ``seen`` so many, by which pictures unlike them are known; and, from 500 on, ``displacement``,
+    where labels lie from objects in the ``labelled`` pictures it has learnt from. Doing so again
+    changes nothing.
     """
     network, info = load_network(path, build, device=device)
     # As in training, so that nothing but the weights decides.
@@ -172,8 +183,12 @@ def calibrate_checkpoint(
         # Not beside the others: their convolutions lose more than the clips take.
         numbers = range(min(_CLIPS, seen))
         queries = (training[number]["frames"][-1].to(device) for number in numbers)  # type: ignore[index]
-        pictures = getattr(training, "pictures", 1)
-        learnt[NOVELTY] = learn_novelty(network.features, queries, pictures=pictures)
+        shown = getattr(training, "pictures", 1)
+        learnt[NOVELTY] = learn_novelty(network.features, queries, pictures=shown)
+    if labelled is not None and seen >= _EXPERIENCED:
+        pictures = (labelled[number] for number in range(len(labelled)))  # type: ignore[arg-type]
+        found = (segment(network, picture, device) for picture in pictures)
+        learnt["displacement"] = _displacement(found, info.extra.get("scale") or 1.0)
     if told is not None:
         dispersion = learn_dispersion(told.better_counts())
         if dispersion is not None:
@@ -182,6 +197,15 @@ def calibrate_checkpoint(
     if any(learnt.values()):
         extra = info.extra | {name: value for name, value in learnt.items() if value}
         save_network(path, network, name=info.name, arguments=info.arguments, extra=extra)
+
+
+def _displacement(pictures: Iterable[SegmentedClip], scale: float) -> dict[str, float] | None:
+    """What a checkpoint keeps of where labels lie, told in a line; None for nothing."""
+    found = learn_displacement(pictures, scale)
+    if found is None:
+        return None
+    _log.warning("labels lie %s of their objects; masks will be moved likewise", found)
+    return found._asdict()
 
 
 def calibrate_tracks(

@@ -56,6 +56,8 @@ _LARGEST_SIDE = 2048
 #: those of training and of validation.
 _FRAMES = 8
 _FIRST_CLIP = FIRST_VALIDATION_CLIP + 2**32
+#: Labelled pictures that are looked at beside their labels, and of the middle of each the side.
+_SEEN, _SEEN_SIDE = 8, 512
 #: A component is one object if it fills this share of its convex hull.
 _SINGLE = 0.85
 
@@ -95,17 +97,13 @@ def build_validation_clips(
     """
     data, _ = settle_intensity(settings.data)
     request, scale = target.validation, data.scale
-    if scale != 1:
-        # What is looked at is as large as without, to the network.
-        side = {"largest_side": max(32, round(data.validation.largest_side / scale))}
-        data = data.model_copy(update={"validation": data.validation.model_copy(update=side)})
+    data = _with_validation(data, data.validation.largest_side)
     clips = _named_validation(data, request)
     synthetic = data.validation.synthetic
     if not clips and not synthetic:
         clips = _validation(data, *find_labels(data).judged(), request)
         synthetic = 0 if clips else request.synthetic
-    if scale != 1:
-        clips = [clip.resized(scale) for clip in clips]
+    clips = [clip.resized(scale) for clip in clips]
     if not (clips or data.validation.synthetic or data.synthetic.backgrounds) and any(
         (data.pseudo.stills, data.pseudo.clips, data.empty.tables, data.empty.folders)
     ):
@@ -125,6 +123,24 @@ def build_validation_clips(
         generator = build_generator(data, settings.seed)
         clips += validation.validation_synthetic(generator, synthetic, size, request, scale)
     return ValidationClips(clips, target, normalisation)
+
+
+def build_labelled_clips(
+    settings: TrainingSettings, target: Target, normalisation: Normalisation
+) -> ValidationClips:
+    """The middle of some of the labelled pictures that a run learns from, nothing augmented."""
+    data, _ = settle_intensity(settings.data)
+    data = _with_validation(data, _SEEN_SIDE, limit=_SEEN)
+    labels = find_labels(data)
+    stills, clips = evenly(labels.stills, _SEEN), evenly(labels.clips, _SEEN)
+    found = _validation(data, stills, clips, target.validation)
+    return ValidationClips([x.resized(data.scale) for x in found], target, normalisation)
+
+
+def _with_validation(data: DataSettings, side: int, **others: int) -> DataSettings:
+    """The settings with what is looked at of a picture as large to the network as ``side`` is."""
+    own = others | {"largest_side": max(32, round(side / data.scale))}
+    return data.model_copy(update={"validation": data.validation.model_copy(update=own)})
 
 
 def judged_clips(settings: DataSettings) -> list[FrameClip]:

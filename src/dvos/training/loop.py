@@ -48,6 +48,7 @@ class Training:
 
     ``clips`` are for training, endless, the same whenever they are read, and for validation, if
     any. Settings tell ``workers`` and ``optimiser`` (``highest_lr`` in each group) by default.
+    ``labelled`` gives some of the pictures that are learnt from as they are, when all is learnt.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Training:
         fabric: Any,
         workers: int | None = None,
         optimiser: torch.optim.Optimizer | None = None,
+        labelled: Callable[[], Clips] | None = None,
     ) -> None:
         plan = records.TrainingPlan.of(settings)
         if plan.batch % (plan.accumulate * fabric.world_size):
@@ -69,6 +71,7 @@ class Training:
         self.settings, self.plan = settings, plan
         self.trained, self.objective = trained, objective
         self.training, self.validation = clips
+        self._labelled = labelled
         self.folder, self.fabric = folder, fabric
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -125,6 +128,7 @@ class Training:
                         best,
                         self.validation,
                         self.training,
+                        self._labelled and self._labelled(),
                         seen=self.plan.clips,
                         build=spec.network,
                         segment=self.objective.segment,

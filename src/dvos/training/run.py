@@ -7,6 +7,7 @@ import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -180,7 +181,11 @@ def build_training(
         # Only now: while the other processes still start, faults are told at once.
         rank.connect(fabric)
     clips = (training, validation)
-    return Training(settings, trained, objective, clips, RunFolder(settings.out), fabric)
+    folder, labelled = RunFolder(settings.out), None
+    if not spec.starts_from_masks:
+        # One that is given a mask goes on as that lies.
+        labelled = partial(clip_data.build_labelled_clips, settled, target, norm)
+    return Training(settings, trained, objective, clips, folder, fabric, labelled=labelled)
 
 
 def settle_scale(settings: TrainingSettings) -> TrainingSettings:

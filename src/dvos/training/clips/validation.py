@@ -63,6 +63,8 @@ class ValidationClip:
 
     def resized(self, scale: float) -> ValidationClip:
         """The clip with heights and widths times ``scale``."""
+        if scale == 1:
+            return self
 
         def read() -> Clip:
             clip = self.read()
