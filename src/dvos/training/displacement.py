@@ -65,7 +65,7 @@ def moved(maps: Tensor, x: float, y: float) -> Tensor:
             maps.index_select(dimension, (places - step).clamp(0, len(places) - 1))
             for step in (whole, whole + 1)
         )
-        maps = torch.lerp(near, far, by - whole)
+        maps = near.lerp_(far, by - whole)
     return maps
 
 
