@@ -18,6 +18,8 @@ from dvos.config.training import TrainingSettings
 from dvos.errors import CheckpointError, ConfigError, DvosError, RunError
 from dvos.registry import load_network, network_spec
 from dvos.tables import write_rows
+from dvos.training import calibration
+from dvos.training.displacement import Displacement
 from dvos.training.loop import Training
 from dvos.training.run import train_for
 from dvos.training.run_folder import read_state
@@ -73,6 +75,28 @@ def test_a_run_from_labelled_stills(finished, stills):
     network, info = load_network(result.best)
     assert info.extra["normalisation"]["mean"] == pytest.approx([127 / 255] * 3)
     assert network.references == 2
+
+
+def test_the_pictures_that_it_learnt_from_tell_where_their_labels_lie(
+    tmp_path, stills, monkeypatch
+):
+    shown = []
+
+    def learnt(clips, scale):
+        shown.extend(clips)
+        return Displacement(1.5, -0.5) if scale == 1 else None
+
+    monkeypatch.setattr(calibration, "_EXPERIENCED", 16)
+    monkeypatch.setattr(calibration, "learn_displacement", learnt)
+    result = train(_settings(tmp_path / "run", stills))
+    _, info = load_network(result.best)
+    assert info.extra["displacement"] == {"x": 1.5, "y": -0.5}
+    # Four of the five are learnt from, and shown whole.
+    assert [tuple(clip.target.shape) for clip in shown] == [(1, 96, 96)] * 4
+    assert all(clip.target.any() for clip in shown)
+    longer = train(_settings(tmp_path / "run", stills, epochs=3))
+    _, info = load_network(longer.best)
+    assert info.extra["displacement"] == {"x": 1.5, "y": -0.5}
 
 
 def test_a_finished_run_is_left_as_it_is(finished, stills):
