@@ -23,7 +23,7 @@ from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, measure_scale
-from dvos.prediction.tracks.clip import ClipTracks, Ids, remove_tracks
+from dvos.prediction.tracks.clip import ClipTracks, Ids, may_replace, remove_tracks
 from dvos.prediction.tracks.table import TotalRow
 from dvos.prediction.write import (
     FrameWriter,
@@ -86,7 +86,7 @@ def check_names_free(work: Sequence[ClipWork]) -> None:
                 manifest = one.manifest()
             except MediaError:
                 continue  # reported when the clip's turn comes
-            theirs = (place for place in one.places() if not manifest.may_replace(place))
+            theirs = (place for place in one.places() if not may_replace(manifest, place))
             foreign += filter(_holds_images, theirs)
             if (other := manifest.other) is not None:
                 clip, remedy = one.clip, "choose another --out, or rename it"

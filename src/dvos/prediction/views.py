@@ -50,12 +50,12 @@ class Found(NamedTuple):
 
     def moved(self, x: float, y: float) -> "Found":
         """The same moved by x to the right and y down, in sides of the view."""
-        everything = {"": self.probability, **self.others}
-        others = {
-            name: moved(maps, x * maps.shape[-1], y * maps.shape[-2])
-            for name, maps in everything.items()
-        }
-        return Found(others.pop(""), others)
+
+        def there(maps: Tensor) -> Tensor:
+            return moved(maps, x * maps.shape[-1], y * maps.shape[-2])
+
+        others = {name: there(maps) for name, maps in self.others.items()}
+        return Found(there(self.probability), others)
 
     @classmethod
     def joined(cls, parts: Sequence["Found"]) -> "Found":

@@ -27,7 +27,6 @@ from dvos.files import (
     parse_json,
     write_text,
 )
-from dvos.formats.ctc import RESULT_TABLE
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -194,12 +193,10 @@ class ClipManifest:
             self.damage = last["damage"]
             self.intensity = str(last.get("intensity", "full"))
 
-    def may_replace(self, place: Path) -> bool:
-        """Whether what stands at a place may be an earlier run's, of this clip."""
-        if self.is_new or self._tells_made:
-            return self.has_made(place)
-        # An earlier release told nothing; where it has finished tracks, their table is there.
-        return not place.name.endswith("_RES") or (place / RESULT_TABLE).is_file()
+    @property
+    def tells_made(self) -> bool:
+        """Whether it tells of every place if an earlier run was to make what stands there."""
+        return self.is_new or self._tells_made
 
     def has_made(self, place: Path) -> bool:
         """Whether an earlier run is known to have been to make what stands at a place."""

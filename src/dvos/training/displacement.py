@@ -38,10 +38,7 @@ class Displacement(NamedTuple):
 
     @classmethod
     def read(cls, extra: Mapping[str, Any]) -> Displacement | None:
-        """What a checkpoint keeps as ``displacement``; None where it keeps none that makes sense.
-
-        None, too, of one that is none.
-        """
+        """What a checkpoint keeps as ``displacement``; None if it keeps none, or moves nothing."""
         kept = extra.get("displacement")
         try:
             x, y = (float(kept[name]) for name in ("x", "y"))  # type: ignore[index]

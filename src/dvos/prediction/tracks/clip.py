@@ -39,7 +39,7 @@ from dvos.prediction.tracks.table import (
     TrackTable,
 )
 from dvos.runner.display import waiting
-from dvos.runner.manifest import read_record
+from dvos.runner.manifest import ClipManifest, read_record
 from dvos.tables import write_rows
 
 _log = logging.getLogger(__name__)
@@ -366,6 +366,14 @@ def _places(out: Path, name: str) -> tuple[Path, Path, Path, Path]:
     """The folder of a clip's tracks, their table and that of regions; the Challenge's folder."""
     tables = out / f"{name}.tracks.csv", out / f"{name}.regions.csv"
     return out / name / "tracks", *tables, out / f"{name}_RES"
+
+
+def may_replace(manifest: ClipManifest, place: Path) -> bool:
+    """Whether what stands at a place of a clip's results may be an earlier run's, of that clip."""
+    if manifest.tells_made:
+        return manifest.has_made(place)
+    # An earlier release told nothing; where it has finished tracks, their table is there.
+    return not place.name.endswith("_RES") or (place / RESULT_TABLE).is_file()
 
 
 def remove_tracks(
