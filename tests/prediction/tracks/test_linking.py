@@ -111,29 +111,6 @@ def test_ten_thousand_alike_objects_are_linked_in_bounded_time() -> None:
         assert len(np.unique(tracked)) == len(tracked)
 
 
-def test_one_of_a_chain_divides_and_pushes_the_others_on() -> None:
-    # Cells of a channel, of lengths of their own; the third divides, those above are pushed on.
-    lengths = [14, 18, 22, 15, 19, 16]
-    frames = []
-    for t in range(12):
-        labels = np.zeros((40, 220), np.uint16)
-        grown = [n + t if k == 2 and t < 6 else n for k, n in enumerate(lengths)]
-        parts = [(k + 1, n) for k, n in enumerate(grown)]
-        if t >= 6:
-            parts[2:3] = [(3, 14 + (t - 6) // 2), (7, 14 + (t - 6) // 2)]
-        left = 5
-        for number, length in parts:
-            labels[15:25, left : left + length] = number
-            left += length + 2
-        frames.append(labels)
-    found = both(frames, divisions=True)
-    names = [dict(zip(numbers, one.ids.tolist(), strict=True)) for numbers, one in found]
-    for number in (1, 2, 4, 5, 6):
-        assert len({frame[number] for frame in names}) == 1
-    born = {child: parent for _, one in found for child, parent in one.parents.items()}
-    assert born == {names[-1][3]: names[0][3], names[-1][7]: names[0][3]}
-
-
 @pytest.mark.parametrize("jump", [(38, 0), (-31, 22), (45, -18)])
 def test_a_jump_of_the_whole_field_is_taken_out_first(jump: tuple[int, int]) -> None:
     rng = np.random.default_rng(5)

@@ -44,7 +44,7 @@ from dvos.tables import write_rows
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 8  # raised whenever the same objects and settings give other tracks than before
+_VERSION = 9  # raised whenever the same objects and settings give other tracks than before
 _LOOKED_BACK = 8  # frames in which objects are parted by what they become
 _NAMED = 5  # frames that a warning names
 _DIGITS = 6  # of areas and densities

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from dvos.compiling import jit
 from dvos.config.prediction import LinkingSettings
 from dvos.prediction.objects import FrameObjects
+from dvos.prediction.tracks.divisions import Divisions
 from dvos.prediction.tracks.merging import find_merged, find_pieces, part_merged
 from dvos.prediction.tracks.motion import (
     REST,
@@ -27,7 +28,7 @@ from dvos.prediction.tracks.motion import (
     find_overlaps,
     fitted,
 )
-from dvos.prediction.tracks.state import Divisions, LinkedFrame, Pending, TrackState
+from dvos.prediction.tracks.state import LinkedFrame, Pending, TrackState
 
 #: Shares of distance, overlap and size in the cost of a link, 1 together; each is 0 to 1.
 _BY_DISTANCE, _BY_OVERLAP, _BY_SIZE = 0.6, 0.2, 0.2
@@ -64,7 +65,7 @@ class Linker:
         self.delay = max(1, (self._settings.sightings - 1) * (1 + self._misses))
         self._divisions = Divisions(self._settings.sightings) if self._settings.divisions else None
         if self._divisions:
-            self.delay = max(self.delay, self._divisions.needed)
+            self.delay = max(self.delay, self._divisions.delay)
         self._state = TrackState.empty()
         self._pending: deque[Pending] = deque()
         self._before: FrameObjects | None = None
@@ -115,9 +116,8 @@ class Linker:
             for one in self._pending:
                 one.centres.lost |= one.centres.was_lost(centres)
         self._pending.append(Pending(frame, keys, told, centres, objects))
-        if self._divisions and self._before is not None and passed == 1:
-            before = (self._before, self._keys_before)
-            self._divisions.note(before, (objects, keys), new, self._motion, frame)
+        if self._divisions:
+            self._divisions.note(self._pending, new)
         self._before, self._keys_before, self._frame = objects, keys, frame
         self._centres = centres
         self._pushed += 1
@@ -234,7 +234,7 @@ class Linker:
         state.confirmed |= fresh
         confirmed = state.keys[fresh].tolist()
         if self._divisions:
-            confirmed += self._divisions.settle(state, self._pending, self._frame)
+            confirmed += self._divisions.settle(state, self._pending)
             self._keys_before = self._pending[-1].keys
         self._ids = dict.fromkeys(confirmed, 0) | self._ids
 
