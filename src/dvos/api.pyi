@@ -393,8 +393,8 @@ def evaluate(
         augment_scales: sizes averaged over; the first one tells objects apart (default: [1.0, 0.45,
             0.6, 0.75, 1.33])
         reference_interval: frames between reference frames; null = as trained (default: none)
-        flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
-            auto)
+        flow_frames: frames each side averaged along the flow; auto = 4, of cells 2, with references
+            0 (default: auto)
         xmem: how XMem follows objects
         void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
             masks, else by what they look like (default: auto)
@@ -514,8 +514,8 @@ def predict(
         augment_scales: sizes averaged over; the first one tells objects apart (default: [1.0, 0.45,
             0.6, 0.75, 1.33])
         reference_interval: frames between reference frames; null = as trained (default: none)
-        flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
-            auto)
+        flow_frames: frames each side averaged along the flow; auto = 4, of cells 2, with references
+            0 (default: auto)
         xmem: how XMem follows objects
         void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
             masks, else by what they look like (default: auto)
@@ -1133,8 +1133,8 @@ def load_predictor(
         augment_scales: sizes averaged over; the first one tells objects apart (default: [1.0, 0.45,
             0.6, 0.75, 1.33])
         reference_interval: frames between reference frames; null = as trained (default: none)
-        flow_frames: frames each side averaged along the flow; auto = 4 without references (default:
-            auto)
+        flow_frames: frames each side averaged along the flow; auto = 4, of cells 2, with references
+            0 (default: auto)
         xmem: how XMem follows objects
         void: values of masks that mean unknown, as 254,255; none; auto: by void.txt beside the
             masks, else by what they look like (default: auto)

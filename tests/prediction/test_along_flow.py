@@ -187,3 +187,32 @@ def test_networks_that_see_a_frame_alone_are_averaged(
     predictor = StreamingPredictor(loaded, PredictorOptions(device="cpu", flow_frames=asked))
     first, second, _ = (one.probability for one in predictor.segment(images))
     assert (np.abs(first - second).max() > 0.02) != averages
+
+
+@pytest.mark.parametrize(
+    ("extra", "asked", "frames"),
+    [
+        ({}, "auto", 4),
+        ({"scene": "wheat_green"}, "auto", 4),
+        ({"scene": "cells"}, "auto", 2),
+        ({"scene": "cells"}, 3, 3),
+        ({"scene": 7}, "auto", 4),
+    ],
+)
+def test_cells_that_deform_are_averaged_over_fewer_frames(
+    extra: dict[str, object], asked: int | str, frames: int
+) -> None:
+    network = BrightnessNetwork(references=0, reference_weight=0.0)
+    image = ground()[:, :WIDTH]
+    images = [np.clip(image.astype(int) + 2 * k, 0, 255).astype(np.uint8) for k in range(7)]
+
+    def found(extra: dict[str, object], asked: int | str) -> list[NDArray[np.float32]]:
+        known = {"normalisation": {"mean": MEAN, "std": STD}} | extra
+        loaded = LoadedNetwork(Path("best.safetensors"), network, known, torch.device("cpu"))
+        options = PredictorOptions.model_validate({"device": "cpu", "flow_frames": asked})
+        return [one.probability for one in StreamingPredictor(loaded, options).segment(images)]
+
+    told = found(extra, asked)
+    for count in range(6):
+        same = all(np.array_equal(a, b) for a, b in zip(told, found({}, count), strict=True))
+        assert same == (count == frames)

@@ -99,6 +99,23 @@ def test_the_pictures_that_it_learnt_from_tell_where_their_labels_lie(
     assert info.extra["displacement"] == {"x": 1.5, "y": -0.5}
 
 
+def test_a_checkpoint_tells_what_scenes_it_is_for(tmp_path, stills):
+    """Those of its synthetic clips, or of the network it began from, where they say nothing."""
+
+    def told(name, **given):
+        result = train(_settings(tmp_path / name, stills, epochs=1, **given))
+        return result.best, load_network(result.best)[1].extra.get("scene")
+
+    plain, scene = told("plain")
+    assert scene is None
+    data = {"stills": {"folders": [str(stills)]}, "crop": 64}
+    cells, scene = told("cells", data=data | {"synthetic": {"scene": "cells"}})
+    assert scene == "cells"
+    for weights, expected in ((plain, None), (cells, "cells")):
+        begun = {**TINY, "weights": str(weights)}
+        assert told(f"from_{weights.parent.name}", network=begun)[1] == expected
+
+
 def test_a_finished_run_is_left_as_it_is(finished, stills):
     out, result = finished
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}

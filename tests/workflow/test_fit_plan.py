@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from dvos import registry
-from dvos.config.training import TrainingSettings
+from dvos.config.training import TrainingSettings, load_training
 from dvos.config.workflow import DemoSettings, FitSettings, MethodSettings
 from dvos.errors import CheckpointError, ConfigError, DvosError, UsageError
 from dvos.media.clip_store import ClipStoreWriter, read_image_at, read_mask_at
@@ -370,6 +370,21 @@ def test_what_masks_mean_by_unknown_is_told_to_every_stage(tmp_path: Path) -> No
     ]
     assert told == 7 * ["9"]
     assert look_at([still], "9").objects == look_at([still], "auto").objects - 1
+
+
+@pytest.mark.parametrize("given", [{}, {"preset": "cells"}])
+@pytest.mark.parametrize("stills", [0, 1])
+def test_training_is_told_the_scene_with_stills_or_without(
+    tmp_path: Path, given: dict[str, str], stills: int
+) -> None:
+    still = put_still(tmp_path, "a", radius=10)
+    frames = {"clips": tmp_path / "clips.csv", "clip_frames": (still,)}
+    data = DataFolder(tmp_path, annotated=(still,) * stills, **frames)
+    folder = MethodFolder(tmp_path / "run", "fit")
+    options = training_options(settings(clips=4, scene=given), folder, data, [])
+    train = load_training({"out": tmp_path / "out", **options}, "train")
+    assert train.data.synthetic.scene.preset == given.get("preset", "generic")
+    assert bool(train.data.synthetic.cutouts) == bool(stills)
 
 
 def test_a_data_folder_is_read_by_what_its_masks_mean(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class PredictorOptions(Settings):
     )
     reference_interval: ReferenceInterval = None
     flow_frames: Literal["auto"] | Annotated[int, Field(ge=0, le=16)] = setting(
-        "auto", "frames each side averaged along the flow; auto = 4 without references"
+        "auto", "frames each side averaged along the flow; auto = 4, of cells 2, with references 0"
     )
     xmem: XMemPredictionSettings = setting(XMemPredictionSettings(), "how XMem follows objects")
     void: Annotated[Void, FREE] = "auto"

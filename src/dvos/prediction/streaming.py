@@ -35,7 +35,8 @@ from dvos.prediction.views import FLIPS, Flips, Found, StreamingNetwork, View, W
 from dvos.training.calibration import Novelty
 from dvos.training.displacement import Displacement
 
-_FLOW_FRAMES = 4  # neighbours on either side of a frame that a network sees alone
+#: Neighbours on either side of a frame that a network sees alone; cells deform over more of them.
+_FLOW_FRAMES, _OF_CELLS = 4, 2
 #: Frames of a batch on a GPU, whose sizes are not known beforehand; and at most.
 _GPU_BATCH, _LARGEST_GPU_BATCH = 4, 16
 _GPU_PIXELS = 2**23  # pixels of a batch that keep a GPU busy: four frames of 1920 x 1080
@@ -134,7 +135,8 @@ class StreamingPredictor:
         at_once = AtOnce(options.batch or _LARGEST_GPU_BATCH, "frames", self._take_smaller_tiles)
         self._decoder = WindowDecoder(network, interval, loaded.mixed_precision(options), at_once)
         self.context = network.references * interval
-        by_default = 0 if network.references else _FLOW_FRAMES
+        alone = _OF_CELLS if loaded.extra.get("scene") == "cells" else _FLOW_FRAMES
+        by_default = 0 if network.references else alone
         self._flow_frames = by_default if options.flow_frames == "auto" else options.flow_frames
         self.intensity = loaded.intensity(options)
         self.tells_apart = loaded.tells_apart

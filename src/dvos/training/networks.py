@@ -86,6 +86,12 @@ def scale_of(weights: Path | None) -> float | None:
     return float(told) if is_number and 0 < told <= LARGEST_SCALE else None
 
 
+def scene_of(weights: Path | None) -> str | None:
+    """The preset of scenes that a network was made for; None if no file tells."""
+    told = _told(weights, "scene")
+    return told if isinstance(told, str) else None
+
+
 def _told(weights: Path | None, name: str) -> Any:
     """What a file of weights says beside its network; None where it says nothing."""
     if weights is None or weights.suffix != ".safetensors":

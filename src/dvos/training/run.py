@@ -175,6 +175,9 @@ def build_training(
     objects = clip_data.build_object_sizes(data, seed=settings.seed)
     learnt: dict[str, Any] = {"objects": objects, "intensity": intensity}
     learnt["scale"] = None if data.scale == 1 else data.scale
+    scene = data.synthetic.scene.preset
+    told = networks.scene_of(settings.network.weights) if scene == "generic" else scene
+    learnt["scene"] = told
     extra = {name: value for name, value in learnt.items() if value is not None}
     trained = replace(trained, extra=extra)
     if rank is not None:

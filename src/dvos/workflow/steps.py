@@ -164,8 +164,8 @@ def training_options(
     synthetic, background = settings.synthetic_share or 0.0, settings.background_share or 0.0
     shares = {"stills": 1 - synthetic - background, "synthetic": synthetic, "empty": background}
     sources: dict[str, Any] = {"empty": {"tables": list(backgrounds)}}
+    scene = settings.scene.model_dump(exclude_unset=True)
     if data.annotated:
-        scene = settings.scene.model_dump(exclude_unset=True)
         sources["stills"] = {"tables": [folder.annotated], "void": settings.void}
         sources["synthetic"] = {
             "scene": merged(_ONE_STILL, scene) if len(data.annotated) == 1 else scene,
@@ -174,6 +174,9 @@ def training_options(
             "cutouts": [folder.cutouts],
             "void": settings.void,
         }
+    elif scene:
+        # Without cutouts, too, it tells what kind of pictures the network is for.
+        sources["synthetic"] = {"scene": scene}
     if data.clips is not None:
         sources["clips"] = {"tables": [data.clips], "void": settings.void}
         # Every labelled picture is drawn as often as any other.
