@@ -158,3 +158,21 @@ def test_a_user_s_own_files_are_not_written_over(
 def test_tracks_are_not_made_of_photos() -> None:
     with pytest.raises(ValueError, match="stills are single frames"):
         PredictionSettings(checkpoint=Path("c"), input=Path("i"), format="ctc", stills=True)
+
+
+def test_tracks_made_anew_leave_none_of_the_challenge_s_layout(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """The masks are the same: what no longer fits is the result of other linking."""
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    _predict(checkpoint, source, out, tracks=True, format="ctc")
+    masks = {name: data for name, data in _files(out).items() if name.startswith("in/f")}
+    assert "in_RES/res_track.txt" in _files(out)
+    _predict(checkpoint, source, out, tracks=True)
+    assert "in_RES/res_track.txt" in _files(out)  # it fits
+    _predict(checkpoint, source, out, tracks=True, linking={"gap": 2})
+    found = _files(out)
+    assert not [name for name in found if "_RES" in name]
+    assert {name: found[name] for name in masks} == masks
+    _predict(checkpoint, source, tmp_path / "fresh", tracks=True, linking={"gap": 2})
+    assert found == _files(tmp_path / "fresh")

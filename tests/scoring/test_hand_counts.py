@@ -107,9 +107,15 @@ def test_what_was_not_predicted_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("row", ["w/v_001.png,,3", "v_001,w,3", "data/w/v_001.png,,3"])
+def test_a_frame_of_another_clip_is_not_taken_for_one_of_its_name(tmp_path: Path, row: str) -> None:
+    with pytest.raises(TableError, match=r"fits 0 predictions \(of v\)"):
+        _compare(tmp_path, f"Image,clip,count\n{row}\n")
+
+
 def test_a_prediction_is_compared_once(tmp_path: Path) -> None:
     with pytest.raises(TableError) as caught:
-        _compare(tmp_path, "Image,clip,count\nv/v_001,,3\nx/v_001,,2\n,w,1\n,w,1\n")
+        _compare(tmp_path, "Image,clip,count\nv/v_001,,3\nv_001,,2\n,w,1\n,w,1\n")
     faults = [fault.found for fault in caught.value.faults]
     assert faults == [
         "would be compared with frame v_001 of clip v, as v/v_001 is",

@@ -166,6 +166,28 @@ def test_what_is_painted_as_unknown_in_predictions_is_no_object(
         assert score(settings).pooled_dice == 1.0
 
 
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [{}] * 9 + [{0: 1, 1: 2}] * 3,
+        [{0: 1}] * 4,
+        [{0: 3}] * 4,
+    ],
+)
+def test_truth_of_few_objects_is_truth(tmp_path: Path, frames: list[dict[int, int]]) -> None:
+    found = _scored(_truth(tmp_path, frames), tmp_path)
+    assert [found[name] for name in MEASURES] == [1.0] * 7
+
+
+def test_a_clip_without_any_object_keeps_no_other_from_its_scores(tmp_path: Path) -> None:
+    truth = _truth(tmp_path, [{0: 1, 1: 2}] * 3)
+    for number in range(3):
+        write_mask(truth / f"bare/f{number}.png", _frame({}).astype(np.uint16))
+    found = _scored(truth, truth)
+    assert [found[name] for name in MEASURES] == [1.0] * 7
+    assert {*found["clips"]} == {"bare", "clip"}
+
+
 def test_a_truth_that_tells_no_objects_apart_is_refused(tmp_path: Path) -> None:
     for number in range(3):
         write_mask(tmp_path / f"t/clip/f{number}.png", _frame({0: 1, 1: 1}) > 0)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -295,16 +294,18 @@ class ClipJob:
         if not manifest.finished:
             files.remove_leftovers(self._writer.folder, below=True)
         tracked = not tracks or tracks.is_finished(self._fingerprint_of_clip(), manifest.rows)
+        known = [*void, *(row["frame"] for row in manifest.rows)]
         if not manifest.finished or not tracked:
             for path in self._of_whole_clip:
                 path.unlink(missing_ok=True)
             if tracks:
-                tracks.remove(chain(void, (row["frame"] for row in manifest.rows)))
+                tracks.remove(known)
+        # Not all of it may be asked for this time.
         if void:
-            # Not all of it may be asked for this time.
             for path in filter(manifest.has_made, self._all_of_clip):
                 path.unlink(missing_ok=True)
-            remove_tracks(self._out, self.clip.name, void, manifest.has_made)
+        if void or not tracked:
+            remove_tracks(self._out, self.clip.name, known, manifest.has_made)
 
     def _predict(self, manifest: ClipManifest, source: FrameSource) -> Iterator[None]:
         """Write the files of the frames that are left."""

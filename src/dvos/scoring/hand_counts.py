@@ -200,7 +200,11 @@ def _predicted(
     known = by_frame.get(composed(path.name)) or by_frame.get(stem_of(path)) or []
     clip = one.clip or composed(path.parent.name)
     inside = [each for each in known if each.clip == clip]
-    if len(inside) == 1 or (len(known) == 1 and not one.clip):
-        return (inside or known)[0], ""
+    if len(inside) == 1:
+        return inside[0], ""
+    # A name alone tells a frame; a folder may be that of stills, which are clips of their own.
+    named = one.clip or path.parent.name
+    if len(known) == 1 and not one.clip and (not named or known[0].clip == known[0].frame):
+        return known[0], ""
     clips = f" (of {shortened([each.clip for each in known])})" if known else ""
-    return None, f"fits {len(inside if one.clip else known)} predictions{clips}"
+    return None, f"fits {len(inside if named else known)} predictions{clips}"

@@ -5,9 +5,10 @@ A true object is found where a predicted one covers more than half of it (docs/r
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import islice
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dvos.formats.own import read_parents
 from dvos.media.clip_store import read_mask_at
 from dvos.media.ctc_folder import ctc_sequences, numbered_files
 from dvos.media.layout import MASK_SUFFIXES, FileIndex, list_files
-from dvos.media.mask import IGNORE, is_binary, mask_ids, read_label_image
+from dvos.media.mask import IGNORE, mask_ids, read_label_image
 from dvos.scoring.instances import object_count, read_totals, shared_pixels, unique_areas
 from dvos.scoring.match import NO_CLIPS, true_masks
 from dvos.scoring.track_measures import FrameMatch, Part, Sequences, measure
@@ -199,8 +200,7 @@ def true_tracks(truth: Path, void: str) -> list[TrackClip]:
     for pair in true_masks(truth, frames="all", images=None):
         clips.setdefault(pair.clip, {})[pair.name] = pair.truth
     for name, frames in clips.items():
-        first = (read_mask_at(path, void) for path in [*frames.values()][:_LOOKED_AT])
-        if all(object_count(mask) is None for mask in first if mask.any()):
+        if _is_semantic(read_mask_at(path, void) for path in frames.values()):
             told = "tells no objects apart (0 and 255)"
             raise MediaError.at(truth / name, told, "masks of permanent ids, as tracks need")
     read = partial(_read_ids, void=void)
@@ -235,11 +235,18 @@ def predicted_tracks(predictions: Path, truth: TrackClip, *, alone: bool) -> Tra
         for name in names
         if (path := index.exact(truth.name, name) or (index.exact(None, name) if alone else None))
     }
-    if all(is_binary(read_mask_at(path)) for path in [*found.values()][:_LOOKED_AT]):
+    if not found or _is_semantic(read_mask_at(path) for path in found.values()):
         told = f"holds no tracks of the clip {truth.name}"
         expected = f"{truth.name}/tracks, {truth.name}_RES or masks with permanent ids"
         raise MediaError.at(predictions, told, expected, "predict with tracks=true")
     return TrackClip(truth.name, found, {}, read=lambda path: np.maximum(_read_ids(path), 0))
+
+
+def _is_semantic(masks: Iterable[NDArray[Any]]) -> bool:
+    """Whether the first masks that hold anything tell no objects apart; not so if none does."""
+    first = islice((mask for mask in masks if mask.any()), _LOOKED_AT)
+    counts = [object_count(mask) for mask in first]
+    return bool(counts) and all(count is None for count in counts)
 
 
 def _read_tracks(path: Path) -> Labels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from dvos.media.mask import read_label_image, write_label_image
 from dvos.media.video import VideoFile
 from dvos.prediction.objects import read_objects
 from dvos.prediction.predict import predict
+from dvos.prediction.predictor import FramePrediction
 from dvos.prediction.tracks import clip, followed
 
 FRAMES = 6
@@ -224,6 +226,21 @@ def test_predictions_are_followed_as_they_come(checkpoint: Path, tmp_path: Path)
     _predict(checkpoint, source, tmp_path / "m")
     ids = read_label_image(tmp_path / "m/in/tracks/f5.png")
     assert (np.append(0, last.tracks)[last.labels] == ids).all()
+
+
+@pytest.mark.parametrize(("hidden", "ids"), [(8, {1}), (40, {1, 2})])
+def test_a_gap_is_of_the_video_s_frames_however_few_are_looked_at(
+    hidden: int, ids: set[int]
+) -> None:
+    def seen(every: int) -> Iterator[FramePrediction]:
+        for t in range(0, 120, every):
+            mask = drawn([] if 60 <= t < 60 + hidden else [(70, 60)]) > 0
+            image = np.repeat(mask[..., None] * np.uint8(255), 3, 2)
+            yield FramePrediction(t, t / 25, f"f{t}", image, mask * np.float32(0.9), mask)
+
+    for every in (1, 5):
+        found = followed(seen(every), every=every)
+        assert {int(x) for one in found for x in one.objects.tracks} == ids  # type: ignore[union-attr]
 
 
 def _regions(folder: Path, **boxes: tuple[float, float, float, float]) -> Path:

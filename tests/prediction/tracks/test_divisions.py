@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from moving_objects import both, drawn
 from numpy.typing import NDArray
 
+from dvos.prediction.tracks import divisions
 from dvos.prediction.tracks.state import LinkedFrame
 
 Found = list[tuple[list[int], LinkedFrame]]
@@ -139,6 +140,83 @@ def test_a_daughter_that_is_seen_twice_alone_is_none() -> None:
     assert _born(found) == {}
     assert {frame[5] for frame in _names(found)} == {_names(found)[0][5]}
     assert {frame[6] for frame in _names(found) if 6 in frame} == {0}
+
+
+@pytest.mark.parametrize("late", [0, 2, 4])
+@pytest.mark.parametrize("begins", [52, 57, 61, 64, 120])
+def test_daughters_name_their_parent_however_long_the_clip(begins: int, late: int) -> None:
+    """Keys of what has ended are forgotten every so often; mothers are still asked for."""
+    one, other = DAUGHTERS
+    frames = [_frame(MOTHER)] * begins
+    for t in range(begins, begins + 14):
+        frames.append(_frame(one, other if t >= begins + late else NOWHERE))
+    found = both(frames, divisions=True)
+    first, last = _names(found)[0], _names(found)[-1]
+    assert _born(found) == {last[5]: first[5], last[6]: first[5]}
+
+
+@pytest.mark.parametrize("again", [8, 10, 13])
+def test_her_track_ends_though_another_comes_to_where_she_was(again: int) -> None:
+    small = (55, 60, 6), (85, 60, 6)
+    frames = [_frame(MOTHER)] * AT
+    for t in range(AT, 24):
+        frames.append(_frame(MOTHER if t >= again else NOWHERE, *small))
+    found = both(frames, divisions=True)
+    names = _names(found)
+    mother, newcomer = names[0][5], names[-1][5]
+    assert newcomer != mother
+    assert _born(found) == {names[-1][6]: mother, names[-1][7]: mother}
+    assert all(mother not in frame.values() for frame in names[AT:])
+
+
+def test_she_who_is_seen_beside_them_has_not_divided() -> None:
+    small = (55, 60, 6), (85, 60, 6)
+    frames = [_frame(MOTHER)] * AT + [_frame(NOWHERE, *small)] + [_frame(MOTHER, *small)] * 9
+    found = both(frames, divisions=True)
+    assert _born(found) == {}
+    assert {frame[5] for frame in _names(found) if 5 in frame} == {_names(found)[0][5]}
+
+
+@pytest.mark.parametrize(("since", "divides"), [(0, True), (1, True), (3, False), (4, False)])
+def test_a_chance_find_does_not_divide(since: int, divides: bool) -> None:
+    """But one who was there when the clip began may have been there for long."""
+    start = 0 if since == 1 else since
+    frames = [_frame(MOTHER if t >= start else NOWHERE) for t in range(1 if since == 1 else AT)]
+    found = both(frames + [_frame(*DAUGHTERS)] * 9, divisions=True)
+    assert bool(_born(found)) == divides
+    assert len({*_born(found).values()}) == divides
+    ids = [track for frame in _names(found) for track in frame.values()]
+    assert {*ids} == {*range(1, max(ids) + 1)}
+
+
+def test_nothing_divides_from_one_scene_to_the_next() -> None:
+    rng = np.random.default_rng(4)
+
+    def scene(count: int, radius: float) -> list[Disc]:
+        x, y = rng.uniform(10, 390, count), rng.uniform(10, 290, count)
+        return [(a, b, radius) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+
+    before, after = scene(60, 9), scene(100, 6.3)
+    frames = [drawn(cells, (300, 400)) for cells in [before] * 10 + [after] * 10]
+    found = both(frames, divisions=True)
+    assert found[10][1].lost
+    assert _born(found) == {}
+
+
+def test_many_that_begin_at_once_are_paired_with_those_near_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def counted(*given: object) -> None:
+        tried.append(given)
+
+    monkeypatch.setattr(divisions, "_apart", counted)
+    grid = [(10 + 12 * x, 10 + 12 * y, 4.0) for x in range(30) for y in range(20)]
+    specks = [(35.0, 35.0, 4.5), (290.0, 200.0, 4.5)]
+    frames = [drawn(cells, (260, 380)) for cells in [specks] * 3 + [grid] * 3]
+    both(frames, divisions=True)
+    assert len(tried) < 200
 
 
 def test_daughters_divide_in_turn() -> None:

@@ -56,9 +56,16 @@ Ids = Literal["linked", "given", "none"]
 
 
 def follow(
-    frames: Iterable[tuple[T, FrameObjects, int]], ids: Ids, settings: LinkingSettings | None = None
+    frames: Iterable[tuple[T, FrameObjects, int]],
+    ids: Ids,
+    settings: LinkingSettings | None = None,
+    *,
+    every: int = 1,
 ) -> Iterator[tuple[T, FrameObjects, LinkedFrame]]:
     """Link the objects of frames, each with whatever belongs to it and its number, which rises.
+
+    Of a video of which one in ``every`` frames is looked at these are numbered, and linked by what
+    they show of motion and reach; ``settings.gap`` counts the video's.
 
     Each comes out again once its links are settled, up to :attr:`Linker.delay` frames later, and
     what its objects become can part them no more, 8 frames later still.
@@ -68,6 +75,8 @@ def follow(
             own = objects.numbers if ids == "given" else np.zeros(objects.count, np.int64)
             yield what, objects, LinkedFrame(frame, own, {}, None, objects)
         return
+    settings = settings or LinkingSettings()
+    settings = settings.model_copy(update={"gap": -(-settings.gap // every)})
     linker, given = Linker(settings), deque[tuple[T, FrameObjects]]()
     known = deque[LinkedFrame]()
 
@@ -111,7 +120,7 @@ def followed(
     for first in (predictions := iter(predictions)):
         frames = map(placed, chain([first], predictions))
         ids: Ids = "linked" if first.instances is None else "given"
-        for prediction, _, linked in follow(frames, ids, linking):
+        for prediction, _, linked in follow(frames, ids, linking, every=every):
             yield replace(prediction, followed=replace(linked.objects, tracks=linked.ids))
 
 
@@ -207,11 +216,9 @@ class ClipTracks:
         """
         writer = self._writer(rows)
         self._begin()
-        # Of a thinned clip steps are linked, by what they show of motion and reach.
         every, linking = self._options.every, self._options.linking
-        linking = linking.model_copy(update={"gap": -(-linking.gap // every)})
         found = ((row, self._objects(row["frame"]), row["frame_index"] // every) for row in rows)
-        for row, objects, step in follow(found, self._ids, linking):
+        for row, objects, step in follow(found, self._ids, linking, every=every):
             linked = replace(step, frame=row["frame_index"])
             columns: dict[str, Sequence[object]] = {}
             # Parts of an object that several tracks share have no row of their own.

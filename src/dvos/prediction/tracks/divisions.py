@@ -4,7 +4,7 @@ One of the daughters may be seen some frames after the other, or both after the 
 seen: cells that divide are dim, round and out of focus.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -53,10 +53,12 @@ class Divisions:
     """Divisions that were noted and wait until both daughters have lasted."""
 
     def __init__(self, sightings: int) -> None:
+        self._sightings = sightings  # frames that a mother must have been seen in
         self.needed = max(sightings, _LASTING)  # frames that both daughters must be seen in
         #: Frames that must wait: from the mother's last until both daughters have lasted.
         self.delay = _BEFORE + self.needed - 1
         self.parents: dict[int, int] = {}  # key of the mother by that of each daughter
+        self._first: int | None = None  # the clip's first frame
         self._noted: list[_Division] = []
 
     def note(self, pending: Sequence[Pending], new: Places) -> None:
@@ -64,6 +66,7 @@ class Divisions:
 
         Tracks of that frame's objects at the places ``new`` begin there.
         """
+        self._first = pending[0].frame if self._first is None else self._first
         if not len(new):
             return
         now, taken = pending[-1], {*self.parents.values()}
@@ -79,34 +82,63 @@ class Divisions:
                     taken |= {key, *daughters}
                     self._noted.append(_Division(now.frame, mothers.frame, key, daughters))
 
-    def settle(self, state: TrackState, pending: Sequence[Pending]) -> list[int]:
+    def settle(
+        self, state: TrackState, pending: Sequence[Pending], tracks: Container[int]
+    ) -> list[int]:
         """Take for divisions those whose daughters have lasted; gives these, tracks from now on.
 
-        The mother's track ends where a daughter goes on with it, which gets a key of its own in the
-        state and in the frames that wait.
+        The mother's track ends. Where a daughter has gone on with it, she gets a key of her own in
+        the state and in the frames that wait. ``tracks`` are the keys that are confirmed.
         """
         confirmed: list[int] = []
         left = []
         for one in self._noted:
             if not np.isin(one.daughters, state.keys).all():
                 continue
-            since = [waiting.keys for waiting in pending if waiting.frame > one.last]
-            seen = min(sum(key in keys for keys in since) for key in one.daughters)
+            since = [waiting for waiting in pending if waiting.frame > one.last]
+            if not self._may_be(one, state, pending, tracks):
+                continue
+            seen = min(_seen(key, since) for key in one.daughters)
             if seen >= self.needed:
-                confirmed += [self._parted(state, pending, key, one) for key in one.daughters]
+                own = [self._parted(state, since, key, one) for key in one.daughters]
+                confirmed += [one.mother, *own]
+                state.end(state.keys == one.mother)
             elif pending[-1].frame - one.frame < self.needed:
                 left.append(one)
         self._noted = left
         return confirmed
 
+    def _may_be(
+        self,
+        one: _Division,
+        state: TrackState,
+        pending: Sequence[Pending],
+        tracks: Container[int],
+    ) -> bool:
+        """Whether the mother was a track and is gone, and it is known what moved where.
+
+        Of one who was there when the clip began nobody can say how long she had been.
+        """
+        since = [waiting for waiting in pending if waiting.frame > one.last]
+        goes_on, seen = one.mother in one.daughters, _seen(one.mother, since)
+        if any(waiting.centres.lost for waiting in since if waiting.frame <= one.frame):
+            return False
+        if seen and not goes_on:
+            return False
+        if _seen(one.mother, (waiting for waiting in pending if waiting.frame == self._first)):
+            return True
+        if not goes_on:
+            return one.mother in tracks
+        sightings = state.sightings[state.place_of(np.array([one.mother]))]
+        return int(sightings[0]) - seen >= self._sightings
+
     def _parted(
-        self, state: TrackState, pending: Iterable[Pending], key: int, division: _Division
+        self, state: TrackState, since: list[Pending], key: int, division: _Division
     ) -> int:
         """The daughter's own key."""
         own = int(state.new_keys(1)[0]) if key == division.mother else key
         if own != key:
             state.rename(key, own)
-        since = [waiting for waiting in pending if waiting.frame > division.last]
         for waiting in since:
             waiting.keys[waiting.keys == key] = own
         place = int(state.place_of(np.array([own]))[0])
@@ -114,6 +146,11 @@ class Divisions:
         state.first[place] = next(waiting.frame for waiting in since if own in waiting.keys)
         self.parents[own] = division.mother
         return own
+
+
+def _seen(key: int, frames: Iterable[Pending]) -> int:
+    """Number of frames that a track is seen in."""
+    return sum(key in waiting.keys for waiting in frames)
 
 
 def _earlier(pending: Sequence[Pending]) -> Iterator[_Mothers]:
@@ -141,12 +178,20 @@ def _earlier(pending: Sequence[Pending]) -> Iterator[_Mothers]:
 
 def _pairs(mothers: _Mothers, now: Pending, new: Places) -> Iterator[tuple[int, tuple[int, int]]]:
     """Each mother with two objects that may be her daughters, one or both of which begin now."""
-    count = min(_NEAR, len(mothers.keys))
-    _, near = cKDTree(mothers.where).query(now.objects.centre[new], k=count)
+    nearest = [*range(1, min(_NEAR, len(mothers.keys)) + 1)]
+    reach, area = _BESIDE * mothers.objects.length, mothers.objects.area
+    away, near = cKDTree(mothers.where).query(
+        now.objects.centre[new], nearest, distance_upper_bound=reach[mothers.places].max()
+    )
+    row, rank = np.nonzero(np.isfinite(away))
+    beside, mother_of = new[row], near[row, rank]
+    # Else a few mothers would be paired with all that is new in a frame.
+    place_of = mothers.places[mother_of]
+    share = now.objects.area[beside] / area[place_of]
+    fits = (away[row, rank] <= reach[place_of]) & (share >= _DAUGHTER[0]) & (share <= _DAUGHTER[1])
     around: dict[int, list[int]] = {}
-    for place, candidates in zip(new.tolist(), near.reshape(len(new), -1), strict=True):
-        for mother in candidates.tolist():
-            around.setdefault(mother, []).append(place)
+    for place, mother in zip(beside[fits].tolist(), mother_of[fits].tolist(), strict=True):
+        around.setdefault(mother, []).append(place)
     object_of = {key: place for place, key in enumerate(now.keys.tolist())}
     for mother, places in sorted(around.items()):
         # Her own track may go on in one of them.

@@ -234,7 +234,7 @@ class Linker:
         state.confirmed |= fresh
         confirmed = state.keys[fresh].tolist()
         if self._divisions:
-            confirmed += self._divisions.settle(state, self._pending)
+            confirmed += self._divisions.settle(state, self._pending, self._ids)
             self._keys_before = self._pending[-1].keys
         self._ids = dict.fromkeys(confirmed, 0) | self._ids
 
@@ -244,11 +244,11 @@ class Linker:
         missed = frame - 1 - state.kept
         alive = missed <= np.where(state.confirmed, gap, self._misses)
         alive &= frame - 1 - state.last <= _MERGED_GAP * gap
-        if not alive.all():
-            state.keep(alive)
-            state.within[~np.isin(state.within, state.keys)] = 0
+        state.end(~alive)
         if self._pushed % _FORGET == 0:
             asked = {*state.keys.tolist(), *(k for one in self._pending for k in one.keys.tolist())}
+            # Mothers are asked for until the first frame of their daughters is settled.
+            asked |= {*self._divisions.parents.values()} if self._divisions else set()
             self._ids = {key: one for key, one in self._ids.items() if key in asked}
 
     def _settled(self) -> LinkedFrame:

@@ -130,6 +130,12 @@ class TrackState:
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name)[places])
 
+    def end(self, ended: Flags) -> None:
+        """Forget the tracks of this mask, and that others were hidden in their objects."""
+        if ended.any():
+            self.keep(~ended)
+            self.within[~np.isin(self.within, self.keys)] = 0
+
     def rename(self, key: int, new: int) -> None:
         """Give a track another key."""
         self.keys[self.keys == key] = new
