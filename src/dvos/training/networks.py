@@ -82,22 +82,19 @@ def intensity_of(weights: Path | None) -> str | None:
 def scale_of(weights: Path | None) -> float | None:
     """The size, of their own, at which a network was shown pictures; None if no file tells."""
     told = _told(weights, "scale")
-    is_number = isinstance(told, int | float) and not isinstance(told, bool)
-    return float(told) if is_number and 0 < told <= LARGEST_SCALE else None
+    return float(told) if type(told) in (int, float) and 0 < told <= LARGEST_SCALE else None
 
 
 def scene_of(weights: Path | None) -> str | None:
     """The preset of scenes that a network was made for; None if no file tells."""
-    told = _told(weights, "scene")
-    return told if isinstance(told, str) else None
+    return told if isinstance(told := _told(weights, "scene"), str) else None
 
 
 def _told(weights: Path | None, name: str) -> Any:
     """What a file of weights says beside its network; None where it says nothing."""
-    if weights is None or weights.suffix != ".safetensors":
-        return None
-    with suppress(CheckpointError):  # told when its weights are read
-        return read_network_info(weights).extra.get(name)
+    if weights is not None and weights.suffix == ".safetensors":
+        with suppress(CheckpointError):  # told when its weights are read
+            return read_network_info(weights).extra.get(name)
     return None
 
 
@@ -127,8 +124,7 @@ def start_from_weights(
     spare = (*parts.get(outputs.RECONSTRUCTION, ()), *own)
     state = {key: value for key, value in wanted.items() if own and key.startswith(own)}
     for key, value in earlier.items():
-        fits = key in wanted and wanted[key].shape == value.shape
-        if fits or not key.startswith(spare):
+        if not key.startswith(spare) or (key in wanted and wanted[key].shape == value.shape):
             state[key] = value
     with suppress(LookupError, RuntimeError, TypeError):  # told below
         state = state if adapt is None else adapt(state)
