@@ -124,7 +124,8 @@ def start_from_weights(
     spare = (*parts.get(outputs.RECONSTRUCTION, ()), *own)
     state = {key: value for key, value in wanted.items() if own and key.startswith(own)}
     for key, value in earlier.items():
-        if not key.startswith(spare) or (key in wanted and wanted[key].shape == value.shape):
+        fits = key in wanted and wanted[key].shape == value.shape
+        if fits or not key.startswith(spare):
             state[key] = value
     with suppress(LookupError, RuntimeError, TypeError):  # told below
         state = state if adapt is None else adapt(state)
@@ -141,8 +142,7 @@ def start_from_weights(
 
 def dvos_arguments(settings: NetworkSettings, *, reconstructs: bool) -> dict[str, Any]:
     """Arguments of the compact network; ``reconstructs`` gives it a head for colours."""
-    source = settings.encoder_weights
-    path = efficientnet.imagenet_weights_path(settings.encoder)
+    source, path = settings.encoder_weights, efficientnet.imagenet_weights_path(settings.encoder)
     absent = settings.weights is None and path is None
     heads = {outputs.MASK: 1} | ({outputs.RECONSTRUCTION: 3} if reconstructs else {})
     if tells_apart(settings):
