@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dvos.media.grouping import GroupedMask, ObjectMaps, group_mask
+from dvos.media.grouping import (
+    GroupedMask,
+    ObjectMaps,
+    Sums,
+    group_mask,
+    group_objects,
+    sum_objects,
+)
 
 
 def ellipses(count: int, step: int, *, seed: int = 0) -> NDArray[np.int32]:
@@ -126,3 +133,58 @@ def test_many_objects_are_all_found() -> None:
     found = group_mask(ids > 0, exact_maps(ids))
     assert found.labels.max() == 1600
     assert same(found, ids) > 0.9
+
+
+def plain_sums(labels: NDArray[np.int32], probability: NDArray[np.float32], count: int) -> Sums:
+    """What :func:`sum_objects` gives, pixel by pixel."""
+    sums, highest = np.zeros((7, count)), np.zeros(count, np.float32)
+    for (y, x), label in np.ndenumerate(labels):
+        if label:
+            value = probability[y, x]
+            sums[:, label - 1] += [1, x, y, x * x, y * y, x * y, value]
+            highest[label - 1] = max(highest[label - 1], value)
+    return sums, highest
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (16, 1), (1, 16), (24, 40)])
+def test_sums_are_those_of_the_pixels(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[1])
+    # In runs that reach over the ends of lines, too.
+    labels = np.repeat(rng.integers(0, 4, shape[0] * shape[1]), 3)[: shape[0] * shape[1]]
+    labels = labels.astype(np.int32).reshape(shape)
+    probability = rng.random(shape, np.float32)
+    probability[0, 0] = 0.0
+    before = labels.copy()
+    sums, highest = sum_objects(labels, probability, 4)  # the fourth has no pixel
+    expected, surest = plain_sums(labels, probability, 4)
+    assert (labels == before).all()
+    assert (sums[:6] == expected[:6]).all()
+    assert np.allclose(sums[6], expected[6], rtol=1e-12)
+    assert (highest == surest).all()
+
+
+def test_an_object_reaches_to_half_of_its_own_probability() -> None:
+    ids = np.kron(np.arange(1, 10, dtype=np.int32).reshape(3, 3), np.ones((24, 24), np.int32))
+    ids[(np.indices(ids.shape) % 24 < 4).any(axis=0)] = 0  # squares of 20, apart
+    certain = np.linspace(0.4, 1.0, 9, dtype=np.float32)
+    inside = cv2.erode((ids > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    probability = np.where(ids > 0, certain[ids - 1], np.float32(0))
+    # At its rim each is less likely: below half of its own, or of the mask's threshold.
+    rim = (ids > 0) & ~inside
+    probability[rim] *= np.where(np.indices(ids.shape)[1][rim] % 2, 0.8, 0.45).astype(np.float32)
+    found = group_objects(probability, exact_maps(ids), minimum_area=5)
+    expected = np.zeros_like(ids)
+    kept = 0
+    for number, sure in enumerate(certain, start=1):
+        own = ids == number
+        core = own & (probability >= np.float32(0.5))
+        if sure >= 0.5:  # what is weaker has nothing in the mask, and is left out
+            kept += 1
+            limit = np.clip(0.5 * probability[core].mean(), 0.3, 0.5)
+            expected[own & (probability >= limit)] = kept
+    assert found.count == kept == 7
+    assert (found.labels == expected).all()
+    assert found.sums is not None
+    for sums, plain in zip(found.sums, plain_sums(expected, probability, kept), strict=True):
+        assert np.allclose(sums, plain, rtol=1e-12)
+    assert np.allclose(found.motion[:, 0], np.arange(3, 10), atol=1)

@@ -16,6 +16,9 @@ from dvos.media.mask import cut_by_edge
 
 Singles = NDArray[np.float32]
 Numbers = NDArray[np.int32]
+#: Of each object pixels, x, y, x * x, y * y, x * y and probability, (7, N), summed up, and its
+#: highest probability, (N,).
+Sums = tuple[NDArray[np.float64], Singles]
 
 #: Pixels that a network sees, along a side, of each position of its output.
 _STRIDE = 2
@@ -62,7 +65,7 @@ class GroupedMask:
     labels: Numbers  # (H, W), 0 background, objects from 1 without gaps
     count: int
     motion: Singles | None  # (N, 2), (x, y) from each centre to that before, pixels, if told
-    pixels: Numbers | None = None  # (P,), places of the objects' pixels, i * W + j, if known
+    sums: Sums | None = None  # of the objects, where probabilities were looked at
 
 
 def group_mask(
@@ -144,12 +147,21 @@ def group_objects(
         probability >= np.float32(weak), maps, minimum_area=minimum_area, area=area
     )
     labels, motion = grouped.labels, grouped.motion
-    pixels, cores, sums = votes.sum_cores(labels, probability, threshold, grouped.count)
-    limits = np.clip(_OWN * sums / np.maximum(cores, 1), weak, threshold).astype(np.float32)
-    areas = votes.limit(labels, pixels, probability, limits)
-    kept = (areas >= minimum_area) & (cores >= max(1.0, _CORE * minimum_area))
-    numbers = np.zeros(len(kept) + 1, np.int32)
-    numbers[1:] = np.where(kept, np.cumsum(kept), 0)
-    pixels = votes.renumber(labels, pixels, numbers)
+    runs, cores, sure = votes.find_runs(labels, probability, threshold, grouped.count)
+    limits = np.clip(_OWN * sure / np.maximum(cores, 1), weak, threshold).astype(np.float32)
+    sums, highest = votes.sum_up(labels, runs, probability, limits)
+    kept = (sums[0] >= minimum_area) & (cores >= max(1.0, _CORE * minimum_area))
+    if not kept.all():
+        numbers = np.zeros(len(kept) + 1, np.int32)
+        numbers[1:] = np.where(kept, np.cumsum(kept), 0)
+        votes.renumber(labels, runs, numbers)
     motion = None if motion is None else motion[kept]
-    return GroupedMask(labels, int(numbers.max()), motion, pixels)
+    return GroupedMask(labels, int(np.count_nonzero(kept)), motion, (sums[:, kept], highest[kept]))
+
+
+def sum_objects(labels: Numbers, probability: Singles, count: int) -> Sums:
+    """Sums over each of N objects of a frame, whose labels, from 1, are contiguous."""
+    from dvos.media import votes
+
+    runs, _, _ = votes.find_runs(labels, probability, 0.0, count)
+    return votes.sum_up(labels, runs, probability, np.zeros(count, np.float32))

@@ -204,61 +204,76 @@ def spread(
 
 
 @jit
-def sum_cores(
+def find_runs(
     labels: Numbers, probability: Singles, threshold: float, count: int
 ) -> tuple[Numbers, NDArray[np.int64], NDArray[np.float64]]:
-    """Pixels with a label, and of each of N objects what lies from the threshold on.
+    """Runs of labels, and of each of N objects what lies from the threshold on.
 
-    The pixels are places i * W + j, rising, of labels (H, W) that are contiguous. Of what lies from
-    the threshold on come the number of pixels and the sum of their probabilities, (N,) each.
+    A run is what one object has, one pixel after another, in one line of labels (H, W), which are
+    contiguous: its first place i * W + j and the one after its last, (R, 2), rising. Of what lies
+    from the threshold on come the number of pixels and the sum of their probabilities, (N,) each.
     """
-    label_of, likely = labels.ravel(), probability.ravel()
-    pixels, n, place = np.empty(label_of.size, np.int32), 0, 0
+    label_of, likely, width = labels.ravel(), probability.ravel(), labels.shape[1]
+    runs, n, place = np.empty((label_of.size // 2 + len(labels), 2), np.int32), 0, 0
     cores, sums = np.zeros(count, np.int64), np.zeros(count)
     least = np.float32(threshold)  # as the mask compares
-    while place < label_of.size:
-        label, number, total = label_of[place], 0, 0.0
-        if label == 0:
-            place += 1
-            continue
-        # Of one object, one after another.
-        while place < label_of.size and label_of[place] == label:
-            pixels[n] = place
-            if likely[place] >= least:
-                number += 1
-                total += likely[place]
-            n, place = n + 1, place + 1
-        cores[label - 1] += number
-        sums[label - 1] += total
-    return pixels[:n], cores, sums
+    for end in range(width, label_of.size + 1, width):
+        while place < end:
+            label, number, total = label_of[place], 0, 0.0
+            if label == 0:
+                place += 1
+                continue
+            runs[n, 0] = place
+            while place < end and label_of[place] == label:
+                if likely[place] >= least:
+                    number += 1
+                    total += likely[place]
+                place += 1
+            runs[n, 1] = place
+            n += 1
+            cores[label - 1] += number
+            sums[label - 1] += total
+    return runs[:n], cores, sums
 
 
 @jit
-def limit(
-    labels: Numbers, pixels: Numbers, probability: Singles, limits: Singles
-) -> NDArray[np.int64]:
-    """Set pixels below the limit of their object, (N,), free; its area then, (N,).
+def sum_up(
+    labels: Numbers, runs: Numbers, probability: Singles, limits: Singles
+) -> tuple[NDArray[np.float64], Singles]:
+    """Set pixels below the limit of their object, (N,), free; sums over the rest of each object.
 
-    ``pixels`` are those of :func:`sum_cores`.
+    They are pixels, x, y, x * x, y * y, x * y and probability, (7, N), and the highest probability,
+    (N,). ``runs`` are those of :func:`find_runs`.
     """
-    label_of, likely = labels.ravel(), probability.ravel()
-    areas = np.zeros(len(limits), np.int64)
-    for pixel in pixels:
-        n = label_of[pixel] - 1
-        if likely[pixel] < limits[n]:
-            label_of[pixel] = 0
-        else:
-            areas[n] += 1
-    return areas
+    label_of, likely, width = labels.ravel(), probability.ravel(), labels.shape[1]
+    sums, highest = np.zeros((len(limits), 7)), np.zeros(len(limits), np.float32)
+    y, line = 0, 0
+    for first, end in runs:
+        while first >= line + width:
+            y, line = y + 1, line + width
+        label = label_of[first]
+        n = label - 1
+        many, xs, squares, total, surest = 0, 0, 0, 0.0, np.float32(0)
+        for pixel in range(first, end):
+            # Without a branch, which would be guessed wrongly at each object's edge.
+            own, x = int(likely[pixel] >= limits[n]), pixel - line
+            many += own
+            xs += own * x
+            squares += own * x * x
+            total += own * likely[pixel]
+            surest = max(surest, likely[pixel])
+            label_of[pixel] = own * label
+        for at, value in enumerate((many, xs, y * many, squares, y * y * many, y * xs)):
+            sums[n, at] += value
+        sums[n, 6] += total
+        highest[n] = max(highest[n], surest)
+    return sums.T, highest
 
 
 @jit
-def renumber(labels: Numbers, pixels: Numbers, numbers: Numbers) -> Numbers:
-    """Replace the labels of pixels by their numbers, of all from 0 on; the pixels above 0 then."""
-    label_of, left, n = labels.ravel(), np.empty_like(pixels), 0
-    for pixel in pixels:
-        number = numbers[label_of[pixel]]
-        label_of[pixel] = number
-        left[n] = pixel
-        n += number > 0
-    return left[:n]
+def renumber(labels: Numbers, runs: Numbers, numbers: Numbers) -> None:
+    """Replace the labels in ``runs`` by their numbers, of all from 0 on."""
+    label_of = labels.ravel()
+    for first, end in runs:
+        for pixel in range(first, end):
+            label_of[pixel] = numbers[label_of[pixel]]

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.compiling import jit
 from dvos.errors import MediaError, TableError
-from dvos.media.grouping import ObjectMaps, group_objects
+from dvos.media.grouping import ObjectMaps, group_objects, sum_objects
 from dvos.media.mask import cut_by_edge, read_label_image
 from dvos.media.splitting import split_mask
 from dvos.prediction.calibration import CountCalibration
@@ -85,7 +84,7 @@ def find_objects(
     is ``known`` of them. Those below ``minimum_area`` are left out. By ``maps`` objects may reach
     beyond the mask, see :func:`~dvos.media.grouping.group_objects`.
     """
-    names = motion = pixels = None
+    names = motion = sums = None
     if ids is not None:
         # Labels from 1 of the ids with enough pixels, and which id each label stands for.
         found, places, areas = np.unique(
@@ -98,24 +97,21 @@ def find_objects(
         grouped = group_objects(
             probability, maps, threshold=threshold, minimum_area=minimum_area, area=known.area
         )
-        labels, pixels, motion = grouped.labels, grouped.pixels, grouped.motion
+        labels, sums, motion = grouped.labels, grouped.sums, grouped.motion
         names = np.arange(1, grouped.count + 1)
     else:
         usual = {"width": known.width, "area": known.area}
         labels = split_mask(mask, minimum_area=minimum_area, **usual)
     if names is None:
         names = np.arange(1, int(labels.max(initial=0)) + 1)
-    if pixels is None:
-        pixels = np.flatnonzero(labels).astype(np.int32)
-    count = len(names)
-    (*sums, total), surest = _sum_up(labels, pixels, probability, count)
+    (*shape, total), surest = sums or sum_objects(labels, probability, len(names))
     return FrameObjects(
         labels=labels,
         numbers=names,
-        **measured(*sums),
-        probability=total / sums[0],
+        **measured(*shape),
+        probability=total / shape[0],
         peak_probability=known.scaling(surest).astype(np.float64),
-        touches_border=cut_by_edge(labels, count)[1:],
+        touches_border=cut_by_edge(labels, len(names))[1:],
         motion=motion,
     )
 
@@ -144,42 +140,6 @@ def measured(
         "orientation": orientation,
         "centre": np.stack([x / area, y / area], axis=1),
     }
-
-
-@jit
-def _sum_up(
-    labels: NDArray[np.int32],
-    pixels: NDArray[np.int32],
-    probability: NDArray[np.float32],
-    count: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Sums over each of N objects, and their highest probabilities.
-
-    They are pixels, x, y, x * x, y * y, x * y and probability, (7, N). Labels begin at 1; the
-    ``pixels`` that have one are places y * W + x, rising.
-    """
-    label_of, likely, width = labels.ravel(), probability.ravel(), labels.shape[1]
-    sums, highest = np.zeros((count, 7)), np.zeros(count, np.float32)
-    y, line, left = 0, 0, 0
-    while left < len(pixels):
-        # Pixels of an object that follow one another in a line are summed at once.
-        first = pixels[left]
-        while first >= line + width:
-            y, line = y + 1, line + width
-        pixel, label, total, surest = first, label_of[first], 0.0, np.float32(0)
-        while pixel < line + width and label_of[pixel] == label:
-            total += likely[pixel]
-            surest = max(surest, likely[pixel])
-            pixel += 1
-        n, many, x, end = label - 1, pixel - first, first - line, pixel - line
-        xs = (end * (end - 1) - x * (x - 1)) // 2
-        squares = (end * (end - 1) * (2 * end - 1) - x * (x - 1) * (2 * x - 1)) // 6
-        for at, value in enumerate((many, xs, y * many, squares, y * y * many, y * xs)):
-            sums[n, at] += value
-        sums[n, 6] += total
-        highest[n] = max(highest[n], surest)
-        left += many
-    return sums.T, highest
 
 
 def read_object_table(table: Path) -> tuple[list[str], list[list[str]], NDArray[np.float64]]:
