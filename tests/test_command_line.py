@@ -350,6 +350,25 @@ def test_large_frames_are_segmented_in_memory_that_is_kept(words, told, anew, tm
     assert process.returncode == 7
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_streams_that_a_service_has_closed_are_led_to_nothing(closed, tmp_path) -> None:
+    for number in range(3):
+        write_mask(tmp_path / f"masks/{number}.png", np.full((16, 24), 255, np.uint8))
+    words = [sys.executable, "-m", "dvos", "score"]
+    for name in ("truth", "predictions", "out"):
+        words += [f"--{name}", str(tmp_path / ("scores" if name == "out" else "masks"))]
+    line = f"{shlex.join(words)} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert "error" not in done.stdout + done.stderr
+    assert (tmp_path / "scores/scores.json").is_file()
+    # Else a file would get the number of a stream, and hold what is told.
+    script = "import os; from dvos.__main__ import _open_closed_streams as it; it(); "
+    script += f"assert os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_RDWR) > 2"
+    line = f"{shlex.join([sys.executable, '-c', script])} {closed}"
+    assert subprocess.run(["sh", "-c", line], check=False).returncode == 0
+
+
 def test_ctrl_c_is_told_in_a_line_at_any_moment(monkeypatch, capsys) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -24,21 +25,66 @@ def test_no_module_is_longer_than_400_lines() -> None:
     assert {path: length for path, length in lengths.items() if length > 400} == {}
 
 
-def test_no_modules_import_one_another() -> None:
-    """Imports inside functions count, too."""
+def _trees() -> dict[str, ast.Module]:
+    """The modules by name, parsed."""
     package = ROOT / "src"
     names = {".".join(p.relative_to(package).with_suffix("").parts): p for p in MODULES}
-    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    return {
+        name.removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8"))
+        for name, path in names.items()
+    }
+
+
+def test_no_modules_import_one_another() -> None:
+    """Imports inside functions count, too."""
+    trees = _trees()
     uses: dict[str, set[str]] = {}
-    for name, path in names.items():
+    for name, tree in trees.items():
         found: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 found |= {each.name for each in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
-        uses[name] = found & names.keys() - {name, "dvos"}
-    assert len([*TopologicalSorter(uses).static_order()]) >= len(names) - 1
+        uses[name] = found & trees.keys() - {name, "dvos"}
+    assert len([*TopologicalSorter(uses).static_order()]) >= len(trees) - 1
+
+
+def _imported(body: list[ast.stmt], trees: dict[str, ast.Module]) -> Iterator[str]:
+    """The modules that statements import, in order; parents come first."""
+    for node in body:
+        found = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = (f"{node.module}.{each.name}" for each in node.names)
+            found = [node.module, *(name for name in inner if name in trees)]
+        for name in found:
+            parts = name.split(".")
+            yield from (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+
+
+def _load(body: list[ast.stmt], trees: dict[str, ast.Module], loaded: list[str]) -> None:
+    """Note what statements load, in order, and what that loads in turn."""
+    for name in _imported(body, trees):
+        if name not in loaded:
+            loaded.append(name)
+            if name in trees:
+                _load(trees[name].body, trees, loaded)
+
+
+def test_numpy_is_loaded_before_torch() -> None:
+    """Whatever module comes first: PyTorch, which loads it, swallows a Ctrl-C meanwhile."""
+    trees, late = _trees(), set()
+    for name, tree in trees.items():
+        whole: list[str] = []
+        _load(ast.parse(f"import {name}").body, trees, whole)
+        # What a function imports comes after what its module does.
+        inner = [node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for body in ([], *inner):
+            loaded = [*whole]
+            _load(body, trees, loaded)
+            if "torch" in loaded and "numpy" not in loaded[: loaded.index("torch")]:
+                late.add(name)
+    assert late == set()
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -352,3 +352,27 @@ def test_a_value_that_a_list_lacks_is_asked_for_with_the_whole_list(
     assert len(lines) == 1
     assert lines[0].startswith(f"--set: {told}")
     assert lines[0].endswith(f" --set {key}=[...]")
+
+
+@pytest.mark.parametrize(
+    ("where", "given"),
+    [
+        ("optimiser.lr", "1e300"),
+        ("optimiser.lr", "1e-320"),
+        ("optimiser.lr", ".inf"),
+        ("optimiser.betas", "[0.9, .nan]"),
+        ("seed", "9223372036854775808"),
+        ("data.stills.motion.speed", "1e10"),
+    ],
+)
+def test_numbers_that_nothing_can_be_worked_out_with_are_told(where: str, given: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load_settings(TrainingSettings, overrides=[f"{where}={given}"])
+    (fault,) = (line for line in str(told.value).splitlines() if where in line)
+    assert "expected" in fault
+
+
+def test_the_largest_seed_is_a_seed() -> None:
+    whole = [f"seed={2**63 - 1}", "out=run"]
+    settings = load_settings(TrainingSettings, overrides=whole, partial=True)
+    assert settings.seed == 2**63 - 1

@@ -138,6 +138,11 @@ def test_labelled_clips_are_found_in_every_layout(
 def test_faults_of_labelled_clips_are_told_together(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no such folder"):
         clips_of_folder(tmp_path / "nowhere")
+    table = fill(tmp_path / "stores", "clips.csv", "v.dvclip") / "clips.csv"
+    with pytest.raises(MediaError, match=r"is a file; .*; give tables as data\.clips\.tables"):
+        clips_of_folder(table)
+    with pytest.raises(MediaError, match=f"holds no clips; .*give {table} as data.clips.tables"):
+        clips_of_folder(table.parent)
     with pytest.raises(MediaError, match="holds no clips; expected frames/CLIP and masks/CLIP"):
         clips_of_folder(tmp_path)
     fill(tmp_path, "frames/v/1.png", "masks/v/x.png", "frames/w/1.png")
@@ -180,6 +185,13 @@ def test_masks_by_stem(tmp_path: Path) -> None:
         (["w/Frames/1.png", "w/Masks/1.png", "clips.csv", "preview.png"],
          [("w", "w/Frames", "folder")]),
         (["1.png", "preview.png"], [("clip", "", "folder")]),
+        # What dvos synthesize draws of its clips, to be looked at.
+        (["Frames/1.png", "Masks/1.png", "Instances/1.png", "Flow/1.npz", "overlay.mp4"],
+         [("clip", "Frames", "folder")]),
+        (["v.dvclip", "v.mp4", "w.mp4"],
+         [("v", "v.dvclip", "store"), ("w", "w.mp4", "video")]),
+        (["overlay.mp4"], [("overlay", "overlay.mp4", "video")]),
+        (["overlay.mp4", "frames/a/1.png"], [("overlay", "overlay.mp4", "video")]),
     ],
 )  # fmt: skip
 def test_clips_to_predict_are_found_in_every_layout(

@@ -203,6 +203,9 @@ def test_masks_without_any_object_are_a_fault(tmp_path):
     write_stills(tmp_path / "stills", 2, blobs=0)
     with pytest.raises(MediaError, match="has no object"):
         training(DataSettings(stills={"folders": [tmp_path / "stills"]}))
+    write_stills(tmp_path / "seen", 1)
+    with pytest.raises(MediaError, match=r"has no object at data\.stills\.scale 0\.001"):
+        training(DataSettings(stills={"folders": [tmp_path / "seen"], "scale": 0.001}))
 
 
 def test_a_table_of_stills_gives_what_its_folder_gives(tmp_path):

@@ -7,7 +7,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import to_jsonable_python
 
 from dvos.files import find_path
@@ -142,6 +150,20 @@ Void = Annotated[
         " the masks, else by what they look like"
     ),
 ]
+#: What no setting is larger, or nearer to 0 but 0 itself, than: beyond it is a slip, and what is
+#: worked out overflows. Whole numbers, such as seeds, have 63 bit.
+_LARGEST, _SMALLEST, _LARGEST_WHOLE = 1e9, 1e-12, 2**63 - 1
+
+
+def _is_usable(value: Any) -> bool:
+    """Whether a number, or each one in a list, can be worked with."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_usable, value))
+    if isinstance(value, float):
+        return value == 0 or _SMALLEST <= abs(value) <= _LARGEST
+    return not isinstance(value, int) or abs(value) <= _LARGEST_WHOLE
+
+
 PRESET: Final[Any] = setting("standard", "values for all keys that are not given")
 
 
@@ -149,6 +171,14 @@ class Settings(BaseModel):
     """Base of all settings models: unknown keys are faults, values immutable, fields described."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*")
+    @classmethod
+    def _check_numbers(cls, value: Any) -> Any:
+        if not _is_usable(value):
+            whole = f"{_LARGEST_WHOLE} if whole"
+            raise ValueError(f"0, or numbers from {_SMALLEST:g} to {_LARGEST:g} ({whole})")
+        return value
 
     def _faults(self) -> Iterator[str]:
         """What of the values does not go together, and what to give instead: the first is told."""

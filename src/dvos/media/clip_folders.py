@@ -38,7 +38,9 @@ def clips_of_folder(root: Path) -> list[FolderClip]:
     of these, with a fault for each mask without frame, missing mask, clip without masks or frames.
     """
     if not root.is_dir():
-        raise MediaError.at(root, "no such folder", "a folder of clips", "check the path")
+        found = "is a file" if root.exists() else "no such folder"
+        remedy = "give tables as data.clips.tables" if root.exists() else "check the path"
+        raise MediaError.at(root, found, "a folder of clips", remedy)
     if list_folders(root / "training" / "frames"):
         root = root / "training"
     frames, masks = (inner_folder(root, name) or root / name for name in ("frames", "masks"))
@@ -62,7 +64,9 @@ def clips_of_folder(root: Path) -> list[FolderClip]:
         ]
     if not places:
         layouts = "frames/CLIP and masks/CLIP, CLIP/frames and CLIP/masks, or frames and masks"
-        raise MediaError.at(root, "holds no clips", layouts)
+        table = root / "clips.csv"  # as beside clip stores
+        remedy = f"give {table} as data.clips.tables" if table.is_file() else ""
+        raise MediaError.at(root, "holds no clips", layouts, remedy)
     with FaultCollector(MediaError) as faults:
         return [_folder_clip(*place, faults) for place in places]
 

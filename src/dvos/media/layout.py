@@ -315,11 +315,17 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
 
 
 def _lone_clips(folder: Path) -> list[ClipPlace]:
-    """The clips of a folder that are one file each."""
-    videos = list_files(folder, VIDEO_SUFFIXES)
-    stores = list_files(folder, {STORE_SUFFIX})
-    found = [ClipPlace(stem_of(path), path, "video") for path in videos]
-    return found + [ClipPlace(stem_of(path), path, "store") for path in stores]
+    """The clips of a folder that are one file each, without what dvos synthesize draws of its own.
+
+    That is a clip's overlay video: ``overlay`` beside its ``Frames``, or of its store's name.
+    """
+    stores = {stem_of(path): path for path in list_files(folder, {STORE_SUFFIX})}
+    videos = {path: stem_of(path) for path in list_files(folder, VIDEO_SUFFIXES)}
+    drawn = set(stores)
+    if "overlay" in videos.values() and (frames := inner_folder(folder, "frames")):
+        drawn |= {"overlay"} if list_images(frames) else set()
+    found = [ClipPlace(name, path, "video") for path, name in videos.items() if name not in drawn]
+    return found + [ClipPlace(name, path, "store") for name, path in stores.items()]
 
 
 def is_of_masks(folder: Path) -> bool:

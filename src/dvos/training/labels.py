@@ -155,7 +155,8 @@ def find_stills_with_objects(
     stills = find_stills(settings, intensity)
     # Masks are read until one has an object; usually that is the first.
     if stills and all(load_still(still, as_one=True).mask.only == 0 for still in stills):
-        told = ("has no object", "a mask with labelled objects")
+        at = "" if settings.scale == 1 else f" at data.stills.scale {settings.scale:g}"
+        told = (f"has no object{at}", "a mask with labelled objects")
         raise MediaError(Fault(str(still.mask), *told) for still in stills)
     return stills
 
