@@ -12,7 +12,7 @@ import pytest
 
 import dvos.scoring.measure as measuring
 from dvos.config.scoring import ScoringSettings
-from dvos.errors import MediaError, OutputError, RunError
+from dvos.errors import MediaError, OutputError, RunError, UsageError
 from dvos.media.mask import write_mask
 from dvos.runner.shards import taken_folder
 from dvos.scoring.score import score
@@ -65,6 +65,19 @@ def test_a_users_own_files_are_not_replaced(tmp_path: Path, name: str, spoilt: s
     (tmp_path / "out/scores.json").unlink(missing_ok=True)
     _score(tmp_path)
     _score(tmp_path, overlay_interval=1)
+
+
+@pytest.mark.parametrize("out", ["truth", "truth/a", "predictions/a", "link"])
+def test_no_picture_is_drawn_among_the_masks(tmp_path: Path, out: str) -> None:
+    for folder in ("truth", "predictions"):
+        _write(tmp_path / folder, "a", range(2))
+    (tmp_path / "link").symlink_to(tmp_path / "truth")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="holds the masks that are scored; expected a folder apar"):
+        _score(tmp_path, out=tmp_path / out)
+    assert sorted(tmp_path.rglob("*")) == before
+    # Beside folders of predictions they are no masks.
+    assert _score(tmp_path, out=tmp_path / "predictions").figures == _score(tmp_path).figures
 
 
 def test_two_runs_do_not_score_into_one_folder_at_once(tmp_path: Path) -> None:

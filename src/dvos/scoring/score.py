@@ -96,6 +96,7 @@ def score(settings: ScoringSettings) -> Scores:
     shown = pairs[:: settings.overlay_interval] if settings.overlay_interval else []
     overlays = [f"overlays/{pair.clip}_{pair.name}.png" for pair in shown]
     others = [*overlays, *(["tracks.json"] if settings.tracks else [])]
+    check_apart(settings.out, truth, pairs)
     check_out(settings.out, truth, settings.frames, others)
     with taken_folder(settings.out):
         scores = _scored(settings, truth, pairs, overlays)
@@ -110,6 +111,15 @@ def score(settings: ScoringSettings) -> Scores:
 def truth_place(out: Path, truth: Path) -> str:
     """Where a truth lies, from a folder of scores: both may be moved together."""
     return files.composed(Path(os.path.relpath(truth, out)).as_posix())
+
+
+def check_apart(out: Path, truth: Path, pairs: Sequence[Pair]) -> None:
+    """Refuse a folder of scores whose pictures would lie among the masks that are scored."""
+    masks = (path for pair in pairs for path in (pair.truth, pair.prediction) if path is not None)
+    folders = {files.real_path(path) for path in {truth, *(path.parent for path in masks)}}
+    if not folders.isdisjoint(files.real_path(path) for path in (out, out / "overlays")):
+        expected, remedy = "a folder apart from them", "choose another --out"
+        raise UsageError.at(out, "holds the masks that are scored", expected, remedy)
 
 
 def check_out(out: Path, truth: Path, frames: str, others: Iterable[str] = ()) -> None:
