@@ -206,6 +206,35 @@ def test_a_clip_of_the_same_name_from_elsewhere_is_refused(
     _predict(checkpoint, tmp_path / "card1/a", out, threshold=0.4)
 
 
+@pytest.mark.parametrize(
+    ("names", "options", "told"),
+    [
+        (["counts.csv"], {}, ["counts.csv: a result of clip 'counts.csv' would take the place"]),
+        (["run.json"], {}, ["run.json: a result of clip 'run.json'"]),
+        (["v", "v_RES"], {"format": "ctc", "tracks": True}, ["v_RES: a result of clip 'v_RES' "]),
+        (["v", "v.mp4"], {"overlay": True}, ["v.mp4: a result of clip 'v.mp4' .* that of 'v'"]),
+        (["v", "v.objects.csv"], {"instances": True}, ["v.objects.csv: "]),
+        (["v", "v.json"], {"run_lengths": True}, ["v.json: "]),
+    ],
+)
+def test_clips_whose_results_bear_one_name_are_refused(
+    names: list[str],
+    options: dict[str, object],
+    told: list[str],
+    checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    clips = tmp_path / "clips"
+    for name in (*names, "w"):
+        _clip(clips / name)
+    with pytest.raises(UsageError) as caught:
+        _predict(checkpoint, clips, tmp_path / "m", **options)
+    assert len(caught.value.faults) == len(told)
+    for line, expected in zip(map(str, caught.value.faults), told, strict=True):
+        assert re.search(expected, line), line
+    assert [*(tmp_path / "m").rglob("*.png")] == []
+
+
 def test_a_folder_of_results_may_move_with_its_input(checkpoint: Path, tmp_path: Path) -> None:
     _predict(checkpoint, _clip(tmp_path / "run/clips/a"), tmp_path / "run/m")
     (tmp_path / "run").rename(tmp_path / "moved")

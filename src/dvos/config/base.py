@@ -150,9 +150,9 @@ Void = Annotated[
         " the masks, else by what they look like"
     ),
 ]
-#: What no setting is larger, or nearer to 0 but 0 itself, than: beyond it is a slip, and what is
-#: worked out overflows. Whole numbers, such as seeds, have 63 bit.
-_LARGEST, _SMALLEST, _LARGEST_WHOLE = 1e9, 1e-12, 2**63 - 1
+#: What no setting is larger than: beyond it is a slip, and what is worked out overflows. Whole
+#: numbers, such as seeds, have 63 bit.
+_LARGEST, _LARGEST_WHOLE = 1e9, 2**63 - 1
 
 
 def _is_usable(value: Any) -> bool:
@@ -160,7 +160,7 @@ def _is_usable(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_usable, value))
     if isinstance(value, float):
-        return value == 0 or _SMALLEST <= abs(value) <= _LARGEST
+        return abs(value) <= _LARGEST
     return not isinstance(value, int) or abs(value) <= _LARGEST_WHOLE
 
 
@@ -176,8 +176,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_numbers(cls, value: Any) -> Any:
         if not _is_usable(value):
-            whole = f"{_LARGEST_WHOLE} if whole"
-            raise ValueError(f"0, or numbers from {_SMALLEST:g} to {_LARGEST:g} ({whole})")
+            raise ValueError(f"numbers up to {_LARGEST:g} ({_LARGEST_WHOLE} if whole)")
         return value
 
     def _faults(self) -> Iterator[str]:

@@ -106,7 +106,7 @@ class PredictorOptions(Settings):
     precision: Precision = "auto"
     batch: NetworkBatch = 0
     compile: Compile = "auto"
-    scale: float = setting(1.0, "frames are resized by this, on top of data.scale", gt=0, le=8)
+    scale: float = setting(1.0, "frames are resized by this, on top of data.scale", ge=0.001, le=8)
     every: Count = setting(1, "frames 0, N, 2N, ... are segmented, and refer to each other")
     tile: Tile = 0
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
@@ -149,7 +149,7 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
     """How clips are predicted; shared by ``predict`` and ``evaluate``."""
 
     checkpoint: Checkpoint
-    scale: Annotated[float, Field(gt=0, le=8)] | Literal["auto"] = setting(  # type: ignore[assignment]
+    scale: Annotated[float, Field(ge=0.001, le=8)] | Literal["auto"] = setting(  # type: ignore[assignment]
         1.0, "frames are resized by this, on top of data.scale; auto = to objects as in training"
     )
     stills: bool = setting(False, "the images are photos, each predicted as a simulated pan")
@@ -181,8 +181,10 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
         "count", "objects cut by the frame's edge: count, half (for a right density), or exclude"
     )
     smoothing: Count = free(5, "frames over which count_smooth evens out the counts; 1 = none")
-    ground_sampling_distance: Annotated[float, Field(gt=0)] | Literal["metadata"] | None = setting(
-        None, "mm of ground per pixel of the first frame; metadata = by EXIF and XMP of a photo"
+    ground_sampling_distance: Annotated[float, Field(ge=1e-9)] | Literal["metadata"] | None = (
+        setting(
+            None, "mm of ground per pixel of the first frame; metadata = by EXIF and XMP of a photo"
+        )
     )
     camera_height: float | None = setting(
         None, "metres from the camera down to what is counted; null = as XMP tells", gt=0
@@ -194,8 +196,8 @@ class PredictionOptions(FirstMaskOptions, PredictorOptions):
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
-        if self.known_width is not None and min(self.known_width) <= 0:
-            yield "known_width holds a number that is not positive; give pixels, mm"
+        if self.known_width is not None and min(self.known_width) < 1e-9:
+            yield "known_width holds a number that is no length above 0; give pixels, mm"
         if self.known_width is not None and self.ground_sampling_distance is not None:
             yield "known_width tells ground_sampling_distance; leave one of them out"
         if self.camera_height is not None and self.ground_sampling_distance != "metadata":

@@ -1,17 +1,16 @@
 """One clip on its way from frames to files, and what of it is finished."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from dvos import files
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import FaultCollector, MediaError, UsageError, shortened
+from dvos.errors import FaultCollector, MediaError
 from dvos.formats.coco import write_annotations
 from dvos.formats.own import predicted
 from dvos.media.frames import FrameSource
@@ -20,9 +19,10 @@ from dvos.media.layout import IMAGE_SUFFIXES
 from dvos.media.mask_values import declared_void
 from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
+from dvos.prediction.places import ClipWork
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, measure_scale
-from dvos.prediction.tracks.clip import ClipTracks, Ids, may_replace, remove_tracks
+from dvos.prediction.tracks.clip import ClipTracks, Ids, remove_tracks
 from dvos.prediction.tracks.table import TotalRow
 from dvos.prediction.write import (
     FrameWriter,
@@ -39,75 +39,6 @@ from dvos.tables import frame_stem
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class ClipWork(Protocol):
-    """What is to be done with the frames of a clip."""
-
-    clip: ClipInput
-    outcome: ClassVar[tuple[str, ...]]  # attributes that tell, after :meth:`run`, what was made
-
-    def manifest(self) -> ClipManifest:
-        """What of it is finished; raises a MediaError if a file of the clip is gone."""
-
-    def places(self) -> Sequence[Path]:
-        """The folder of its masks, then the other files and folders that are made of it."""
-
-    def run(self) -> Iterator[None]:
-        """Do what is left, a step for each frame; raises a MediaError if one cannot be read."""
-
-
-def check_places(
-    clips: Sequence[ClipInput], out: Path, places: Callable[[ClipInput], Iterable[Path]]
-) -> None:
-    """Refuse an output folder in which results, at ``places``, would replace a clip's frames."""
-    with FaultCollector(UsageError) as faults:
-        for clip in clips:
-            written = {files.real_path(place) for place in places(clip)}
-            for path in clip.files:
-                if written & {files.real_path(path), files.real_path(path).parent}:
-                    found = f"the results of clip {clip.name!r} would replace its frames, as {path}"
-                    faults.add(out, found, "a folder apart from the input", "choose another --out")
-                    break
-
-
-def check_names_free(work: Sequence[ClipWork]) -> None:
-    """Refuse a clip whose name stands for something else in the output folder.
-
-    Cameras number their files from 1 on every card, and a folder of true masks is soon given by
-    mistake. Where the files of the same place have changed, a line tells that results are replaced.
-    """
-    foreign: list[Path] = []
-    replaced: list[str] = []
-    with FaultCollector(UsageError) as faults:
-        for one in work:
-            try:
-                manifest = one.manifest()
-            except MediaError:
-                continue  # reported when the clip's turn comes
-            theirs = (place for place in one.places() if not may_replace(manifest, place))
-            foreign += filter(_holds_images, theirs)
-            if (other := manifest.other) is not None:
-                clip, remedy = one.clip, "choose another --out, or rename it"
-                found = f"the output folder holds the results of a clip {clip.name!r} from {other}"
-                faults.add(clip.source, found, "a name of its own for each clip", remedy)
-            if manifest.replaced:
-                replaced.append(str(one.clip.source))
-    files.refuse_foreign(foreign, "this command")
-    if replaced:
-        _log.warning(
-            "%s: not the files that the output folder holds results of (edited since, or from"
-            " another card): the earlier results are replaced; to keep them, stop and choose"
-            " another --out",
-            shortened(replaced),
-        )
-
-
-def _holds_images(place: Path) -> bool:
-    """Whether a file is there, or a folder with images in it."""
-    if not place.is_dir():
-        return os.path.lexists(place)
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in place.iterdir())
 
 
 def run_clips(work: Sequence[ClipWork], *, description: str) -> None:

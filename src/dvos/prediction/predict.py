@@ -22,13 +22,12 @@ from dvos.prediction.inputs import ClipInput, find_clips
 from dvos.prediction.job import (
     ClipJob,
     ClipResult,
-    check_names_free,
-    check_places,
     held,
     run_by_others,
     run_clips,
     run_for_others,
 )
+from dvos.prediction.places import check_names_apart, check_names_free, check_places
 from dvos.prediction.predictor import KnowsItsData, Predictor, StartsFromMasks
 from dvos.prediction.scale import ClipScale, tell_scales, tell_sizes
 from dvos.prediction.tracks.table import TOTAL_COLUMNS
@@ -208,6 +207,7 @@ def _predict(
             for clip, one in zip(part, own, strict=True)
         ]
     jobs = [job for job in made if job is not None]
+    check_names_apart(jobs, (out / name for name in (*_TABLES, RUN)))
     check_names_free(jobs)
     # Foreign files of these names are told before the work.
     if options.scale == "auto" and (out / RUN).exists() and read_record(out / RUN, _Run) is None:

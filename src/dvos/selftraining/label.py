@@ -21,7 +21,8 @@ from dvos.media.layout import evenly
 from dvos.media.mask import read_mask
 from dvos.media.overlay import overlay
 from dvos.prediction.inputs import find_clips
-from dvos.prediction.job import check_names_free, check_places, run_by_others, run_clips
+from dvos.prediction.job import run_by_others, run_clips
+from dvos.prediction.places import check_names_free, check_places
 from dvos.runner.manifest import Row, restore_clips
 from dvos.runner.shards import part_of
 from dvos.runner.tasks import run_on_cluster

@@ -67,7 +67,7 @@ def result_folders(out: Path, clip: ClipInput) -> tuple[Path, Path | None]:
 
 @dataclass(eq=False)
 class ClipJob:
-    """Labels one clip; keeps to :class:`dvos.prediction.job.ClipWork`."""
+    """Labels one clip; keeps to :class:`dvos.prediction.places.ClipWork`."""
 
     outcome: ClassVar[tuple[str, ...]] = ("rows", "damage", "intensity")
     clip: ClipInput
