@@ -16,6 +16,8 @@ from dvos.media.image import read_image, write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -224,3 +226,21 @@ def test_a_folder_that_is_not_there_is_told_once(
         check(Path("train.yaml"), command="train")
     told = [str(fault) for fault in caught.value.faults if "gone" in fault.where]
     assert len(told) == 1, told
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_a_command_reads_and_is_not_there_is_told(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if config.stem == "demo":  # it makes what it reads
+        assert check(config).startswith(f"{config}: settings of dvos demo")
+        return
+    with pytest.raises(DvosError) as caught:
+        check(config)
+    told = [fault.where for fault in caught.value.faults]
+    assert len({*told}) == len(told)
+    if config.stem == "rounds":  # those of its first training, too
+        assert sorted(told) == ["field.mp4", "labelled", "photos", "validation"]
+    if config.stem == "evaluate":
+        assert sorted(told) == ["runs/first/best.safetensors", "test.csv"]

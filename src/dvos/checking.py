@@ -10,6 +10,7 @@ from typing import Any
 from dvos import tables
 from dvos.config.commands import guess_command, settings_model
 from dvos.config.load import load_settings
+from dvos.config.selftraining import RoundsSettings
 from dvos.config.strict_yaml import read_yaml
 from dvos.config.training import TrainingSettings
 from dvos.errors import DvosError, FaultCollector, TableError, UsageError
@@ -44,6 +45,26 @@ _INPUT_TABLES: dict[str, dict[str, str]] = {
         "data.validation.clips.tables": "clips",
     },
 }
+# The files and folders that each command reads beside these tables.
+_SEGMENTED = ("input", "checkpoint", "first_mask", "first_mask_checkpoint", "regions")
+_INPUTS: dict[str, tuple[str, ...]] = {
+    "extract frames": ("inputs",),
+    "extract objects": ("folder",),
+    "train": ("network.weights",),
+    "predict": _SEGMENTED,
+    "evaluate": (*_SEGMENTED, "truth"),
+    "pseudo-label": ("input", "checkpoint"),
+    "rounds": ("start",),
+    "score": ("truth", "predictions", "images", "counts"),
+    "report": ("run", "compare", "frames"),
+    "import": ("source", "images"),
+    "export": ("predictions", "images"),
+    "convert": ("checkpoint",),
+    "label": ("input", "checkpoint"),
+    "suggest": ("input", "checkpoint"),
+    "fit": ("folder", "start"),
+    "demo": ("data", "start"),
+}
 
 
 def check(path: Path, *, command: str | None = None) -> str:
@@ -62,9 +83,11 @@ def check(path: Path, *, command: str | None = None) -> str:
     if path.is_dir():
         data = read_data_folder(path)
         return (
-            f"{path}: {len(data.annotated)} labelled stills, "
+            f"{path}: {len(data.annotated)} labelled stills, {len(data.clip_frames)} of videos, "
             f"{len(data.background_videos) + len(data.background_stills)} backgrounds, "
-            f"{len(data.validation_stills) + len(data.validation_videos)} for validation"
+            f"{len(data.validation_stills) + len(data.validation_videos)} for validation, "
+            f"{len(data.unlabelled)} unlabelled videos and {len(data.photos)} photos, "
+            f"{len(data.targets)} to segment"
         )
     if suffix in {".yaml", ".yml"}:
         return _check_config(path, command)
@@ -110,23 +133,39 @@ def _check_config(path: Path, command: str | None) -> str:
         for source in settings.data.sources if isinstance(settings, TrainingSettings) else ():
             faults.collect(lambda given: examine(known.open_source(given)), source)
         for key, kind in _INPUT_TABLES.get(command, {}).items():
-            value = attrgetter(key)(settings)
-            for table in [value] if isinstance(value, Path) else value or []:
+            for table in _paths(settings, key):
                 count += 1
                 faults.collect(_count_rows, kind, table)
-        if isinstance(settings, TrainingSettings):
-            from dvos.training.labels import find_clips, find_labels, find_stills_with_objects
+        needed = [one for key in _INPUTS.get(command, ()) for one in _paths(settings, key)]
+        if isinstance(settings, RoundsSettings):
+            from dvos.selftraining.rounds import build_first_training
 
-            data, weights = settings.data, settings.network.weights
-            # Folders and files that a training would miss, beside its tables.
-            faults.collect(find_labels, data)
-            faults.collect(find_stills_with_objects, data.validation.stills, data.intensity)
-            faults.collect(find_clips, data.validation.clips, data.intensity)
-            videos = (x for video in data.validation.videos for x in (video.video, video.masks))
-            for needed in (weights, *videos):
-                if isinstance(needed, Path) and not needed.exists():
-                    faults.add(needed, absent(needed), "a file or folder", "check the path")
+            needed += [one.input for one in settings.unlabelled]
+            first = faults.collect(build_first_training, settings)
+            needed += [] if first is None else _check_labels(first, faults)
+        if isinstance(settings, TrainingSettings):
+            needed += _check_labels(settings, faults)
+        for one in needed:
+            if not one.exists():
+                faults.add(one, absent(one), "a file or folder", "check the path")
     return f"{path}: settings of dvos {command}, {count} input tables"
+
+
+def _paths(settings: Any, key: str) -> list[Path]:
+    """What a setting of a dotted key names, none or several."""
+    value = attrgetter(key)(settings)
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Path)]
+
+
+def _check_labels(settings: TrainingSettings, faults: FaultCollector) -> list[Path]:
+    """Collect what a training would miss beside its tables; the videos that it asks for."""
+    from dvos.training.labels import find_clips, find_labels, find_stills_with_objects
+
+    data = settings.data
+    faults.collect(find_labels, data)
+    faults.collect(find_stills_with_objects, data.validation.stills, data.intensity)
+    faults.collect(find_clips, data.validation.clips, data.intensity)
+    return [x for video in data.validation.videos for x in (video.video, video.masks)]
 
 
 def _count_rows(kind: str, path: Path) -> int:

@@ -378,4 +378,10 @@ def _write(handle: int, data: bytes) -> None:
 
 def _output_error(path: Path, error: OSError) -> OutputError:
     remedy = "choose another place with --out, or free space and permissions there"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        file = next(filter(Path.is_file, (path, *path.parents)), None)
+        if file is not None:
+            return OutputError.at(file, "cannot be written (is a file)", "a folder", remedy)
+    if isinstance(error, IsADirectoryError):
+        return OutputError.at(path, "cannot be written (is a folder)", "a file", remedy)
     return OutputError.at(path, f"cannot be written ({error.strerror or error})", "", remedy)

@@ -289,6 +289,14 @@ def test_tables_must_differ(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["cutouts", "distractors", "objects"])
+def test_a_table_bears_no_name_of_a_folder(field: Path, name: str) -> None:
+    before = sorted(field.rglob("*"))
+    with pytest.raises(OutputError, match=r"mine: is the name of a folder; .*give mine\.csv"):
+        extract(field, **{name: field / "mine"})
+    assert sorted(field.rglob("*")) == before
+
+
 def test_cutouts_that_it_did_not_make_are_not_written_over(field: Path) -> None:
     extract(field)
     cutout = next(iter(sorted(field.rglob("a_rlobj*.png"))))

@@ -113,6 +113,21 @@ def test_frames_become_a_clip(tmp_path: Path) -> None:
     assert [len(clip.masks) for clip in find_labels(settings).clips] == [2]
 
 
+def test_a_table_of_clips_is_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = {f"{n:05d}.png": hard_labels() for n in range(2)}
+    source = made_source(tmp_path / "plot 1", frames, video="plot 1")
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for out in (Path("out"), Path("../in/out"), tmp_path / "in/out"):
+        write_data_folder(source, out)
+    before = (tmp_path / "in/out/clips.csv").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    write_data_folder(source, Path("in/./out"))
+    assert (tmp_path / "in/out/clips.csv").read_bytes() == before
+
+
 def test_an_import_goes_on_and_replaces_nothing(two_classes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = {"out": out, "classes": "weed"}

@@ -50,7 +50,9 @@ class FramesSettings(Settings):
     )
     extension: Literal[".png", ".jpg", ".jpeg", ".tif", ".tiff"] = setting(".png", "file type")
     quality: int = setting(95, "JPEG quality", ge=1, le=100)
-    min_side: Natural = setting(0, "smaller frames are enlarged to it, unlike predictions; 0: none")
+    min_side: Natural = setting(
+        0, "smaller frames are enlarged to it, unlike predictions; 0: none", le=16384
+    )
     intensity: base.FreeIntensity = "auto"
     hue_swap: HueSwapSettings | None = setting(None, "change of hue; none if not given")
     transform: TransformSettings = setting(TransformSettings(), "spatial transform, one a video")

@@ -170,6 +170,11 @@ def _check_tables(tables: Sequence[Path], shard: str | None) -> None:
     known = {tables[0]: bool(manifests_of(tables[0]))}
     if shard is not None:  # one with nothing to do leaves no record of its own
         known[parts[0]] = manifest_path(parts[0]).exists() or _is_bare(parts[0])
+    with FaultCollector(OutputError) as faults:
+        for table in tables:
+            if not table.suffix:  # as of the folder that frames or patches go to
+                found, expected = "is the name of a folder", "that of a CSV table"
+                faults.add(table, found, expected, f"give {table.name}.csv")
     records = _records(tables[0].parent)
     others = {*tables[1:], *parts[1:]}
     foreign = [first for first, is_known in known.items() if not is_known]

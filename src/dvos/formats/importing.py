@@ -12,7 +12,7 @@ import numpy as np
 
 from dvos.config.labelling import ExportSettings, ImportSettings
 from dvos.errors import FaultCollector, MediaError, OutputError, UsageError
-from dvos.files import make_folder, temporary_folder, write_bytes
+from dvos.files import absolute, make_folder, temporary_folder, write_bytes
 from dvos.formats.known import FORMATS, open_source
 from dvos.formats.labels import LabelledObject, LabelledSource
 from dvos.formats.sheets import TAKEN, Sheet, plain_names, sheets
@@ -139,8 +139,17 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
                 fid, label = sheet.picture.frame, int(sheet.picture.labelled)
                 rows.append(ClipRow("", sheet.video, fid, image, mask, label))
     if rows:
-        _put(out / "clips.csv", rows, write_clips, read_clips)
+        _put(out / "clips.csv", _placed(rows), write_clips, lambda path: _placed(read_clips(path)))
     return _result(source, out)
+
+
+def _placed(rows: Iterable[ClipRow]) -> list[ClipRow]:
+    """Rows that name their files alike, whatever the current folder."""
+
+    def moved(path: Path | None) -> Any:
+        return path and Path(absolute(str(path)))
+
+    return [replace(row, image=moved(row.image), mask=moved(row.mask)) for row in rows]
 
 
 def _put(

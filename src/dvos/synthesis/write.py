@@ -86,6 +86,8 @@ def synthesize(settings: SynthesisSettings) -> SynthesisResult:
         refuse_other_image(path, build.MAKER)
         generator = build.build_generator(recipe)
         return SynthesisResult(path, *build.write_preview(path, generator, settings))
+    if settings.out.exists():
+        files.make_folder(settings.out)  # tells of a file
     tasks = _tasks(settings, recipe)
     part = _part(settings)
     own = [tasks[number] for number in part]
