@@ -154,6 +154,8 @@ def test_training_on_pseudo_labels_goes_on_by_the_settings_of_their_network(
         write_text(run / place, "")
         config = ["--config", str(run / place)]
     result = {"provenance": tmp_path / "p.json", "setting": "data.pseudo.clips", "table": "p.csv"}
+    assert next_step(COMMANDS["pseudo-label"], SimpleNamespace(**result, accepted=0)) == ""
+    result["accepted"] = 3
     told = next_step(COMMANDS["pseudo-label"], SimpleNamespace(**result))
     added = ["--set", "data.pseudo.clips=[p.csv]", "--out", "another"]
     assert shlex.split(told) == ["dvos", "train", *config, *added]

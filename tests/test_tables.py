@@ -101,6 +101,7 @@ def test_spaces_after_commas_are_forgiven(tmp_path: Path) -> None:
         (b"Image,Image\na,b\n", "twice"),
         (b"Photo\na.png\n", "misses the column Image"),
         (b"Image;Mask\na;b\n", "misses the column Image"),
+        (b"Image;Mask\na;b\n", "save the table with commas between its columns"),
         ("Image\nä.png\n".encode("latin-1"), "UTF-8"),
         (b"Image\n" + b"a" * 200_000 + b"\n", "no such file"),
         (b"Image\na.png,b.png\n", "has 2 values"),

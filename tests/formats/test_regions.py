@@ -82,7 +82,7 @@ def test_outlines_of_imagej_are_read_wherever_they_lead(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("{", "Expecting"),
+        ("{", r"is no JSON \(Expecting .*\); export it again"),
         ("[]", "feature 1: its geometry is no mapping"),
         ('{"type": "FeatureCollection", "features": {}}', "its features are no list"),
         (

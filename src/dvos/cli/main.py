@@ -324,7 +324,9 @@ def _told(error: BaseException) -> tuple[list[str], int]:
         return ["out of memory; use fewer workers, a smaller batch or smaller frames"], 1
     if isinstance(error, OSError):
         where, reason = error.filename or "system", error.strerror or str(error)
-        remedy = "; free some and run again" if error.errno == errno.ENOSPC else ""
+        remedies = {errno.ENOSPC: "; free some and run again"}
+        remedies |= dict.fromkeys((errno.EACCES, errno.EPERM), "; check its permissions")
+        remedy = remedies.get(error.errno or 0, "")
         return [f"{where}: {reason}{remedy}"], 1
     if "KeyboardInterrupt" in str(error):  # of a library that was interrupted in making something
         return [INTERRUPTED[0]], INTERRUPTED[1]

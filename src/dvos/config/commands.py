@@ -54,6 +54,7 @@ COMMANDS: dict[str, Command] = {
         example="annotated --min-object-size 64",
         then="dvos synthesize --set backgrounds='[frames.csv]' --set cutouts={0.cutouts:list}"
         " --set distractors={0.distractors:list} --out clips",
+        needs="cutout_count",
     ),
     "synthesize": Command(
         "scene:SynthesisSettings",
@@ -101,6 +102,7 @@ COMMANDS: dict[str, Command] = {
         "input",
         example="field.mp4 --checkpoint run/best.safetensors --out pseudo",
         then="dvos train{0.provenance:config} --set {0.setting}={0.table:list} --out another",
+        needs="accepted",
     ),
     "rounds": Command(
         "selftraining:RoundsSettings",
@@ -184,7 +186,7 @@ def next_step(command: Command, result: Any) -> str:
     """What one does next with a result, as a shell takes it; empty where it leads nowhere yet."""
     left = getattr(result, "missing", 0)  # a number of clips, of a shard; scores list masks
     is_whole = not isinstance(left, int) or left == 0
-    leads_on = not command.needs or getattr(result, command.needs, None) is not None
+    leads_on = not command.needs or bool(getattr(result, command.needs, None))
     return _ForShell().format(command.then, result) if is_whole and leads_on else ""
 
 

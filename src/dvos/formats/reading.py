@@ -39,6 +39,9 @@ def naming(where: str | Path) -> Iterator[None]:
         raise
     except KeyError as error:
         raise MediaError.at(where, f"lacks {error}", remedy="export it again") from error
+    except JSONDecodeError as error:
+        remedy = "export it again"
+        raise MediaError.at(where, f"is no JSON ({error})", remedy=remedy) from error
     except _FAULTS as error:
         raise MediaError.at(where, str(error) or type(error).__name__) from error
 

@@ -1,5 +1,6 @@
 """``dvos label``: open what is to be labelled, and serve the page until it is stopped."""
 
+import errno
 import os
 import re
 import secrets
@@ -128,6 +129,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
         remedy = "choose another --port, or end the page that is open"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            remedy = "give the name or address of this machine as host"
         found = f"cannot listen on port {port} ({error.strerror or error})"
         raise UsageError.at(host, found, remedy=remedy) from error
     # Its connections take this over: else an answer waits 40 ms for the browser's part.

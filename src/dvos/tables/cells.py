@@ -76,7 +76,9 @@ class Cells:
         value = self.text(column, required=False)
         number = int(value) if _INTEGER.fullmatch(value) else None
         if number is None or number < minimum or (maximum is not None and number > maximum):
-            limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+            limits = f"from {minimum} to {maximum}"
+            if maximum is None:
+                limits = f"of at least {minimum}" + ", at most 18 digits" * value.isdecimal()
             self.fault(column, repr(value) if value else "empty", f"a whole number {limits}")
             return minimum
         return number
@@ -187,7 +189,9 @@ def read_cells(
         problem = f"misses the column {', '.join(missing)}" if missing else ""
         problem += f" has the column {', '.join(twice)} twice" if twice else ""
         found = f"{problem} (its header is {','.join(header)[:200]})"
-        faults.add(f"{path} row 1", found, f"the columns {','.join(columns)}")
+        apart = len(header) == 1 and any(sign in header[0] for sign in ";\t|")
+        remedy = "save the table with commas between its columns" if apart else ""
+        faults.add(f"{path} row 1", found, f"the columns {','.join(columns)}", remedy)
         return
     rows = [(n, row) for n, row in enumerate(records[1:], 2) if any(map(str.strip, row))]
     if not rows and not allow_empty:
