@@ -25,7 +25,7 @@ from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.registry import network_spec
 from dvos.training.devices import build_fabric
-from dvos.training.loop import Training
+from dvos.training.loop import RunClips, Training
 from dvos.training.networks import TrainedNetwork, normalisation_of
 from dvos.training.run_folder import RunFolder
 from gpu_bench import Bench, field, network_arguments
@@ -123,7 +123,7 @@ def build_run(bench: Bench, batch: int, crop: int) -> Training:
         settings,
         trained,
         spec.objective(settings, norm),
-        (_NoClips(), None),
+        RunClips(_NoClips(), None),
         RunFolder(settings.out),
         build_fabric(settings),
         workers=0,

@@ -361,7 +361,7 @@ def test_a_value_that_a_list_lacks_is_asked_for_with_the_whole_list(
         ("optimiser.lr", ".inf"),
         ("optimiser.betas", "[0.9, .nan]"),
         ("seed", "9223372036854775808"),
-        ("data.stills.motion.speed", "1e10"),
+        ("data.stills.motion.speed", "1e31"),
     ],
 )
 def test_numbers_that_nothing_can_be_worked_out_with_are_told(where: str, given: str) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from dvos.config.training import TrainingSettings
 from dvos.networks.spec import Normalisation
 from dvos.registry import network_spec
-from dvos.training.loop import Training
+from dvos.training.loop import RunClips, Training
 from dvos.training.networks import TrainedNetwork
 from dvos.training.objective import QueryObjective, build_loss
 from dvos.training.run_folder import RunFolder
@@ -112,7 +112,7 @@ def tiny_run(
         settings,
         TrainedNetwork(spec, network, built, norm, extra or {}),
         QueryObjective(build_loss(settings.losses, norm)),
-        (Squares() if training is None else training, validation),
+        RunClips(Squares() if training is None else training, validation),
         RunFolder(out),
         fabric or Fabric(accelerator="cpu", devices=1),
         workers,

@@ -18,7 +18,7 @@ from dvos.networks.xmem import network as parts
 from dvos.networks.xmem.layers import stage, stem
 from dvos.networks.xmem.network import XMem
 from dvos.registry import network_spec
-from dvos.training.loop import Training
+from dvos.training.loop import RunClips, Training
 from dvos.training.networks import TrainedNetwork, quieten_residuals
 from dvos.training.run_folder import RunFolder
 from dvos.training.targets import draw_memory
@@ -118,7 +118,7 @@ def tiny_xmem_run(
         settings,
         TrainedNetwork(replace(network_spec("xmem"), network=tiny_network), network, {}, norm),
         tiny_objective(),
-        (MovingSquares() if training is None else training, validation),
+        RunClips(MovingSquares() if training is None else training, validation),
         RunFolder(out),
         fabric or Fabric(accelerator="cpu", devices=1),
         workers,

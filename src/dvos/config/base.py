@@ -152,7 +152,7 @@ Void = Annotated[
 ]
 #: What no setting is larger than: beyond it is a slip, and what is worked out overflows. Whole
 #: numbers, such as seeds, have 63 bit.
-_LARGEST, _LARGEST_WHOLE = 1e9, 2**63 - 1
+_LARGEST, _LARGEST_WHOLE = 1e30, 2**63 - 1
 
 
 def _is_usable(value: Any) -> bool:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,12 +43,19 @@ Clips = Dataset[dict[str, Tensor]]
 _LOGGER = logging.getLogger(__name__)
 
 
+class RunClips(NamedTuple):
+    """What a run learns from and is measured by."""
+
+    training: Clips  # endless, the same whenever they are read
+    validation: Clips | None
+    #: Gives some of the pictures that are learnt from as they are, when all is learnt.
+    labelled: Callable[[], Clips] | None = None
+
+
 class Training:
     """One run: network, optimiser, average and how far they are.
 
-    ``clips`` are for training, endless, the same whenever they are read, and for validation, if
-    any. Settings tell ``workers`` and ``optimiser`` (``highest_lr`` in each group) by default.
-    ``labelled`` gives some of the pictures that are learnt from as they are, when all is learnt.
+    Settings tell ``workers`` and ``optimiser`` (``highest_lr`` in each group) by default.
     """
 
     def __init__(
@@ -56,12 +63,11 @@ class Training:
         settings: TrainingSettings,
         trained: networks.TrainedNetwork,
         objective: Objective,
-        clips: tuple[Clips, Clips | None],
+        clips: RunClips,
         folder: RunFolder,
         fabric: Any,
         workers: int | None = None,
         optimiser: torch.optim.Optimizer | None = None,
-        labelled: Callable[[], Clips] | None = None,
     ) -> None:
         plan = records.TrainingPlan.of(settings)
         if plan.batch % (plan.accumulate * fabric.world_size):
@@ -70,8 +76,7 @@ class Training:
             raise RunError.at("batch", found, remedy="give a multiple")
         self.settings, self.plan = settings, plan
         self.trained, self.objective = trained, objective
-        self.training, self.validation = clips
-        self._labelled = labelled
+        self.training, self.validation, self._labelled = clips
         self.folder, self.fabric = folder, fabric
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -28,7 +28,7 @@ from dvos.training.datasets import TrainingClips
 from dvos.training.fingerprints import KnownFiles, content_digests, data_digests, files_of
 from dvos.training.labels import settle_intensity, take_labels
 from dvos.training.launch import Launcher, Rank
-from dvos.training.loop import Training
+from dvos.training.loop import RunClips, Training
 from dvos.training.records import TrainResult, hardware, now, versions
 from dvos.training.run_folder import RESUME_OFF, RunFolder, read_state
 from dvos.training.trackers import check_trackers, open_trackers
@@ -183,12 +183,12 @@ def build_training(
     if rank is not None:
         # Only now: while the other processes still start, faults are told at once.
         rank.connect(fabric)
-    clips = (training, validation)
-    folder, labelled = RunFolder(settings.out), None
+    clips = RunClips(training, validation)
     if not spec.starts_from_masks:
         # One that is given a mask goes on as that lies.
         labelled = partial(clip_data.build_labelled_clips, settled, target, norm)
-    return Training(settings, trained, objective, clips, folder, fabric, labelled=labelled)
+        clips = clips._replace(labelled=labelled)
+    return Training(settings, trained, objective, clips, RunFolder(settings.out), fabric)
 
 
 def settle_scale(settings: TrainingSettings) -> TrainingSettings:
