@@ -23,6 +23,7 @@ from dvos.config.base import (
 from dvos.config.commands import settings_model
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictionSettings
+from dvos.config.selftraining import RoundsSettings
 from dvos.config.show import check_run_settings, settings_yaml
 from dvos.config.strict_yaml import read_yaml
 from dvos.config.training import TrainingSettings
@@ -320,6 +321,48 @@ def test_settings_of_a_run_hold_in_any_folder(
     assert f"data: {first / 'wheat'}" in (first / "demo.yaml").read_text()
     monkeypatch.chdir(other)
     check_run_settings(first / "demo.yaml", DemoSettings(data=first / "wheat"))
+
+
+def _rounds(place: str) -> RoundsSettings:
+    """Rounds whose files lie in a folder, named by its path from the current one."""
+    train = {
+        "network": {"weights": "wheat"},
+        "data": {
+            "stills": {"folders": [f"{place}labelled"], "tables": []},
+            "validation": {"videos": [{"video": f"{place}v.mp4", "masks": f"{place}m"}]},
+        },
+    }
+    return RoundsSettings(
+        out=Path(f"{place}rounds"),
+        unlabelled=[{"input": f"{place}new.mp4"}],
+        train=train,
+        retrain={"network": {"weights": f"{place}own.safetensors"}},
+    )
+
+
+def test_paths_among_the_settings_of_another_command_hold_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tmp_path / "first"
+    for folder in (first / "rounds", first / "labelled", tmp_path / "other"):
+        folder.mkdir(parents=True)
+    for name in ("v.mp4", "m", "own.safetensors", "new.mp4"):
+        (first / name).touch()
+    monkeypatch.chdir(first)
+    note = first / "rounds/rounds.yaml"
+    check_run_settings(note, _rounds(""))
+    kept = note.read_text()
+    assert f"folders: [{first / 'labelled'}]" in kept
+    assert "weights: wheat" in kept
+    monkeypatch.chdir(tmp_path / "other")
+    for place in ("../first/", f"{first}/"):
+        check_run_settings(note, _rounds(place))
+        assert note.read_text() == kept
+    first.rename(tmp_path / "moved")
+    check_run_settings(tmp_path / "moved/rounds/rounds.yaml", _rounds("../moved/"))
+    # What is not there is not what was moved.
+    with pytest.raises(UsageError, match=r"train\.data\.stills\.folders: the run in this folder"):
+        check_run_settings(tmp_path / "moved/rounds/rounds.yaml", _rounds(""))
 
 
 def test_weights_of_the_package_are_kept_by_their_name() -> None:

@@ -90,6 +90,19 @@ def test_what_was_added_and_what_is_gone_is_named(project: Path) -> None:
     ]
 
 
+def test_of_a_still_that_was_added_what_is_there_is_named(project: Path) -> None:
+    put_still(project / "data/annotated", "z")
+    put_still(project / "data/validation", "z")
+    with pytest.raises(RunError) as caught:
+        check(project)
+    lines = [str(fault).removeprefix(f"{project}/data/") for fault in caught.value.faults]
+    assert [line.split(" since")[0] for line in lines] == [
+        f"{name}/{inner}/z.png: is new"
+        for name in ("annotated", "validation")
+        for inner in ("images", "masks")
+    ]
+
+
 def test_of_a_folder_of_frames_only_these_count(project: Path) -> None:
     folder = project / "data/unlabelled/frames"
     (folder / "notes.txt").write_text("beside them")

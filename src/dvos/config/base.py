@@ -1,8 +1,11 @@
 """What all settings share: strictness, a documented default, and what each one changes."""
 
 import math
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, cast, get_args
@@ -278,17 +281,57 @@ def changes(before: Settings, after: Settings) -> list[tuple[str, Any, Any]]:
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
+@dataclass(frozen=True)
+class Holds:
+    """In the annotation of a mapping: the settings whose values it has, as they were given."""
+
+    model: type[BaseModel]
+
+    def placed(self, values: Any, model: type[BaseModel] | None = None) -> Any:
+        """The mapping with absolute paths; names of weights that come with the package stay."""
+        fields = (model or self.model).model_fields
+        moved = dict(values)
+        for name in moved.keys() & fields.keys():
+            given, annotation = moved[name], fields[name].annotation
+            for inner in nested_models(annotation):
+                given = _each(partial(self.placed, model=inner), given, dict)
+            moved[name] = _each(_placed_text, given, str) if _names_files(annotation) else given
+        return moved
+
+
+def _each(change: Callable[[Any], Any], value: Any, kind: type) -> Any:
+    """A value, or each in a list, changed where it is of a kind."""
+    if isinstance(value, list | tuple):
+        return [_each(change, one, kind) for one in value]
+    return change(value) if isinstance(value, kind) else value
+
+
+def _names_files(annotation: Any) -> bool:
+    return annotation is Path or any(map(_names_files, get_args(annotation)))
+
+
+def _placed_text(text: str) -> str:
+    by_name = text == "auto" or (text in STARTERS and not Path(text).is_file())
+    return text if by_name else str(placed(Path(text)))
+
+
 def placed(value: T) -> T:
     """Settings, or a part of them, with absolute paths, which hold in any folder."""
     found: Any = value
     if isinstance(value, BaseModel):
         # Only what moves, so that what was not set stays so.
-        inner = {name: getattr(value, name) for name in type(value).model_fields}
+        fields = type(value).model_fields
+        inner = {name: getattr(value, name) for name in fields}
         moved = {name: placed(each) for name, each in inner.items()}
+        for name, field in fields.items():
+            for held in (one for one in field.metadata if isinstance(one, Holds)):
+                moved[name] = held.placed(inner[name])
         changed = {name: each for name, each in moved.items() if each != inner[name]}
         found = value.model_copy(update=changed)
     elif isinstance(value, (list, tuple)):
         found = type(value)(map(placed, value))
     elif isinstance(value, Path):
-        found = value.absolute()
+        # What leads up again is resolved: through a link it leads elsewhere than it reads.
+        up = ".." in value.parts
+        found = Path(os.path.realpath(value)) if up else value.absolute()
     return cast("T", found)

@@ -7,12 +7,13 @@ the feature probe, ``provenance`` only what is noted of the labels.
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dvos.config import base, prediction
 from dvos.config.base import Count, Fraction, Natural, Settings, free, setting
+from dvos.config.training import TrainingValues
 
 _labels = partial(setting, affects="labels")
 _probe = partial(setting, affects="probe")
@@ -112,8 +113,8 @@ class RoundsSettings(Settings):
     unlabelled: list[UnlabelledSettings] = Field(
         min_length=1, description="what is predicted, e.g. [{input: field.mp4}]"
     )
-    train: dict[str, Any] = Field(description="settings of train: {data: {stills: {folders: [a]}}}")
-    retrain: dict[str, Any] = setting({}, "what differs from train after the first training")
+    train: TrainingValues = Field(description="settings of train: {data: {stills: {folders: [a]}}}")
+    retrain: TrainingValues = setting({}, "what differs from train after the first training")
     intensity: base.Intensity = "auto"
     pseudo_label: PseudoLabelOptions = setting(PseudoLabelOptions(), "how frames are labelled")
     # More of them go on from the last.

@@ -209,6 +209,10 @@ class TrainingSettings(Settings):
             yield f"data.crop is {crop}; the network {name} needs a multiple of {stride}"
 
 
+#: Settings of ``train`` as a mapping, as they were given.
+TrainingValues = Annotated[dict[str, Any], base.Holds(TrainingSettings)]
+
+
 def load_training(values: dict[str, Any], part: str) -> TrainingSettings:
     """A training within the settings of another command; faults are told under the key ``part``."""
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from dvos.config.base import Count, Fraction, Natural, Settings, Weights, Worker
 from dvos.config.labelling import Classes
 from dvos.config.prediction import Augment
 from dvos.config.scene import SceneSettings
+from dvos.config.training import TrainingValues
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 
@@ -48,7 +49,7 @@ class MethodSettings(Settings):
     )
     preview_clips: Natural = setting(3, "synthetic clips also written to disk")
     min_object_size: Count = setting(64, "smallest object in pixels cut out; of small ones less")
-    train: dict[str, Any] = setting({}, "further settings of train, as {data: {crop: 192}}")
+    train: TrainingValues = setting({}, "further settings of train, as {data: {crop: 192}}")
     augment: Augment | None = setting(
         None, "views averaged; null: mirror images, of photos in sizes, as far as there is time"
     )

@@ -137,7 +137,9 @@ def other_files(
     """Each file that is not as it was ``known``, before a move, and what became of it."""
     earlier = {place if place in known else move.earlier(place): place for place in now}
     found = dict.fromkeys(changed_files(now, known, move), "changed")
-    found |= {place: "is new" for before, place in earlier.items() if before not in known}
+    there = {place for place, held in now.items() if held != _MISSING}
+    new = {place for before, place in earlier.items() if before not in known}
+    found |= dict.fromkeys(new & there, "is new")
     found |= {place: "is gone" for place in known if place not in earlier}
     yield from sorted(found.items())
 
