@@ -328,7 +328,7 @@ def _rounds(place: str) -> RoundsSettings:
     train = {
         "network": {"weights": "wheat"},
         "data": {
-            "stills": {"folders": [f"{place}labelled"], "tables": []},
+            "stills": {"folders": [f"{place}labelled"], "tables": [Path(f"{place}t.csv")]},
             "validation": {"videos": [{"video": f"{place}v.mp4", "masks": f"{place}m"}]},
         },
     }
@@ -346,7 +346,7 @@ def test_paths_among_the_settings_of_another_command_hold_in_any_folder(
     first = tmp_path / "first"
     for folder in (first / "rounds", first / "labelled", tmp_path / "other"):
         folder.mkdir(parents=True)
-    for name in ("v.mp4", "m", "own.safetensors", "new.mp4"):
+    for name in ("v.mp4", "m", "own.safetensors", "new.mp4", "t.csv"):
         (first / name).touch()
     monkeypatch.chdir(first)
     note = first / "rounds/rounds.yaml"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, cast, get_args
 
 from pydantic import (
@@ -295,11 +296,13 @@ class Holds:
             given, annotation = moved[name], fields[name].annotation
             for inner in nested_models(annotation):
                 given = _each(partial(self.placed, model=inner), given, dict)
-            moved[name] = _each(_placed_text, given, str) if _names_files(annotation) else given
+            moved[name] = (
+                _each(_placed_name, given, str | Path) if _names_files(annotation) else given
+            )
         return moved
 
 
-def _each(change: Callable[[Any], Any], value: Any, kind: type) -> Any:
+def _each(change: Callable[[Any], Any], value: Any, kind: type | UnionType) -> Any:
     """A value, or each in a list, changed where it is of a kind."""
     if isinstance(value, list | tuple):
         return [_each(change, one, kind) for one in value]
@@ -310,9 +313,9 @@ def _names_files(annotation: Any) -> bool:
     return annotation is Path or any(map(_names_files, get_args(annotation)))
 
 
-def _placed_text(text: str) -> str:
-    by_name = text == "auto" or (text in STARTERS and not Path(text).is_file())
-    return text if by_name else str(placed(Path(text)))
+def _placed_name(name: str | Path) -> str:
+    by_name = str(name) == "auto" or (str(name) in STARTERS and not Path(name).is_file())
+    return str(name if by_name else placed(Path(name)))
 
 
 def placed(value: T) -> T:
