@@ -179,6 +179,29 @@ def test_instance_truth_is_reduced_and_its_objects_counted(tmp_path: Path) -> No
     assert scores.count_errors.bias == 3.0
 
 
+@pytest.mark.parametrize(("pieces", "counted"), [(1, 3), (2, 2)])
+def test_a_clip_with_one_object_or_none_counts_beside_others(
+    tmp_path: Path, pieces: int, counted: int
+) -> None:
+    """A negative control shows false alarms; of semantic masks of several pieces nothing does."""
+    places = [(2, 2), (2, 12), (12, 2)]
+    shown = {"a": 3, "none": 0, "one": 1}
+    for clip, number in shown.items():
+        true, found = np.zeros((2, 20, 20), np.uint16)
+        for id_, (y, x) in enumerate(places[:number], start=1):
+            true[y : y + 5, x : x + 5] = found[y : y + 5, x : x + 5] = id_
+        found[14:18, 14:18] = 9  # a false alarm
+        if clip == "one" and pieces > 1:
+            true[12:17, 2:7] = 1
+        write_mask(tmp_path / "truth" / clip / "0.png", true)
+        write_mask(tmp_path / "predictions" / clip / "0.png", found)
+    scores = _score(tmp_path)
+    told = {mask.pair.clip: mask.true_count for mask in scores.masks}
+    assert told == {"a": 3, "none": 0, "one": 1 if counted == 3 else None}
+    assert scores.count_errors is not None
+    assert (scores.count_errors.frames, scores.count_errors.bias) == (counted, 1)
+
+
 @pytest.mark.parametrize(("unknown", "kind"), [(128, np.uint8), (65535, np.uint16)])
 def test_pixels_of_unknown_label_count_nowhere(
     tmp_path: Path, unknown: int, kind: type[np.generic]

@@ -15,7 +15,7 @@ from dvos.config.scoring import ScoringSettings
 from dvos.errors import DvosError, FaultCollector, MediaError, check_size
 from dvos.media.clip_store import read_mask_at
 from dvos.media.limits import memory_shared
-from dvos.media.mask import Mask, read_mask, unknown_value, without_unknown
+from dvos.media.mask import Mask, label_components, read_mask, unknown_value, without_unknown
 from dvos.runner.display import progress
 from dvos.runner.tasks import Words, open_pool, say, words_kept, worker_count
 from dvos.scoring.aggregate import Tally
@@ -112,15 +112,39 @@ def measure_pairs(pairs: Sequence[Pair], settings: ScoringSettings) -> list[Mask
                 faults.extend(result.faults)
             else:
                 masks.append(replace(result, pair=pair))
-    # A mask with one object looks like a semantic one. Those beside it tell which it is:
-    # in a folder where one mask has several ids, all are instance masks.
-    folders = {mask.pair.truth.parent for mask in masks if (mask.true_count or 0) > 1}
+    folders = _folders_of_instances(masks, settings.void)
     apart = from_files or any((mask.predicted_ids or 0) > 1 for mask in masks)
     for place, mask in enumerate(masks):
         told = mask.pair.truth.parent in folders
         objects, true_count = mask.objects if told and apart else None, mask.true_count
         masks[place] = replace(mask, objects=objects, true_count=true_count if told else None)
     return masks
+
+
+def _folders_of_instances(masks: Sequence[MaskScore], void: str) -> set[Path]:
+    """The folders, each of a clip, whose true masks tell objects apart.
+
+    A mask with one object looks like a semantic one. Those beside it tell which it is: in a folder
+    where one mask has several ids, all are instance masks. Where some folder is such, so are those
+    whose masks have one object, in one piece, or none: its number is right either way.
+    """
+    by_folder: dict[Path, list[MaskScore]] = {}
+    for mask in masks:
+        by_folder.setdefault(mask.pair.truth.parent, []).append(mask)
+    found = {
+        folder
+        for folder, own in by_folder.items()
+        if any((mask.true_count or 0) > 1 for mask in own)
+    }
+
+    def is_clear(mask: MaskScore) -> bool:
+        if mask.true_count != 1:
+            return mask.true_count == 0
+        known = without_unknown(read_mask_at(mask.pair.truth, void))
+        return int(label_components(known).max(initial=0)) == 1
+
+    others = [folder for folder in by_folder if found and folder not in found]
+    return found | {folder for folder in others if all(map(is_clear, by_folder[folder]))}
 
 
 def instance_file(pair: Pair) -> Path | None:
