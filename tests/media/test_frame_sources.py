@@ -21,7 +21,7 @@ from dvos.media.frames import (
     store_frames,
 )
 from dvos.media.image import write_image
-from dvos.media.video import VideoFile
+from dvos.media.video import VideoFile, VideoFrame
 
 COUNT, SIZE = 12, (48, 64)
 
@@ -119,6 +119,18 @@ def test_open_frames_finds_the_kind(tmp_path, video):
 def test_arrays_are_given_back_as_they_are():
     arrays = [noisy(0)]
     assert open_frames(arrays) is arrays
+
+
+def test_a_camera_may_fill_one_array_again_and_again():
+    def camera(kind):
+        picture = np.empty_like(noisy(0))
+        for index in range(3):
+            picture[:] = noisy(index)
+            yield VideoFrame(index, 0.0, str(index), picture) if kind == "frames" else picture
+
+    for kind in ("arrays", "frames"):
+        kept = [frame.image for frame in checked_frames(camera(kind))]
+        assert all(np.array_equal(image, noisy(index)) for index, image in enumerate(kept))
 
 
 def test_frames_are_held_to_one_size_and_type():

@@ -112,7 +112,7 @@ class PredictorOptions(Settings):
     threshold: float = setting(0.5, "probability from which a pixel is object", gt=0, lt=1)
     intensity: base.FreeIntensity = "auto"
     augment: Augment = setting("none", "views averaged: mirror images, sizes or both")
-    augment_scales: list[Annotated[float, Field(ge=0.01, le=8)]] = setting(
+    augment_scales: list[float] = setting(
         [*AUGMENT_SCALES], "sizes averaged over; the first one tells objects apart", min_length=1
     )
     reference_interval: ReferenceInterval = None
@@ -121,6 +121,13 @@ class PredictorOptions(Settings):
     )
     xmem: XMemPredictionSettings = setting(XMemPredictionSettings(), "how XMem follows objects")
     void: Annotated[Void, FREE] = "auto"
+
+    @field_validator("augment_scales")
+    @classmethod
+    def _check_scales(cls, value: list[float]) -> list[float]:
+        if not all(0.01 <= scale <= 8 for scale in value):
+            raise ValueError("positive factors from 0.01 to 8")
+        return value
 
 
 class FirstMaskOptions(Settings):

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
@@ -229,6 +230,7 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
 def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]:
     """The frames from ``start`` on; a MediaError if one is no uint8 RGB of the first's size."""
     shape: tuple[int, ...] | None = None
+    own = isinstance(source, FrameSource)
     items = source.frames(start) if isinstance(source, FrameSource) else source
     for index, item in enumerate(items):
         frame = item
@@ -236,6 +238,9 @@ def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]
             frame = VideoFrame(index, math.nan, f"{index:06d}", as_rgb(item))
         if frame.frame_index < start:
             continue
+        if not own:
+            # A camera may fill one array again and again, and frames are kept meanwhile.
+            frame = replace(frame, image=frame.image.copy())
         image = frame.image
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             where, found = f"frame {frame.frame_index}", f"has shape {image.shape}"

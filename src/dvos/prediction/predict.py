@@ -268,12 +268,17 @@ def _write_tables(
     begun = {job.clip.name: job for job in jobs if job.begun}
     own: dict[str, Mapping[str, Sequence[Any]]] = {
         COUNTS: {x: finish_rows(x, job.rows, smoothing=smoothing) for x, job in begun.items()},
-        TOTALS: {name: job.totals for name, job in begun.items()},
+        # Of tracks that stay though none are asked for now, so do the totals.
+        TOTALS: {
+            name: job.totals
+            for name, job in begun.items()
+            if job.totals or not (out / f"{name}.tracks.csv").is_file()
+        },
     }
     places = {clip.name: place for place, clip in enumerate(clips)}
     known: set[str] = set()
     for name, columns in _TABLES.items():
-        rows: list[Sequence[Any]] = [*_rows_of_others(out / name, columns, begun.keys())]
+        rows: list[Sequence[Any]] = [*_rows_of_others(out / name, columns, own[name].keys())]
         rows += [astuple(row) for of_clip in own[name].values() for row in of_clip]
         rows.sort(key=lambda row: places.get(row[0], -1))
         if name == COUNTS:

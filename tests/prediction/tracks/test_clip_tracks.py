@@ -187,6 +187,21 @@ def test_no_tracks_without_being_asked(checkpoint: Path, tmp_path: Path) -> None
     assert not (tmp_path / "m/totals.csv").exists()
 
 
+def test_totals_stay_as_long_as_the_tracks_that_they_are_of(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m"
+    _predict(checkpoint, _clip(tmp_path / "in"), out)
+    before = (out / "totals.csv").read_bytes()
+    _predict(checkpoint, tmp_path / "in", out, tracks=False)
+    assert (out / "in.tracks.csv").is_file()
+    assert (out / "totals.csv").read_bytes() == before
+    # Of other masks neither is true.
+    _predict(checkpoint, tmp_path / "in", out, tracks=False, threshold=0.4)
+    assert not (out / "in.tracks.csv").exists()
+    assert len((out / "totals.csv").read_text().splitlines()) == 1
+
+
 def test_a_format_needs_tracks() -> None:
     with pytest.raises(ValueError, match="needs tracks"):
         PredictionSettings(checkpoint=Path("c"), input=Path("i"), format="ctc", tracks=False)
