@@ -67,13 +67,14 @@ _INPUTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def check(path: Path, *, command: str | None = None) -> str:
+def check(path: str | Path, *, command: str | None = None) -> str:
     """Check something that commands read; write nothing, and return a line on what was checked.
 
     That is a YAML configuration, of ``command`` or found by its keys, whose input tables are
     checked too; a CSV table, known by its columns, with the files it names; a folder as ``dvos
     fit`` takes it; or labels of another program. A DvosError has a fault for each thing wrong.
     """
+    path = Path(path)
     if not path.exists():
         raise UsageError.at(path, absent(path), "a file or folder", "check the path")
     suffix = path.suffix.lower()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +23,14 @@ from dvos.media.image import image_size, read_image, write_image
 from dvos.media.mask import mask_size, read_mask
 from dvos.synthesis import write
 from dvos.synthesis.build import (
+    _digest_of,
     build_clip_generator,
     build_generator,
     build_recipe,
 )
 from dvos.synthesis.flow import read_flow, write_flow
 from dvos.synthesis.write import synthesize
-from dvos.tables import read_clips, split_address
+from dvos.tables import read_clips, read_images, split_address
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,28 @@ def test_clips_of_other_settings_are_not_replaced(field: Path, tmp_path: Path) -
             synthesize(settings.model_copy(update={"seed": 8}))
         note.touch()
     assert contents(tmp_path) == made
+
+
+def test_clips_go_by_what_images_hold_whenever_that_was_written(
+    field: Path, tmp_path: Path
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(field, images)
+    settings = settings_of(images, out, clips=1)
+    synthesize(settings)
+    made = contents(out)
+    for path in images.rglob("*.png"):
+        os.utime(path, (5, 5))
+    synthesize(settings)
+    assert contents(out) == made
+    cutout = read_images(images / "cutouts.csv")[0].image
+    data, stamp = bytearray(cutout.read_bytes()), cutout.stat()
+    data[-1] ^= 1
+    cutout.write_bytes(data)
+    os.utime(cutout, (stamp.st_atime, stamp.st_mtime))
+    _digest_of.cache_clear()  # as of another process
+    with pytest.raises(OutputError, match="holds a clip VID_00000 of other images"):
+        synthesize(settings)
 
 
 def test_clips_of_other_images_are_not_replaced(field: Path, tmp_path: Path) -> None:

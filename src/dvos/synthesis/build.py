@@ -9,9 +9,10 @@ import os
 import platform
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from dvos.tables import read_backgrounds, read_images
 
 _LOG = logging.getLogger(__name__)
 _building = threading.Lock()
+_THREADS = 4  # that read files
 
 
 def build_clip_generator(
@@ -82,7 +84,7 @@ class Recipe:
     scene: str  # The scene's settings as JSON
     tables: tuple[tuple[str, ...], ...]  # Absolute paths: of backgrounds, cutouts, distractors
     seed: int  # Of all clips
-    inputs: str  # digest of the names, sizes and times of change of all that the tables list
+    inputs: str  # digest of the names and contents of all that the tables list
     engine: str  # Digest of this room's code, as other code may draw other clips
     intensity: str  # of backgrounds' samples of more than 8 bit, measured once for all processes
     void: str  # what means "unknown" in their masks; what it declares is among the inputs
@@ -93,6 +95,21 @@ class Recipe:
         told = ("tables", "void")
         facts = {name: value for name, value in asdict(self).items() if name not in told}
         return digest([facts, len(self.tables[0])])
+
+
+def _content(one: object) -> object:
+    """A file's name and content; what is no file as it is."""
+    if not isinstance(one, Path):
+        return one
+    with suppress(OSError):  # told by whoever builds the generator
+        return [composed(one.name), _digest_of(one, *file_stamp(one))]
+    return [composed(one.name)]
+
+
+@cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    del size, changed
+    return file_digest(path)
 
 
 def build_recipe(settings: SynthesisSettings) -> Recipe:
@@ -106,16 +123,19 @@ def build_recipe(settings: SynthesisSettings) -> Recipe:
             with suppress(DvosError, OSError):  # told by whoever builds the generator
                 for row in read_backgrounds(table):
                     paths = [path for path in (row.image, row.mask) if path]
-                    inputs[-1] += [[composed(path.name), *file_stamp(path)] for path in paths]
+                    inputs[-1] += paths
                     void = declared_void(row.mask.parent, settings.void) if row.mask else None
                     inputs[-1] += [] if void is None else [["void", *void]]
                     images += [row.image] if kind == 0 else []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        # By what they hold, whenever that was written: a copy gives the same clips.
+        found = [list(pool.map(_content, listed)) for listed in inputs]
     return Recipe(
         scene=settings.scene.model_dump_json(),
         # Absolute, as workers on other machines start in other folders; links stay.
         tables=tuple(tuple(os.path.abspath(one) for one in tables) for tables in kinds),  # noqa: PTH100
         seed=settings.seed,
-        inputs=digest(inputs),
+        inputs=digest(found),
         engine=_engine(),
         intensity=choose_intensity(settings.intensity, images, "backgrounds"),
         void=settings.void,

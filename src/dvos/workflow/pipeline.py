@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -153,7 +154,9 @@ def check_data(folder: steps.MethodFolder, data: DataFolder) -> None:
                 found = f"{what} since the run in {folder.root} began"
                 faults.add(place, found, "", "choose another --out, or delete the folder")
     elif known is not None and known.files != files:
-        folder.start.unlink(missing_ok=True)  # it was chosen by other pictures
+        # They were chosen, and made, by other pictures.
+        folder.start.unlink(missing_ok=True)
+        shutil.rmtree(folder.clips, ignore_errors=True)
     write_json(folder.data, asdict(KnownFiles(str(out), files)))
 
 
