@@ -365,6 +365,16 @@ def test_paths_among_the_settings_of_another_command_hold_in_any_folder(
         check_run_settings(tmp_path / "moved/rounds/rounds.yaml", _rounds(""))
 
 
+def test_rounds_from_weights_of_the_package_go_on(tmp_path: Path) -> None:
+    for start in ("wheat", named_weights(Path("wheat"))):
+        given = RoundsSettings(unlabelled=[{"input": "new.mp4"}], train={}, start=start)
+        assert given.start == named_weights(Path("wheat"))
+        check_run_settings(tmp_path / "rounds.yaml", given)
+        assert "\nstart: wheat\n" in (tmp_path / "rounds.yaml").read_text()
+    with pytest.raises(UsageError, match=r"start: the run in this folder has .*; expected None"):
+        check_run_settings(tmp_path / "rounds.yaml", given.model_copy(update={"start": None}))
+
+
 def test_weights_of_the_package_are_kept_by_their_name() -> None:
     """A run is repeated where the package lies elsewhere, and a user's own file stays a path."""
     packaged = named_weights(Path("wheat"))

@@ -185,6 +185,11 @@ def test_masks_by_stem(tmp_path: Path) -> None:
         (["w/Frames/1.png", "w/Masks/1.png", "clips.csv", "preview.png"],
          [("w", "w/Frames", "folder")]),
         (["1.png", "preview.png"], [("clip", "", "folder")]),
+        # Labelled stills.
+        (["images/1.png", "masks/1.png"], [("images", "images", "folder")]),
+        (["Images/1.png", "head_mask/1.png", "x/1.png"],
+         [("Images", "Images", "folder"), ("x", "x", "folder")]),
+        (["masks/1.png", "x/1.png"], [("masks", "masks", "folder"), ("x", "x", "folder")]),
         # What dvos synthesize draws of its clips, to be looked at.
         (["Frames/1.png", "Masks/1.png", "Instances/1.png", "Flow/1.npz", "overlay.mp4"],
          [("clip", "Frames", "folder")]),

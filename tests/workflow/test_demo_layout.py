@@ -59,6 +59,16 @@ def test_everything_is_found(tmp_path: Path, masks: str, caplog: pytest.LogCaptu
     assert told in caplog.text
 
 
+def test_targets_of_one_name_are_told_before_the_training(tmp_path: Path) -> None:
+    put_image(tmp_path / "annotated/images/a.png")
+    put_mask(tmp_path / "annotated/masks/a.png")
+    for name in ("v.mp4", "v.avi", "w.mp4"):
+        put_video(tmp_path / "target" / name)
+    with pytest.raises(UsageError, match=r"target: 2 videos are named 'v'; .*rename them") as caught:
+        read_data_folder(tmp_path)
+    assert len(caught.value.faults) == 1
+
+
 def test_validation_may_be_absent(tmp_path: Path) -> None:
     put_image(tmp_path / "annotated" / "images" / "a.png")
     put_mask(tmp_path / "annotated" / "masks" / "a.png")

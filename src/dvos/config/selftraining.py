@@ -119,7 +119,9 @@ class RoundsSettings(Settings):
     pseudo_label: PseudoLabelOptions = setting(PseudoLabelOptions(), "how frames are labelled")
     # More of them go on from the last.
     rounds: Count = free(3, "rounds of predicting, filtering and training again")
-    start: Path | None = setting(None, "network that predicts first; null: round 0 trains it")
+    start: base.Weights | None = setting(
+        None, "network that predicts first; null: round 0 trains it"
+    )
     start_from: Literal["previous", "scratch"] = setting(
         "previous", "weights that each round starts from: the round before's, or those of train"
     )

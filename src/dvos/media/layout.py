@@ -283,8 +283,9 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
     It holds frames; or clips of any kind side by side: videos, clip stores, and folders, each of
     frames (in itself or in its own ``Frames``) or of videos or clip stores; or, inside a folder
     ``frames``, clips each a folder of frames. Beside a video no folder is a clip that bears its
-    name or is named after masks or frames: that is what was made of it. A MediaError if it holds
-    nothing of that, or images and videos or clip stores.
+    name or is named after masks or frames: that is what was made of it; nor is one that is named
+    after masks beside a folder ``images``, whose labels they are. A MediaError if it holds nothing
+    of that, or images and videos or clip stores.
     """
     images, files = list_images(folder), _lone_clips(folder)
     if images and files:
@@ -298,12 +299,13 @@ def find_clip_places(folder: Path) -> list[ClipPlace]:
     if inner is not None and list_images(inner):
         return [ClipPlace(clip_name(inner), inner, "folder")]
     names = {place.name for place in files}
+    labelled = inner_folder(folder, "images") is not None
     clips = list(files)
     for sub in list_folders(inner or folder):
         place = sub if list_images(sub) else inner_folder(sub, "frames")
         made = composed(sub.name) in names or sub.name.lower() == "frames" or is_of_masks(sub)
         if place is not None and list_images(place):
-            if not (files and made):
+            if not ((files and made) or (labelled and is_of_masks(sub))):
                 clips.append(ClipPlace(composed(sub.name), place, "folder"))
         elif not made and inner is None and not (sub / ".progress").exists():
             clips += _lone_clips(sub)

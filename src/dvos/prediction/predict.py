@@ -33,6 +33,7 @@ from dvos.prediction.scale import ClipScale, tell_scales, tell_sizes
 from dvos.prediction.tracks.table import TOTAL_COLUMNS
 from dvos.runner.manifest import read_record, restore_clips
 from dvos.runner.shards import part_of, taken_folder
+from dvos.scoring.match import true_masks
 from dvos.scoring.score import check_out, score
 from dvos.scoring.summary import Scores
 from dvos.tables import COUNT_COLUMNS, rows_beside, write_rows
@@ -137,6 +138,7 @@ def evaluate(settings: EvaluationSettings, load: LoadPredictor) -> EvaluationRes
     given = [("INPUT" if alone else "--truth", settings.truth), ("INPUT", settings.input)]
     files.check_given(given, [("--checkpoint", settings.checkpoint)])
     check_out(settings.out, settings.truth, settings.frames)
+    true_masks(settings.truth, frames=settings.frames, images=None)  # tells what is wrong there
     source = settings.input or settings.truth
     if settings.input is None and source.is_dir():
         folders = (source, *list_folders(source))

@@ -17,7 +17,14 @@ from typing import Self
 from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.files import composed, stem_of
 from dvos.media.ctc_folder import ctc_sequences, result_mask
-from dvos.media.layout import IMAGE_SUFFIXES, MASK_SUFFIXES, VIDEO_SUFFIXES, FileIndex, list_files
+from dvos.media.layout import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    VIDEO_SUFFIXES,
+    FileIndex,
+    list_files,
+    path_kind,
+)
 from dvos.tables import frame_stem, read_clips
 
 #: What prediction writes into a clip's folder beside its masks.
@@ -59,6 +66,9 @@ def true_masks(truth: Path, *, frames: str, images: Path | None) -> list[Pair]:
             for n, path in one.whole_masks().items()
         ] or _from_folder(truth, images)
     else:
+        if path_kind(truth) not in ("table", "missing"):
+            expected = "a folder of true masks, or a CSV of clips"
+            raise MediaError.at(truth, "is no table", expected, "give one with --truth")
         rows = read_clips(truth)
         by_clip: dict[str, list[Pair]] = {row.vid: [] for row in rows}
         last: dict[str, Path] = {}

@@ -9,6 +9,7 @@ import csv
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -171,6 +172,10 @@ def _check_media(data: DataFolder, faults: FaultCollector) -> None:
 
     Those with masks are looked at beside these. Only the first frame of a video is read.
     """
+    for name, number in Counter(map(stem_of, data.targets)).items():
+        if number > 1:
+            found = f"{number} videos are named {name!r}"
+            faults.add(data.folder / "target", found, "a name of its own for each", "rename them")
     scored = (item.video for item in data.validation_videos)
     videos = dict.fromkeys((*data.background_videos, *scored, *data.targets, *data.unlabelled))
     steps: list[tuple[Callable[[Path], object], Path]] = [
