@@ -64,7 +64,7 @@ def test_targets_of_one_name_are_told_before_the_training(tmp_path: Path) -> Non
     put_mask(tmp_path / "annotated/masks/a.png")
     for name in ("v.mp4", "v.avi", "w.mp4"):
         put_video(tmp_path / "target" / name)
-    with pytest.raises(UsageError, match=r"target: 2 videos are named 'v'; .*rename them") as caught:
+    with pytest.raises(UsageError, match=r"target: 2 videos are named 'v'") as caught:
         read_data_folder(tmp_path)
     assert len(caught.value.faults) == 1
 
