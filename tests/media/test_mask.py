@@ -341,14 +341,6 @@ def test_stretched_masks_are_known_by_their_folder(tmp_path):
     assert np.unique(read_mask(tmp_path / "s/b.png", "none")).tolist() == [0, 257, IGNORE]
 
 
-@pytest.mark.parametrize(("others", "same"), [(255, 255), (1, IGNORE), (254, IGNORE)])
-def test_a_deep_mask_among_semantic_ones_has_no_unknown(others, same, tmp_path):
-    for name in "abc":
-        write_mask(tmp_path / f"{name}.png", (squares(others) > 0).astype(np.uint8) * others)
-    write_mask(tmp_path / "d.png", squares(65535))
-    assert np.unique(read_mask(tmp_path / "d.png")).tolist() == [0, same]
-
-
 @pytest.mark.parametrize("values", [[-1, 0], [0, 65536]])
 def test_an_id_that_no_mask_holds_is_refused(values):
     with pytest.raises(MediaError, match=r"m\.png: values from .*; expected ids in 0\.\.65535"):

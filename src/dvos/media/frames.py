@@ -242,7 +242,7 @@ def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]
             # A camera may fill one array again and again, and frames are kept meanwhile.
             frame = replace(frame, image=frame.image.copy())
         image = frame.image
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             where, found = f"frame {frame.frame_index}", f"has shape {image.shape}"
             expected = "uint8 RGB (height, width, 3)"
             raise MediaError.at(where, f"{found} and type {image.dtype}", expected)

@@ -135,16 +135,12 @@ def _could_be_stretched(mask: Mask) -> bool:
 
 @lru_cache(maxsize=256)
 def _are_stretched(folder: Path, _changed: int, read: Reader) -> bool:
-    """Whether the masks of a folder are 8 bit stretched to 16: 65535 is no "unknown" there.
-
-    Semantic ones of 8 bit may lie among them: no ids, which alone have 65535 for "unknown".
-    """
+    """Whether the masks of a folder are 8 bit stretched to 16: 65535 is no "unknown" there."""
     highest = 0
     for path in evenly(list_files(folder, MASK_SUFFIXES), _MOST):
         with suppress(MediaError):  # told by whoever reads it for itself
             mask = read(path)
-            semantic = mask.dtype == np.uint8 and set(_values(mask)) <= set(SEMANTIC)
-            if not (semantic or _could_be_stretched(mask) or not mask.any()):
+            if mask.any() and not _could_be_stretched(mask):
                 return False
             highest = max(highest, int(mask.max(initial=0)))
     return highest == _FULL[-1]

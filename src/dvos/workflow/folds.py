@@ -17,8 +17,8 @@ from dvos.media.mask import object_pixels, read_mask, write_mask
 from dvos.tables import StillRow, frame_stem, split_address
 from dvos.workflow.data_folder import DataFolder
 
-#: Most pictures that take part.
-MOST_UNITS = 40
+#: Most frames of clips that take part, and most parts.
+_MOST_UNITS = 40
 
 
 def most_folds(data: DataFolder, void: str) -> int:
@@ -26,7 +26,7 @@ def most_folds(data: DataFolder, void: str) -> int:
     if len(data.labelled) == 1 and data.annotated:
         mask = read_mask(data.annotated[0].mask, void)
         return sum(bool(object_pixels(mask[place]).any()) for place in _quarters_of(mask))
-    return min(len(data.labelled), MOST_UNITS)
+    return min(sum(_has_objects(row, void) for row in taking_part(data)), _MOST_UNITS)
 
 
 def part(
@@ -45,11 +45,25 @@ def part(
         rows = sorted(data.annotated, key=order)
         if len(rows) == 1:
             rows = _quarters(rows[0], folder, settings)
-        return [one for number in range(folds) if (one := rows[number::folds])]
-    rows = list(data.labelled[:: -(-len(data.labelled) // MOST_UNITS)])
+        # Those without objects are shared out apart, so that each part has some with them.
+        shown = [row for row in rows if _has_objects(row, settings.void)]
+        bare = [row for row in rows if row not in shown]
+        return [one for n in range(folds) if (one := shown[n::folds] + bare[n::folds])]
+    rows = taking_part(data)
+    shown_at = [place for place, row in enumerate(rows) if _has_objects(row, settings.void)]
     rows = _with_own_names(rows, folder, settings)
-    edges = [len(rows) * number // folds for number in range(folds + 1)]
-    return [rows[a:b] for a, b in pairwise(edges)]
+    edges = [shown_at[len(shown_at) * number // folds] for number in range(1, folds)]
+    return [rows[a:b] for a, b in pairwise([0, *edges, len(rows)])]
+
+
+def taking_part(data: DataFolder) -> list[StillRow]:
+    """All stills, or so many frames of clips as take part."""
+    rows = data.labelled
+    return list(rows if data.annotated else rows[:: -(-len(rows) // _MOST_UNITS) or 1])
+
+
+def _has_objects(row: StillRow, void: str) -> bool:
+    return bool(object_pixels(read_mask_at(row.mask, void)).any())
 
 
 def _quarters_of(mask: NDArray[np.generic]) -> Iterator[tuple[slice, slice]]:

@@ -25,7 +25,7 @@ from dvos.media.mask import IGNORE, label_components, mask_ids
 from dvos.media.splitting import split_mask
 from dvos.tables import StillRow
 from dvos.workflow.data_folder import DataFolder
-from dvos.workflow.folds import MOST_UNITS, most_folds
+from dvos.workflow.folds import most_folds, taking_part
 from dvos.workflow.starting import Start
 from dvos.workflow.steps import M, views_of
 
@@ -303,7 +303,7 @@ class _Costs:
     @property
     def labelled(self) -> float:
         """Of predicting what takes part in cross-validation in one view."""
-        return self.stills(row.image for row in self.data.labelled[:MOST_UNITS])
+        return self.stills(row.image for row in taking_part(self.data))
 
     @property
     def validation(self) -> float:
@@ -394,5 +394,6 @@ def _judge(settings: FitSettings, data: DataFolder, plan: Plan, *, smaller: bool
     if not data.labelled:
         return "nothing, as nothing is labelled: label validation/"
     kind = "synthetic clips" if data.annotated else "frames held back from training"
-    lone = "" if settings.folds == 0 else ", as a single picture has objects in one corner only"
+    corner = " in one corner only" if len(data.labelled) == 1 else ""
+    lone = "" if settings.folds == 0 else f", as a single picture has objects{corner}"
     return f"{kind} alone{lone}: label validation/"
