@@ -84,6 +84,7 @@ class FirstMasks:
         files: tuple[Path, ...] = (),
     ) -> None:
         self.rules, self.empty, self.of_frame, self.files = rules, empty, of_frame, files
+        self.unmet: MediaError | None = None  # told where no frame comes that has a mask
         # Whether nothing follows the first that holds an object.
         self.only_first = empty is None or rules.settings.frames == "first"
 
@@ -107,7 +108,7 @@ class FirstMasks:
             yield frame, ids
         if number >= 0 and not started:
             if self.empty:
-                raise self.empty
+                raise self.empty if read else self.unmet or self.empty
             _log.warning("no object was found in any frame; all masks are empty")
 
 
@@ -195,6 +196,8 @@ class GivenMasks(FirstMasks):
         fault = MediaError.at(where, found, expected, remedy)
         super().__init__(rules, fault, self._of_frame, files)
         self.first, self.named, self._clip = first, named, clip
+        unmet, wanted = "holds no object of a frame that is looked at", "the mask of one that is"
+        self.unmet = MediaError.at(files[0], unmet, wanted, "check its name, and --every")
 
     def _of_frame(self, frame: VideoFrame, first: bool) -> Ids | None:
         """The mask named like the frame, or that of the first frame."""

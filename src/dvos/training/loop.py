@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -30,7 +30,7 @@ from dvos.networks.weights import misfit, read_state, save_network
 from dvos.runner.display import note, open_display, waiting
 from dvos.training import networks, records
 from dvos.training.calibration import calibrate_checkpoint, calibrate_tracks
-from dvos.training.data import judged_clips
+from dvos.training.clips.files import FrameClip
 from dvos.training.datasets import TrainingClips, batches_of, draw_prediction, normalised_batch
 from dvos.training.devices import cpu_threads, explained, loader_workers
 from dvos.training.objective import Measures, Objective
@@ -50,6 +50,8 @@ class RunClips(NamedTuple):
     validation: Clips | None
     #: Gives some of the pictures that are learnt from as they are, when all is learnt.
     labelled: Callable[[], Clips] | None = None
+    #: Gives the labelled clips that the run is judged by and does not learn from.
+    judged: Callable[[], Sequence[FrameClip]] = list
 
 
 class Training:
@@ -76,7 +78,7 @@ class Training:
             raise RunError.at("batch", found, remedy="give a multiple")
         self.settings, self.plan = settings, plan
         self.trained, self.objective = trained, objective
-        self.training, self.validation, self._labelled = clips
+        self.training, self.validation, self._labelled, self._judged = clips
         self.folder, self.fabric = folder, fabric
         self.workers = loader_workers(settings, fabric.device) if workers is None else workers
         self.network = trained.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -139,7 +141,7 @@ class Training:
                         segment=self.objective.segment,
                         device=device,
                     )
-                calibrate_tracks(best, spec, judged_clips(self.settings.data), device)
+                calibrate_tracks(best, spec, self._judged(), device)
         except KeyboardInterrupt:
             if self.fabric.is_global_zero:
                 records.tell_what_is_kept(self.folder.state)

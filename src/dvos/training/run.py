@@ -183,7 +183,7 @@ def build_training(
     if rank is not None:
         # Only now: while the other processes still start, faults are told at once.
         rank.connect(fabric)
-    clips = RunClips(training, validation)
+    clips = RunClips(training, validation, judged=partial(clip_data.judged_clips, data))
     if not spec.starts_from_masks:
         # One that is given a mask goes on as that lies.
         labelled = partial(clip_data.build_labelled_clips, settled, target, norm)
