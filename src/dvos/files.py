@@ -19,6 +19,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -368,6 +369,17 @@ def file_digest(path: Path) -> str:
     """Fingerprint of a file's bytes, 32 hex digits, in constant memory."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def known_digest(path: Path) -> str:
+    """The :func:`file_digest`, worked out once as long as size and time of change are the same."""
+    return _digest_at(path, *file_stamp(path))
+
+
+@cache
+def _digest_at(path: Path, *stamp: int) -> str:
+    del stamp
+    return file_digest(path)
 
 
 def _write(handle: int, data: bytes) -> None:

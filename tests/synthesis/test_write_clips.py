@@ -16,14 +16,13 @@ from small_field import contents, settings_of
 from dvos import files
 from dvos.config.scene import SynthesisSettings
 from dvos.errors import DvosError, OutputError, RunError, UsageError
-from dvos.files import locked
+from dvos.files import _digest_at, locked
 from dvos.media.clip_store import ClipStore
 from dvos.media.frames import open_frames
 from dvos.media.image import image_size, read_image, write_image
 from dvos.media.mask import mask_size, read_mask
 from dvos.synthesis import write
 from dvos.synthesis.build import (
-    _digest_of,
     build_clip_generator,
     build_generator,
     build_recipe,
@@ -174,7 +173,7 @@ def test_clips_go_by_what_images_hold_whenever_that_was_written(
     data[-1] ^= 1
     cutout.write_bytes(data)
     os.utime(cutout, (stamp.st_atime, stamp.st_mtime))
-    _digest_of.cache_clear()  # as of another process
+    _digest_at.cache_clear()  # as of another process
     with pytest.raises(OutputError, match="holds a clip VID_00000 of other images"):
         synthesize(settings)
 

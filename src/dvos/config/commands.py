@@ -32,7 +32,7 @@ class Command:
     function: str = ""  # Name of its function, where that is not its own.
     example: str = ""  # What may follow ``dvos`` and its name.
     then: str = ""  # What one does next, with {0} for its result; told when it is done
-    needs: str = ""  # if the result has this, where not all results lead there.
+    needs: str = ""  # if the result has this, and some of it, where not all results lead there.
     # Names under which settings of its sections are options of their own: dotted keys.
     short: Mapping[str, str] = field(default_factory=dict)
 

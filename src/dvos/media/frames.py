@@ -227,20 +227,23 @@ def open_frames(source: Frames, intensity: str = "auto") -> AnyFrames:
     return VideoFile(path, intensity=intensity)
 
 
+def _kept(frame: Any) -> Any:
+    """A copy: a camera may fill one array again and again, and frames are kept meanwhile."""
+    if isinstance(frame, VideoFrame):
+        return replace(frame, image=frame.image.copy())
+    return as_rgb(frame).copy()
+
+
 def checked_frames(source: AnyFrames, *, start: int = 0) -> Iterator[VideoFrame]:
     """The frames from ``start`` on; a MediaError if one is no uint8 RGB of the first's size."""
     shape: tuple[int, ...] | None = None
-    own = isinstance(source, FrameSource)
-    items = source.frames(start) if isinstance(source, FrameSource) else source
+    items = source.frames(start) if isinstance(source, FrameSource) else map(_kept, source)
     for index, item in enumerate(items):
         frame = item
         if not isinstance(frame, VideoFrame):
             frame = VideoFrame(index, math.nan, f"{index:06d}", as_rgb(item))
         if frame.frame_index < start:
             continue
-        if not own:
-            # A camera may fill one array again and again, and frames are kept meanwhile.
-            frame = replace(frame, image=frame.image.copy())
         image = frame.image
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             where, found = f"frame {frame.frame_index}", f"has shape {image.shape}"

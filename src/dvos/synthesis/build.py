@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from dvos.config.scene import SceneSettings, SynthesisSettings
 from dvos.errors import DvosError, FaultCollector, RunError, TableError
-from dvos.files import composed, digest, file_digest, file_stamp
+from dvos.files import composed, digest, file_digest, known_digest
 from dvos.media.image import resized, write_image
 from dvos.media.intensity import choose_intensity, settled
 from dvos.media.mask_values import declared_void
@@ -102,14 +102,8 @@ def _content(one: object) -> object:
     if not isinstance(one, Path):
         return one
     with suppress(OSError):  # told by whoever builds the generator
-        return [composed(one.name), _digest_of(one, *file_stamp(one))]
+        return [composed(one.name), known_digest(one)]
     return [composed(one.name)]
-
-
-@cache
-def _digest_of(path: Path, size: int, changed: int) -> str:
-    del size, changed
-    return file_digest(path)
 
 
 def build_recipe(settings: SynthesisSettings) -> Recipe:

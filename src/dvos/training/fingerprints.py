@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from pydantic import BaseModel
 from dvos.config.data import DataSettings
 from dvos.config.show import Move
 from dvos.errors import DvosError, FaultCollector
-from dvos.files import absolute, digest, file_digest, file_stamp, read_bytes
+from dvos.files import absolute, digest, file_digest, file_stamp, known_digest, read_bytes
 from dvos.formats.known import open_source
 from dvos.media.layout import VIDEO_SUFFIXES, left_by_system
 from dvos.media.mask_values import DECLARATION
@@ -110,20 +109,15 @@ def content_digests(files: Iterable[Path]) -> dict[str, str]:
 def _content(place: str) -> str:
     path = Path(place)
     with suppress(OSError, DvosError):  # told when it is read
-        return _content_at(path, *file_stamp(path))
+        size, _ = file_stamp(path)
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            return f"{size} bytes"
+        if path.suffix.lower() == STORE_SUFFIX:
+            # Its head holds checksums of all that follows.
+            head = read_bytes(path, "a clip store", _HEAD)
+            return digest([size, head.hex()])
+        return known_digest(path)  # the trainings of one fit share their data
     return _MISSING
-
-
-@cache  # the trainings of one fit share their data
-def _content_at(path: Path, size: int, changed: int) -> str:
-    del changed
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return f"{size} bytes"
-    if path.suffix.lower() == STORE_SUFFIX:
-        # Its head holds checksums of all that follows.
-        head = read_bytes(path, "a clip store", _HEAD)
-        return digest([size, head.hex()])
-    return file_digest(path)
 
 
 def changed_files(now: Mapping[str, str], known: Mapping[str, str], move: Move) -> list[str]:
