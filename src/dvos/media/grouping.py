@@ -27,6 +27,9 @@ _SIDE = 2.66
 #: Of an object's side: deviation of the blur that makes a heap of votes one.
 _BLUR = 0.15
 _SMALLEST_BLUR = 0.5
+#: Deviation, in positions, that votes shared by the four places around their target would have
+#: besides (variance 1/6): it is added to the blur, as each goes whole to the nearest one.
+_SHARED = 0.4
 #: Of the usual area of an object; what is below is a scrap.
 _SCRAP = 0.1
 #: Of the mask's threshold: probability from which on pixels may belong to an object seen weakly.
@@ -101,10 +104,9 @@ def group_mask(
         counts = np.bincount(places, minlength=height * width)
         weight = counts.reshape(height, width).astype(np.float32)
     offsets = (np.ascontiguousarray(each, np.float32) for each in maps.offset)
-    towards = votes.aim(weight, *offsets)
-    heaps, away = votes.cast(weight, *towards)
+    voters, targets, heaps, away = votes.cast(weight, *votes.aim(weight, *offsets))
     side = _SIDE * float(away.sum()) / max(float(weight.sum()), 1.0)
-    sigma = max(_SMALLEST_BLUR, _BLUR * side)
+    sigma = float(np.hypot(max(_SMALLEST_BLUR, _BLUR * side), _SHARED))
     for each in (heaps, away):
         cv2.GaussianBlur(each, (0, 0), sigma, each, borderType=cv2.BORDER_CONSTANT)
     shown = side * side * down * across
@@ -114,7 +116,7 @@ def group_mask(
     centres, limits = votes.find_centres(heaps, _SIDE * away, peaks)
     nearest = votes.surround(centres, limits, height, width)
     moved = np.zeros((0, height, width), np.float32) if maps.motion is None else maps.motion
-    owners, areas, motion = votes.assign(weight, *towards, nearest, moved, len(centres))
+    owners, areas, motion = votes.assign(weight, voters, targets, nearest, moved, len(centres))
     # Of what the frame's edge cuts any part may be seen.
     kept = (areas >= least) | (cut_by_edge(owners, len(centres))[1:] & (areas >= minimum_area))
     numbers = np.zeros(len(centres) + 1, np.int32)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.compiling import inlined, jit
+from dvos.compiling import jit
 
 Singles = NDArray[np.float32]
 Numbers = NDArray[np.int32]
@@ -14,76 +14,57 @@ _APART = 0.35
 _REACH = 0.75
 
 
-@inlined
-def _aim(place: float, offset: float, count: int) -> float:
-    """Where a place points to, within the map; to itself where the offset is no number."""
-    if not -count < offset < count:
-        return float(place)
-    return min(max(place + offset, 0.0), count - 1.0)
+@jit
+def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Numbers, Numbers]:
+    """The row and the column nearest to where each place (h, w) points by its offset, in the map.
+
+    What is off the mask, of ``weight`` 0, points to itself, and so does what has no number for an
+    offset, or one larger than the map.
+    """
+    height, width = weight.shape
+    rows, columns = np.empty((height, width), np.int32), np.empty((height, width), np.int32)
+    for i in range(height):
+        for j in range(width):
+            across, down = x[i, j], y[i, j]
+            told = weight[i, j] > 0 and -width < across < width and -height < down < height
+            row, column = (i + down, j + across) if told else (i + 0.0, j + 0.0)
+            rows[i, j] = int(min(max(row, 0.0), height - 1.0) + 0.5)
+            columns[i, j] = int(min(max(column, 0.0), width - 1.0) + 0.5)
+    return rows, columns
 
 
 @jit
-def aim(weight: Singles, x: Singles, y: Singles) -> tuple[Numbers, Singles, Singles]:
-    """Places of a mask, of ``weight`` above 0, and the column and row that each points to.
+def cast(
+    weight: Singles, rows: Numbers, columns: Numbers
+) -> tuple[Numbers, Numbers, Singles, Singles]:
+    """Votes of the places of a mask, of ``weight`` above 0, for those that they point to.
 
-    The former are rows and columns, (M, 2), the latter (M,). What lies where it points to may point
-    on, and is followed once: an offset that falls short, as far ones do in a network that is not
-    sure, then arrives, and one that hits the centre stays.
+    ``rows`` and ``columns`` are of :func:`aim`. What lies where a place points to may point on, and
+    is followed once: an offset that falls short, as far ones do in a network that is not sure, then
+    arrives, and one that hits the centre stays. Given are the places and what each points to, i * w
+    + j, (M,), the votes that each place of the map has got, by weight, (h, w), and the same times
+    the distance they came from.
     """
     height, width = weight.shape
-    n = 0
+    count = 0
     for i in range(height):
         for j in range(width):
-            n += weight[i, j] > 0
-    places = np.empty((n, 2), np.int32)
-    columns, rows = np.empty(n, np.float32), np.empty(n, np.float32)
+            count += weight[i, j] > 0
+    places, targets = np.empty(count, np.int32), np.empty(count, np.int32)
+    votes, away = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     n = 0
     for i in range(height):
         for j in range(width):
             if weight[i, j] == 0:
                 continue
-            u, v = _aim(j, x[i, j], width), _aim(i, y[i, j], height)
-            row, column = int(v + 0.5), int(u + 0.5)
-            if weight[row, column] > 0:
-                u, v = _aim(u, x[row, column], width), _aim(v, y[row, column], height)
-            places[n, 0], places[n, 1], columns[n], rows[n] = i, j, u, v
+            row, column = rows[i, j], columns[i, j]
+            row, column = rows[row, column], columns[row, column]
+            places[n], targets[n] = i * width + j, row * width + column
+            distance = np.sqrt(np.float32((row - i) * (row - i) + (column - j) * (column - j)))
+            votes[row, column] += weight[i, j]
+            away[row, column] += weight[i, j] * distance
             n += 1
-    return places, columns, rows
-
-
-@jit
-def cast(
-    weight: Singles, places: Numbers, columns: Singles, rows: Singles
-) -> tuple[Singles, Singles]:
-    """Votes of each place, by weight, for what it points to, shared by the four places around that.
-
-    ``places``, ``columns`` and ``rows`` are of :func:`aim`. Given are the votes that each place of
-    the map has got, (h, w), and the same times the distance they came from.
-    """
-    height, width = weight.shape
-    votes, away = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    for n in range(len(places)):
-        i, j = places[n]
-        u, v = columns[n], rows[n]
-        distance = np.sqrt((u - j) * (u - j) + (v - i) * (v - i))
-        left, top = int(u), int(v)
-        right, below = min(left + 1, width - 1), min(top + 1, height - 1)
-        a, b = u - left, v - top
-        upper, lower = weight[i, j] * (1 - b), weight[i, j] * b
-        _vote(votes, away, top, left, upper * (1 - a), distance)
-        _vote(votes, away, top, right, upper * a, distance)
-        _vote(votes, away, below, left, lower * (1 - a), distance)
-        _vote(votes, away, below, right, lower * a, distance)
-    return votes, away
-
-
-@inlined
-def _vote(
-    votes: Singles, away: Singles, row: int, column: int, share: float, distance: float
-) -> None:
-    vote = np.float32(share)
-    votes[row, column] += vote
-    away[row, column] += vote * distance
+    return places, targets, votes, away
 
 
 @jit
@@ -154,33 +135,31 @@ def surround(centres: Numbers, limits: Singles, height: int, width: int) -> Numb
 def assign(
     weight: Singles,
     places: Numbers,
-    columns: Singles,
-    rows: Singles,
+    targets: Numbers,
     nearest: Numbers,
     motion: Singles,
     count: int,
 ) -> tuple[Numbers, NDArray[np.float64], Singles]:
     """The number of the centre that each place points to, from 1; 0 off the mask and beside all.
 
-    ``places`` and what they point to are of :func:`aim`, ``nearest`` of :func:`surround`. With the
+    ``places`` and ``targets`` are of :func:`cast`, ``nearest`` of :func:`surround`. With the
     numbers, int32 (h, w), come pixels of each object, float64 (N,), and mean motion, float32
     (N, 2), of a ``motion`` (2, h, w), or zeros of none (0, h, w).
     """
     height, width = weight.shape
     owners = np.zeros((height, width), np.int32)
-    area = np.zeros(count, np.float64)
-    moved = np.zeros((count, 2), np.float64)
-    for m in range(len(places)):
-        i, j = places[m]
-        owner = nearest[int(rows[m] + 0.5), int(columns[m] + 0.5)]
-        owners[i, j] = owner
-        if owner:
-            area[owner - 1] += weight[i, j]
+    area = np.zeros(count + 1, np.float64)
+    moved = np.zeros((count + 1, 2), np.float64)
+    owner_of, weight_of, nearest_of = owners.ravel(), weight.ravel(), nearest.ravel()
+    for n in range(len(places)):
+        place, owner = places[n], nearest_of[targets[n]]
+        owner_of[place] = owner
+        area[owner] += weight_of[place]
         if owner and len(motion):
-            moved[owner - 1, 0] += weight[i, j] * motion[0, i, j]
-            moved[owner - 1, 1] += weight[i, j] * motion[1, i, j]
-    mean = moved / np.maximum(area, 1.0).reshape(count, 1)
-    return owners, area, mean.astype(np.float32)
+            moved[owner, 0] += weight_of[place] * motion[0, place // width, place % width]
+            moved[owner, 1] += weight_of[place] * motion[1, place // width, place % width]
+    mean = moved[1:] / np.maximum(area[1:], 1.0).reshape(count, 1)
+    return owners, area[1:], mean.astype(np.float32)
 
 
 @jit
