@@ -1,4 +1,4 @@
-"""What all tests share: every generator starts from the same seed before each test."""
+"""What all tests share: generators that start from one seed, and examples that are not timed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from collections.abc import Generator
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# No example of a property is timed: the first may compile, and any may meet a busy machine.
+settings.register_profile("untimed", parent=settings(), deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

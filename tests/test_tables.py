@@ -297,9 +297,7 @@ names = st.text(
 ).filter(lambda text: text.strip() and text not in {".", ".."} and len(text.encode()) < 200)
 
 
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(names, min_size=1, max_size=5, unique=True))
 def test_any_file_name_survives(tmp_path: Path, stems: list[str]) -> None:
     rows = [ImageRow(path) for path in make(tmp_path / "folder", *stems)]
@@ -308,9 +306,7 @@ def test_any_file_name_survives(tmp_path: Path, stems: list[str]) -> None:
     assert tables.read_images(table) == rows
 
 
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused_in_words(tmp_path: Path, data: bytes) -> None:
     table = tmp_path / "any.csv"

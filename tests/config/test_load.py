@@ -161,9 +161,7 @@ def test_shown_defaults_document_every_field_and_mark_required_ones() -> None:
     lr=st.floats(1e-9, 1e3),
     name=st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20),
 )
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_value_survives_the_round_trip(tmp_path: Path, lr: float, name: str) -> None:
     original = Example(out=Path(name), optimiser=Optimiser(lr=lr))
     file = tmp_path / "x.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dvos.config.strict_yaml import parse_yaml, read_yaml
@@ -51,7 +51,6 @@ def test_anchors_that_hold_no_more_than_they_should_are_read() -> None:
     assert parse_yaml("a: &x {b: 1}\nc: [*x, *x]") == {"a": {"b": 1}, "c": [{"b": 1}, {"b": 1}]}
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="[]{}:,-&*ab1?!|>'\"#% \n\t", max_size=200))
 def test_any_text_is_read_or_told(text: str) -> None:
     try:

@@ -38,7 +38,7 @@ def naive(ids: np.ndarray) -> list[LabelledObject]:
     return found
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     arrays.arrays(
         st.sampled_from([np.uint8, np.uint16, np.int32]),

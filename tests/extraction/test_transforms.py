@@ -87,7 +87,7 @@ def test_elastic_displaces_by_the_amount_asked() -> None:
     assert 2 < rms < 4.5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     *[st.integers(1, 60)] * 4,
 )

@@ -25,7 +25,7 @@ from dvos.formats.raster import (
 MASKS = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(MASKS)
 def test_any_mask_comes_back_from_outlines_bridges_and_runs(mask: np.ndarray) -> None:
     inner = cropped(mask)
@@ -54,7 +54,7 @@ def test_any_mask_comes_back_from_outlines_bridges_and_runs(mask: np.ndarray) ->
         assert (decode_region(coded, size).whole(size) == whole).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=12), st.booleans())
 def test_long_runs_come_back(runs: list[int], first: bool) -> None:
     mask = np.repeat((np.arange(len(runs)) % 2 == 1) ^ first, runs)[None]

@@ -187,7 +187,7 @@ def test_ids_start_again_at_the_lowest_when_the_highest_is_taken():
 small = arrays(np.uint16, (6, 7), elements=st.sampled_from([0, 1, 2, 3, IGNORE]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small, arrays(np.bool_, (6, 7)), st.sampled_from([0, 4, IGNORE]))
 def test_any_sequence_is_undone_to_the_beginning(ids, pixels, value):
     stroke = Region(0, 0, pixels)
@@ -208,7 +208,7 @@ def test_any_sequence_is_undone_to_the_beginning(ids, pixels, value):
     assert np.array_equal(now, ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small, arrays(np.bool_, (6, 7)))
 def test_a_split_changes_neither_the_object_nor_the_others(ids, pixels):
     try:

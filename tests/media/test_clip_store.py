@@ -61,7 +61,7 @@ def test_tiles_leave_no_seams(store: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_window_is_the_whole_cut(store: Path, data: st.DataObject) -> None:
     y = data.draw(st.integers(0, SIZE[0] - 1))
     x = data.draw(st.integers(0, SIZE[1] - 1))
@@ -140,7 +140,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10**9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_table_can_name_a_frame(index: int) -> None:
     path = Path("some #where/VID_00001.dvclip")
     assert split_address(frame_address(path, index)) == (path, index)

@@ -10,7 +10,7 @@ from dvos.media.colour import hsv_to_rgb, hue_swap, in_hue_range, rgb_to_hsv
 
 IMAGES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8), st.just(3)))
 HUES = st.tuples(st.integers(0, 179), st.integers(0, 179))
-QUICK = settings(deadline=None, max_examples=50)
+QUICK = settings(max_examples=50)
 
 
 def value_and_chroma(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

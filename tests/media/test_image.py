@@ -172,9 +172,7 @@ def test_a_png_without_its_last_bytes_is_an_error(tmp_path, lost):
         read_image(path)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.floats(0, 1), flip=st.integers(1, 255))
 def test_any_changed_byte_of_a_png_is_found(tmp_path, position, flip):
     array = smooth((24, 32))
@@ -270,14 +268,14 @@ def test_list_images_of_no_folder(tmp_path):
         list_images(tmp_path / "file")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=8), max_size=12))
 def test_natural_order_is_total(names):
     backwards = names[::-1]
     assert sorted(names, key=natural_key) == sorted(backwards, key=natural_key)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=12, unique=True))
 def test_natural_order_of_numbers_is_theirs(numbers):
     names = [f"frame_{number}.png" for number in numbers]

@@ -27,9 +27,7 @@ from dvos.media.mask import (
 )
 
 IDS = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
-SAME_PATH = settings(
-    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SAME_PATH = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("suffix", sorted(MASK_SUFFIXES))
@@ -376,7 +374,7 @@ def test_more_components_than_16_bit_hold():
     assert labels.max() == 260 * 260
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=10)))
 def test_components_are_what_the_mask_covers_and_neighbours_share_a_label(mask):
     labels = label_components(mask)

@@ -75,7 +75,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return files
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_window_is_that_part_of_the_image(files, data):
     top, left = data.draw(st.integers(0, SIZE[0] - 1)), data.draw(st.integers(0, SIZE[1] - 1))

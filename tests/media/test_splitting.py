@@ -91,7 +91,7 @@ def test_objects_on_the_edge_of_the_frame(edge: object) -> None:
     assert ((split_mask(mask) > 0) == mask).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**32),
     height=st.integers(1, 40),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -31,7 +31,6 @@ def _both(
     return parts[0], parts[1]
 
 
-@settings(deadline=None)
 @given(
     frames=st.integers(1, 3),
     channels=st.integers(2, 9),

@@ -19,7 +19,7 @@ def test_parameters_are_as_many_as_documented(network):
     assert sum(parameter.numel() for parameter in network.parameters()) == 5_361_508
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), frames=st.integers(1, 6))
 def test_any_size_and_number_of_references(network, height, width, frames):
     with torch.no_grad():

@@ -52,7 +52,7 @@ def test_strength_of_the_noise_follows_the_beta_distribution():
     assert 1000 * 3 / 21 * 0.9 < mean_step < 1000 * 3 / 21 * 1.1
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), sees_query=st.booleans())
 def test_any_size(height, width, sees_query):
     network = PaperNetwork(**TINY, sees_query=sees_query).eval()

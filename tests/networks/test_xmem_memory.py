@@ -37,7 +37,7 @@ def test_affinity_is_the_weighted_distance():
     torch.testing.assert_close(found, -distance * shrinkage.T / KEY**0.5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     length=st.integers(30, 9000),
     count=st.integers(1, 30),

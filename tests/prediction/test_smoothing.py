@@ -34,7 +34,7 @@ def test_a_line_stays_a_line_and_an_outlier_is_passed_over() -> None:
     assert smooth == pytest.approx(line, abs=1e-3)
 
 
-@settings(deadline=None, max_examples=50, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(
     level=st.floats(20, 400),
     scatter=st.floats(0, 0.06),

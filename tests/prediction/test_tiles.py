@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dvos.prediction.tiles import Tile, tile_grid, tile_weight
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     height=st.integers(1, 400),
     width=st.integers(1, 400),

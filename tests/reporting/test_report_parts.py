@@ -97,7 +97,7 @@ def test_other_numbers() -> None:
 
 
 @given(st.floats(-1e9, 1e9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_significant_keeps_three_digits(value: float) -> None:
     back = float(significant(value).replace("−", "-"))
     assert back == pytest.approx(value, rel=0.0051, abs=1e-300)
@@ -110,7 +110,7 @@ def parts(template: str, **values: object) -> str:
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_text_comes_back_from_a_template(text: str) -> None:
     class Reader(HTMLParser):
         words = ""
@@ -166,7 +166,7 @@ def tick_labels(drawn: Plot) -> tuple[list[tuple[float, float]], list[tuple[floa
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_ticks_lie_inside_and_are_few(low: float, span: float) -> None:
     drawn = plot([Series("a", [low, low + span], [low, low + span])], title="A", x_label="x")
     across, upwards = tick_labels(drawn)
@@ -286,7 +286,7 @@ def test_differences_have_a_sign() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_histogram_ticks_each_score(values: list[float]) -> None:
     drawn = histogram(values, title="Dice", x_label="Dice").drawing
     rug = re.search(r'class="rug">(.*?)</g>', drawn)

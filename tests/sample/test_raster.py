@@ -44,7 +44,7 @@ def ball(centre, radii, owner=7, size=(60, 80), for_the_sun=False):
     return depth, surface, owners
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     x=st.floats(20, 60),
     y=st.floats(20, 40),

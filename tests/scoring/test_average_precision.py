@@ -96,7 +96,7 @@ def _blobs(seed: int) -> np.ndarray:
     return mask
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(first=st.integers(0, 2**32), second=st.integers(0, 2**32))
 def test_matching_invariants(first: int, second: int) -> None:
     a, b = _blobs(first), _blobs(second)
@@ -115,7 +115,7 @@ def test_matching_invariants(first: int, second: int) -> None:
     assert figures.average_precision_50 <= 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(overlap=st.integers(0, 10), more=st.integers(0, 10), missed=st.integers(0, 10))
 def test_single_objects_match_by_pixels_alone(overlap: int, more: int, missed: int) -> None:
     truth = _row((1, overlap + missed), (0, more + 1))

@@ -83,7 +83,7 @@ def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
     return result
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**32),
     height=st.integers(1, 12),
@@ -99,7 +99,7 @@ def test_dilation_equals_the_definition(
     assert (found == _dilated(mask, radius)).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), height=st.integers(1, 12), width=st.integers(1, 140))
 def test_packing_loses_nothing_and_outlines_equal_the_definition(
     seed: int, height: int, width: int

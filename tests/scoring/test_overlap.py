@@ -50,7 +50,7 @@ def test_empty_masks(counts: PixelCounts, expected: tuple[float, ...]) -> None:
     assert (dice(counts), iou(counts)) == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), height=st.integers(1, 20), width=st.integers(1, 20))
 def test_dice_and_iou_agree_and_are_symmetric(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)

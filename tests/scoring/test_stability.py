@@ -83,7 +83,7 @@ def test_flow_of_tiny_frames(size: tuple[int, int]) -> None:
     assert (backward_flow(image, image) == 0).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), dy=st.floats(-9, 9), dx=st.floats(-9, 9))
 def test_range_and_stillness(seed: int, dy: float, dx: float) -> None:
     rng = np.random.default_rng(seed)

@@ -79,7 +79,7 @@ def test_thresholds_in_the_wrong_order_are_refused() -> None:
 shares = hnp.arrays(np.float32, (5, 7), elements=st.floats(0, 1, width=32))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(shares, shares, shares, st.none() | shares, st.floats(0.5, 1), st.floats(0, 0.4))
 def test_a_label_needs_the_mean_or_a_sure_probe(mean, std, consistency, probe, high, low) -> None:
     rule = criteria(object_threshold=high, background_threshold=low)

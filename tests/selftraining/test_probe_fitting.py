@@ -30,7 +30,7 @@ def test_frames_are_spread_over_all_clips() -> None:
     assert spread_evenly([0], 4) == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 40), max_size=6), st.integers(1, 30))
 def test_no_frame_is_chosen_twice_and_none_that_is_not_there(counts, limit) -> None:
     chosen = spread_evenly(counts, limit)

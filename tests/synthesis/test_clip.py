@@ -70,7 +70,7 @@ def test_the_same_bytes_from_one_two_and_five_workers(generator):
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_window_holds_the_pixels_of_the_whole(generator, data):
     index = data.draw(st.integers(0, 5))
     whole = generator.make(index, frames=3, size=SIZE)

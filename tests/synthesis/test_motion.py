@@ -86,7 +86,7 @@ def test_published_camera_steps():
     depth=st.floats(0.5, 1.5),
     point=st.tuples(st.floats(-100, 200), st.floats(-100, 200)),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_unview_undoes_view(roll, zoom, travel, depth, point):
     path = CameraPath(
         np.array([50.0, 40.0]),

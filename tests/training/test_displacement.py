@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -108,7 +108,6 @@ def test_pixels_of_unknown_label_say_nothing() -> None:
     assert learn_displacement([clip], 1.0) == pytest.approx((1.0, 0.0), abs=0.1)
 
 
-@settings(deadline=None)
 @given(x=st.floats(-6, 6), y=st.floats(-6, 6), height=st.integers(1, 20), width=st.integers(1, 20))
 def test_a_plane_is_moved_as_asked_and_goes_on_as_its_edge(
     x: float, y: float, height: int, width: int

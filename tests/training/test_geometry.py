@@ -27,7 +27,7 @@ def test_objects_of_an_instance_mask_as_one():
     assert merge_objects(mask_ids(np.array([[True, False]]))).tolist() == [[1, 0]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.integers(1, 12),
     st.integers(1, 12),
@@ -59,7 +59,7 @@ def test_cut_mirrors_as_an_infinite_mirrored_image(height, width, top, left, row
     assert cut(part, box.relative_to(near)).tolist() == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 999), st.integers(1, 60), st.integers(1, 60), st.booleans())
 def test_a_placed_box_is_inside_or_covers_the_image(seed, height, width, aimed):
     rng = np.random.default_rng(seed)

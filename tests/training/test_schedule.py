@@ -10,7 +10,7 @@ from dvos.config.training import ScheduleSettings
 from dvos.training.records import TrainingPlan, rate_at
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     epochs=st.integers(1, 4),
     clips=st.integers(1, 50),

@@ -90,7 +90,7 @@ def write_tree(root: Path, *, frames: int = 6, clips: int = 1) -> Path:
     return root
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     length=st.integers(3, 60),
     count=st.integers(2, 8),

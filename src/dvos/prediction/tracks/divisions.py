@@ -9,10 +9,10 @@ from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.motion import REST, Doubles, Places
+from dvos.prediction.tracks.motion import REST
+from dvos.prediction.tracks.nearest import Doubles, Grid, Places
 from dvos.prediction.tracks.state import Ints, Pending, TrackState
 
 #: Frames before a daughter's first in which her mother is looked for.
@@ -178,11 +178,9 @@ def _earlier(pending: Sequence[Pending]) -> Iterator[_Mothers]:
 
 def _pairs(mothers: _Mothers, now: Pending, new: Places) -> Iterator[tuple[int, tuple[int, int]]]:
     """Each mother with two objects that may be her daughters, one or both of which begin now."""
-    nearest = [*range(1, min(_NEAR, len(mothers.keys)) + 1)]
     reach, area = _BESIDE * mothers.objects.length, mothers.objects.area
-    away, near = cKDTree(mothers.where).query(
-        now.objects.centre[new], nearest, distance_upper_bound=reach[mothers.places].max()
-    )
+    farthest = float(reach[mothers.places].max())
+    away, near = Grid(mothers.where).nearest(now.objects.centre[new], _NEAR, farthest)
     row, rank = np.nonzero(np.isfinite(away))
     beside, mother_of = new[row], near[row, rank]
     # Else a few mothers would be paired with all that is new in a frame.

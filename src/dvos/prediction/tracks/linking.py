@@ -19,15 +19,14 @@ from dvos.prediction.tracks.merging import find_merged, find_pieces, part_merged
 from dvos.prediction.tracks.motion import (
     REST,
     Centres,
-    Doubles,
     Links,
     Motion,
     Overlaps,
-    Places,
     common_motion,
     find_overlaps,
     fitted,
 )
+from dvos.prediction.tracks.nearest import Doubles, Places
 from dvos.prediction.tracks.state import LinkedFrame, Pending, TrackState
 
 #: Shares of distance, overlap and size in the cost of a link, 1 together; each is 0 to 1.
@@ -155,7 +154,7 @@ class Linker:
             return 0.0
         places = self._motion(state.position)
         still, kept = (
-            float(np.median(centres.tree.query(moved)[0]))
+            float(np.median(centres.grid.nearest(moved, 1)[0]))
             for moved in (places, places + state.velocity)
         )
         return float(kept < _FAR_NEARER * still)
@@ -170,10 +169,9 @@ class Linker:
         missed = frame - state.last - 1
         reach = self._reach(objects, centres.spacing) * np.minimum(np.sqrt(1.0 + missed), _GROWN)
         # Each track and those of the objects nearest to where it was foreseen that are in reach.
-        nearest = [*range(1, min(_NEIGHBOURS, len(centres)) + 1)]
-        near = centres.tree.query(state.position, nearest, distance_upper_bound=reach.max())
-        row, place_of = np.nonzero(near[0] <= reach[:, None])
-        column = near[1][row, place_of]
+        away, nearest = centres.grid.nearest(state.position, _NEIGHBOURS, reach.max())
+        row, rank = np.nonzero(away <= reach[:, None])
+        column = nearest[row, rank]
         shared = np.zeros(len(row))
         if overlaps is not None:
             track_of = state.place_of(self._keys_before)

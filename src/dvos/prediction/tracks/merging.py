@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dvos.compiling import jit
 from dvos.media.mask import cut_by_edge
 from dvos.prediction.objects import FrameObjects, measured
-from dvos.prediction.tracks.motion import REST, Doubles, Links, Motion, Overlaps, Places
+from dvos.prediction.tracks.motion import REST, Links, Motion, Overlaps
+from dvos.prediction.tracks.nearest import Doubles, Places
 from dvos.prediction.tracks.state import Flags, Ints, Keyed, LinkedFrame, TrackState
 
 _TAKEN_IN = 0.45  # of a track's area, how much of it an object must hold to have taken it in

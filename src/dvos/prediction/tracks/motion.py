@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.spatial import cKDTree
 
 from dvos.compiling import jit
 from dvos.formats.labels import Size
 from dvos.prediction.objects import FrameObjects
+from dvos.prediction.tracks.nearest import Doubles, Grid, Places
 
-Doubles = NDArray[np.float64]
-Places = NDArray[np.intp]
 Links = tuple[Places, Places]  # rows and columns, or tracks and objects, that are linked, (E,) each
 
 _FEWEST = 6  # fewer objects than these do not tell a common motion from their own
@@ -69,16 +67,15 @@ class Centres:
 
     def __init__(self, points: Doubles) -> None:
         self.points = points
-        # Built in half the time, and searched as fast: centres lie evenly.
-        self.tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+        self.grid = Grid(points)
         #: Three of four have another one nearer than this, pixels; infinite of one alone.
         self.spacing = np.inf
         #: Share of the objects before that the motion led near to these; infinite if not asked.
         self.explained = np.inf
         self.lost = False  # whether no motion explains where the objects before have gone
         if len(points) > 1:
-            away, _ = self.tree.query(self.some, k=[2])
-            self.spacing = float(np.quantile(away, 0.75))
+            away, _ = self.grid.nearest(self.some, 2)
+            self.spacing = float(np.quantile(away[:, 1], 0.75))
 
     def __len__(self) -> int:
         return len(self.points)
@@ -173,19 +170,19 @@ def _middle(before: Doubles, now: Doubles) -> Motion:
 
 def _explained(now: Centres, moved: Doubles, reach: float) -> float:
     """How many of the moved objects, as a share, come near one there is; nearer counts more."""
-    away, _ = now.tree.query(moved, distance_upper_bound=reach)
+    away, _ = now.grid.nearest(moved, 1, reach)
     return float(np.clip(1 - (np.minimum(away, reach) / reach) ** 2, 0, 1).mean())
 
 
 def _refined(before: Centres, now: Centres, motion: Motion, reach: float) -> Motion:
     chosen = before.some
-    away, nearest = now.tree.query(motion(chosen), distance_upper_bound=reach)
+    away, nearest = now.grid.nearest(motion(chosen), 1, reach)
     found = np.flatnonzero(np.isfinite(away))
     if len(found) < _FEWEST:
         return motion
-    target = now.points[nearest[found]]
+    target = now.points[nearest[found, 0]]
     came_from = motion.inverse(target)
-    back, _ = before.tree.query(came_from)
+    back = before.grid.nearest(came_from, 1)[0][:, 0]
     # Mutual: nothing of the earlier frame lies nearer to what it is nearest to.
     own = np.hypot(*(came_from - chosen[found]).T)
     mutual = own <= back * (1 + 1e-6) + 1e-6
@@ -243,11 +240,11 @@ def _far_shifts(before: Centres, now: Centres, size: Size) -> list[Motion]:
 
 def _sharpened(before: Centres, now: Centres, shift: Doubles, reach: float) -> Motion:
     """A shift of whole cells moved to the middle of what it explains."""
-    away, nearest = now.tree.query(before.points + shift, distance_upper_bound=reach)
-    near = np.isfinite(away)
+    away, nearest = now.grid.nearest(before.points + shift, 1, reach)
+    near = np.isfinite(away[:, 0])
     if not near.any():
         return shifted(shift)
-    return _middle(before.points[near], now.points[nearest[near]])
+    return _middle(before.points[near], now.points[nearest[near, 0]])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvos.prediction.objects import FrameObjects
-from dvos.prediction.tracks.motion import Centres, Doubles, Motion, Places
+from dvos.prediction.tracks.motion import Centres, Motion
+from dvos.prediction.tracks.nearest import Doubles, Places
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
