@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -14,7 +15,7 @@ from dvos.labelling.clip_edits import ClipEdits
 from dvos.labelling.documents import find_predictions, open_document
 from dvos.labelling.edits import paint
 from dvos.labelling.store import LabelStore
-from dvos.media.mask import read_mask
+from dvos.media.mask import read_mask, write_mask
 
 
 def ids_of(store):
@@ -151,6 +152,28 @@ def test_new_objects_get_ids_that_no_frame_of_the_clip_has(run, opened):
     assert clips.highest("film") == 41
     clips.note("film", 50)
     assert clips.highest("film") == 49
+
+
+def test_ids_given_by_hand_are_not_given_again_by_another_start(run, opened):
+    (run / "film.tracks.csv").write_text("id,parent\n1,0\n2,0\n")
+    ClipEdits(opened(run)).change("film", {2: 3}, 2, "a")
+    assert ClipEdits(opened(run)).highest("film") == 3
+    # Where the journals are gone, the originals tell which masks were changed.
+    later = (run / "film" / "tracks" / "002.png").stat().st_mtime_ns + 10**9
+    os.utime(run / "film.tracks.csv", ns=(later, later))
+    shutil.rmtree(run.with_name("predictions-labels"))
+    assert ClipEdits(opened(run)).highest("film") == 3
+
+
+def test_ids_that_another_program_gave_are_known(run, opened):
+    table = run / "film.tracks.csv"
+    table.write_text("id,parent\n1,0\n2,0\n")
+    mask = run / "film" / "tracks" / "001.png"
+    ids = read_mask(mask)
+    ids[40:44, 40:44] = 9
+    write_mask(mask, ids)
+    os.utime(table, ns=(10**9, mask.stat().st_mtime_ns - 1))
+    assert ClipEdits(opened(run)).highest("film") == 9
 
 
 def test_the_highest_id_is_known_without_saving(run, opened, monkeypatch):

@@ -11,8 +11,9 @@ import pytest
 from white_predictor import WhitePredictor
 
 from dvos.config.prediction import PredictionSettings
-from dvos.errors import OutputError
+from dvos.errors import OutputError, UsageError
 from dvos.media.image import write_image
+from dvos.media.mask import read_mask, write_mask
 from dvos.prediction.predict import predict
 
 EVERYTHING = {"tracks": True, "format": "ctc", "overlay": True, "run_lengths": True}
@@ -47,6 +48,52 @@ def _files(out: Path) -> dict[str, bytes]:
         for path in sorted(out.rglob("*"))
         if path.is_file() and ".progress" not in path.parts
     }
+
+
+def _correct(out: Path) -> None:
+    """What a person's correction of a track leaves: a changed mask, and the original beside."""
+    track = out / "in" / "tracks" / "f1.png"
+    kept = out / "in" / "tracks_before_editing" / "f1.png"
+    kept.parent.mkdir()
+    kept.write_bytes(track.read_bytes())
+    write_mask(track, (read_mask(track) > 0) * np.uint16(7))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tracks": True, "linking": {"gap": 2}},
+        {"tracks": True, "threshold": 0.6},
+        {"tracks": False, "threshold": 0.6},
+        {"tracks": True, "format": "ctc"},
+    ],
+    ids=["linking", "masks", "masks, no tracks", "another layout"],
+)
+def test_corrected_tracks_are_not_made_anew(
+    checkpoint: Path, tmp_path: Path, options: dict[str, object]
+) -> None:
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    _predict(checkpoint, source, out, tracks=True)
+    _correct(out)
+    before = _files(out)
+    with pytest.raises(UsageError, match=r"corrected by hand.*choose another --out") as refused:
+        _predict(checkpoint, source, out, **options)
+    assert str(out / "in" / "tracks") in str(refused.value)
+    assert _files(out) == before
+
+
+def test_corrected_tracks_stay_where_nothing_is_made_anew(checkpoint: Path, tmp_path: Path) -> None:
+    source, out = _clip(tmp_path / "in"), tmp_path / "m"
+    _predict(checkpoint, source, out, tracks=True)
+    _correct(out)
+    before = _files(out)
+    _predict(checkpoint, source, out, tracks=True)
+    assert _files(out) == before
+    _predict(checkpoint, source, out, tracks=False)
+    _predict(checkpoint, source, out, tracks=True, overlay=True)
+    after = _files(out)
+    assert after.pop("in.mp4")
+    assert after == before
 
 
 def test_nothing_stays_that_was_made_of_other_frames(checkpoint: Path, tmp_path: Path) -> None:

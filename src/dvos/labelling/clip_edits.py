@@ -28,10 +28,13 @@ class ClipEdits:
     def highest(self, clip: str) -> int:
         """The highest id in any frame of a clip, so that new objects get ids of their own."""
         if clip and clip not in self._highest:
-            tracks = self._store.document.tracked.get(clip)
-            known = tracks and read_tracks(tracks.parent.with_name(f"{clip}.tracks.csv"))
-            ids = {*known} if known else set[int]()
-            for index in () if known else self._labelled(clip):
+            tracks, own = self._store.document.tracked.get(clip), self._labelled(clip)
+            table = tracks and tracks.parent.with_name(f"{clip}.tracks.csv")
+            ids = set[int]()
+            if table and (known := read_tracks(table)):
+                # It tells the ids of all masks that nobody has changed since.
+                ids, own = {*known}, [index for index in own if self._store.edited(index, table)]
+            for index in own:
                 with self._store.sheet(index) as sheet:
                     ids |= {*sheet.values} - {IGNORE}
             self._highest[clip] = max(ids, default=0)

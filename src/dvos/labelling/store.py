@@ -30,6 +30,7 @@ from dvos.labelling.documents import Document, Frame
 from dvos.labelling.edits import Box, Edit, Ids, Patch, areas_of, free_ids, present
 from dvos.labelling.journal import CHANGED, Entry, Journal, content_digest, is_settled
 from dvos.media.image import write_image
+from dvos.media.layout import before_editing
 from dvos.media.mask import IGNORE, label_components, mask_ids, read_mask, write_mask
 from dvos.media.mask_values import DECLARATION, SEMANTIC, declared_void
 
@@ -175,6 +176,13 @@ class LabelStore:
         """Frames with edits that their files do not have."""
         with self._guard:
             return [index for index, sheet in self._sheets.items() if sheet.dirty]
+
+    def edited(self, index: int, since: Path) -> bool:
+        """Whether a frame's mask was changed, here or by another program, since a file was made."""
+        mask = self.document.frames[index].mask
+        if index in self.unsaved() or (before_editing(mask.parent) / mask.name).exists():
+            return True
+        return mask.stat().st_mtime_ns > since.stat().st_mtime_ns
 
     def flush(self) -> None:
         """Save everything that is not yet saved; never within :meth:`sheet`, which saving needs."""
@@ -334,7 +342,7 @@ def _numbered(ids: Ids, path: Path) -> Ids:
 
 def _keep(mask: Path) -> None:
     """Before its first edit: keep a mask that came from elsewhere, once."""
-    kept = mask.parent.with_name(f"{mask.parent.name}_before_editing") / mask.name
+    kept = before_editing(mask.parent) / mask.name
     if mask.exists() and not kept.exists():
         _copy(mask, kept)
 

@@ -114,6 +114,11 @@ def frame_name(mask_name: str) -> str:
     return mask_name.replace("_mask-", "_frame-")
 
 
+def before_editing(folder: Path) -> Path:
+    """The folder where masks of another one are kept as they were before a person changed them."""
+    return folder.with_name(f"{folder.name}_before_editing")
+
+
 def left_by_system(name: str) -> bool:
     """Whether a file or folder of this name is no data: a hidden one, or what systems leave."""
     return name[0] == "." or name.lower() in _SYSTEM

@@ -10,12 +10,12 @@ from typing import Any, ClassVar, TypeVar
 
 from dvos import files
 from dvos.config.prediction import PredictionOptions
-from dvos.errors import FaultCollector, MediaError
+from dvos.errors import FaultCollector, MediaError, UsageError
 from dvos.formats.coco import write_annotations
 from dvos.formats.own import predicted
 from dvos.media.frames import FrameSource
 from dvos.media.image import write_image
-from dvos.media.layout import IMAGE_SUFFIXES
+from dvos.media.layout import IMAGE_SUFFIXES, before_editing
 from dvos.media.mask_values import declared_void
 from dvos.prediction.counting import FrameRow
 from dvos.prediction.inputs import ClipInput, with_ground_pixel
@@ -265,6 +265,23 @@ class ClipJob:
         scale = self.scale.scale if self.scale else 1.0
         known = None if self._writer.options.object_width else self._plain_sizes
         return known and (known[0] / scale**2, known[1] / scale**2)
+
+    def check_corrected(self) -> None:
+        """Refuse, by a UsageError, to make or remove tracks anew that somebody has corrected."""
+        tracks = self._out / self.clip.name / "tracks"
+        kept = before_editing(tracks)
+        if not kept.is_dir() or not any(kept.iterdir()):
+            return
+        try:
+            manifest = self.manifest()
+        except MediaError:
+            return  # reported when the clip's turn comes
+        own = self._tracks
+        done = own is None or own.is_finished(self._fingerprint_of_clip(), manifest.rows)
+        if manifest.stale or not done:
+            found = "was corrected by hand, and would be made anew"
+            remedy = f"choose another --out; or remove {kept}, and the corrections are lost"
+            raise UsageError.at(tracks, found, remedy=remedy)
 
     def result(self) -> ClipResult:
         """What was made, after :meth:`run`."""

@@ -48,7 +48,7 @@ COUNTS, TOTALS = "counts.csv", "totals.csv"
 _TABLES = {COUNTS: COUNT_COLUMNS, TOTALS: TOTAL_COLUMNS}
 RUN = "run.json"
 _LOOKED_AT = 8  # clips of which the first frame is looked at, evenly spread
-_VERSION = 4  # raised whenever the same input and settings give other masks or rows than before
+_VERSION = 5  # raised whenever the same input and settings give other masks or rows than before
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,9 @@ def _predict(
     jobs = [job for job in made if job is not None]
     check_names_apart(jobs, (out / name for name in (*_TABLES, RUN)))
     check_names_free(jobs)
+    with FaultCollector(UsageError) as faults:
+        for job in jobs:
+            faults.collect(job.check_corrected)
     # Foreign files of these names are told before the work.
     if options.scale == "auto" and (out / RUN).exists() and read_record(out / RUN, _Run) is None:
         files.refuse_foreign([out / RUN], "this command")
