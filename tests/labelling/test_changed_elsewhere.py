@@ -9,7 +9,7 @@ import pytest
 from page_support import ids_of, painted, put_mask, stroke
 
 from dvos.errors import OutputError, UsageError
-from dvos.labelling.store import ConflictError
+from dvos.labelling.store import ConflictError, _copy
 from dvos.media.mask import read_mask, write_mask
 
 
@@ -108,11 +108,14 @@ def test_a_mask_that_another_program_is_still_writing_refuses_no_stroke_for_good
     assert np.array_equal(read_mask(place), ids_of(store))
 
 
-def test_what_a_full_disk_left_half_saved_is_no_change_by_another_program(run, opened, monkeypatch):
-    """The tracks are written, the label is not."""
+@pytest.mark.parametrize("full", ["tracks", "masks"])
+def test_what_a_full_disk_left_half_saved_is_no_change_by_another_program(
+    run, opened, monkeypatch, full
+):
+    """Of a frame's tracks and its label one is written."""
 
     def fail(path, mask):
-        if "tracks" not in path.parts:
+        if path.parent.name == full:
             raise OutputError.at(path, "cannot be written (No space left on device)")
         write_mask(path, mask)
 
@@ -126,6 +129,72 @@ def test_what_a_full_disk_left_half_saved_is_no_change_by_another_program(run, o
     store.flush()
     assert not store.failures
     assert np.array_equal(read_mask(run / "film" / "tracks" / "000.png"), ids_of(store))
+
+
+@pytest.mark.parametrize("full", ["tracks", "masks", "images"])
+def test_what_was_half_saved_at_the_end_is_saved_at_the_next_start(run, opened, monkeypatch, full):
+    """Tracks, their label and its picture."""
+
+    def fail(path, mask):
+        if path.parent.name == full:
+            raise OutputError.at(path, "cannot be written (No space left on device)")
+        write_mask(path, mask)
+
+    def fail_to_copy(source, target):
+        if target.parent.name == full:
+            raise OutputError.at(target, "cannot be written (No space left on device)")
+        copy(source, target)
+
+    store, copy = opened(run), _copy
+    with monkeypatch.context() as patch:
+        patch.setattr("dvos.labelling.store._copy", fail_to_copy)
+        patch.setattr("dvos.labelling.store.write_mask", fail)
+        store.edit(0, stroke(5), token="a", base=0)
+        store.close()
+        assert "No space left" in store.failures[0]
+    again = opened(run)
+    again.flush()
+    labels = run.with_name("predictions-labels") / "annotated"
+    assert (labels / "images" / "000.png").is_file()
+    for place in (run / "film" / "tracks" / "000.png", labels / "masks" / "000.png"):
+        assert np.array_equal(read_mask(place), ids_of(again))
+
+
+def test_a_label_of_tracks_that_another_program_changed_holds(run, opened):
+    place = run.with_name("predictions-labels") / "annotated" / "masks" / "000.png"
+    store = opened(run)
+    store.edit(0, stroke(5), token="a")
+    store.flush()
+    theirs = painted((77, (10, 10, 19, 19)))
+    write_mask(place, theirs)
+    for number, one in enumerate((store, opened(run))):
+        one.edit(0, stroke(6, (40, 40, 44 + number, 44)), token=f"b{number}")
+        one.flush()
+        assert f"{place}: was changed by another program: it holds" in one.failures[0]
+        assert np.array_equal(read_mask(place), theirs)
+        assert np.array_equal(read_mask(run / "film" / "tracks" / "000.png"), ids_of(one))
+    place.unlink()
+    one.edit(0, stroke(7, (30, 40, 34, 44)), token="c")
+    one.flush()
+    assert not one.failures
+    assert np.array_equal(read_mask(place), ids_of(one))
+
+
+def test_a_label_of_tracks_that_were_changed_elsewhere_is_still_ours(run, opened):
+    """Its digest stands in the journal that was set aside."""
+    place, tracks = (
+        run.with_name("predictions-labels") / "annotated" / "masks" / "000.png",
+        run / "film" / "tracks" / "000.png",
+    )
+    store = opened(run)
+    store.edit(0, stroke(5), token="a")
+    store.flush()
+    write_mask(tracks, painted((3, (10, 10, 19, 19))))
+    store.edit(0, stroke(6, (40, 40, 44, 44)), token="b")
+    store.flush()
+    assert not store.failures
+    assert np.array_equal(read_mask(place), ids_of(store))
+    assert np.array_equal(read_mask(tracks), ids_of(store))
 
 
 def test_a_label_from_elsewhere_is_kept_before_tracks_replace_it(run, opened):

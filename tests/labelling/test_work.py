@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,3 +135,16 @@ def test_tracks_are_exported_as_they_were_corrected(monkeypatch, run, tmp_path):
     workshop = Workshop(open_document(run), None)
     out = workshop.export("cvat")
     assert finished(workshop)["said"] == f"export {run} --out {out} --format cvat\n"
+
+
+def test_what_lies_in_several_runs_is_not_exported_in_part(run, tmp_path):
+    shutil.copytree(run, tmp_path / "other")
+    for place in (tmp_path / "other").rglob("film*"):
+        if place.exists():
+            place.rename(place.with_name(place.name.replace("film", "other")))
+    record = tmp_path / "other" / ".progress" / "other.jsonl"
+    assert record.is_file()
+    workshop = Workshop(open_document(tmp_path), None)
+    found = rf"lies in {re.escape(str(tmp_path / 'other'))}, {re.escape(str(run))}"
+    with pytest.raises(UsageError, match=rf"{found}; export each: dvos export PLACE --format cvat"):
+        workshop.export("cvat")

@@ -1,6 +1,7 @@
 """The journal of a mask: every edit, on disk before it is acknowledged, and so the way back."""
 
 import base64
+import glob
 import hashlib
 import itertools
 import json
@@ -115,6 +116,14 @@ class Journal:
         """Note what the mask file is about to hold, as of a revision."""
         self._append({"at": revision, "file": digest})
         self.held.append(digest)
+
+    def has_noted(self, digest: str) -> bool:
+        """Whether the mask file held this once, also by the journals that were set aside."""
+        if digest in self.held:
+            return True
+        aside = self.path.parent.glob(f"*.old/{glob.escape(self.path.name)}")
+        noted = f'"file": "{digest}"'.encode()
+        return any(noted in path.read_bytes() for path in (self.path, *aside) if path.exists())
 
     def saved(self) -> None:
         """Note that the mask file holds what was told."""

@@ -283,23 +283,34 @@ class LabelStore:
                 plain = declared_void(frame.mask.parent) is None  # else 128 may be an object
                 if plain and sheet.semantic and _is_semantic(values):
                     stored = np.where(ids == IGNORE, SEMANTIC[1], ids).astype(np.uint8)
-                self._write(frame, stored, by_hand)
+                told = self._write_label(frame, stored, by_hand, sheet.journal)
+                # Last: what it holds tells, after a kill, whether all of this is done.
+                write_mask(frame.mask, stored)
                 with self._guard:
                     sheet.stamp = _stamp(frame.mask)
                     sheet.journal.saved()
                     sheet.dirty = sheet.journal.revision != revision
                     self.failures.pop(index, None)
+                    self.failures |= {index: told} if told else {}
             except (DvosError, OSError) as error:
                 self.failures[index] = str(error)
                 _log.warning("%s: not saved yet, its edits are kept: %s", frame.name, error)
 
-    def _write(self, frame: Frame, stored: NDArray[np.uint8] | Ids, by_hand: bool) -> None:
-        """The mask, and as a label with its picture where it is one."""
+    def _write_label(
+        self, frame: Frame, stored: NDArray[np.uint8] | Ids, by_hand: bool, journal: Journal
+    ) -> str:
+        """The picture of a mask that is a label, and of tracks, which lie elsewhere, their label.
+
+        A label of tracks that another program has changed holds: that is told.
+        """
         label = frame.label or frame.mask
-        if label != frame.mask:
-            write_mask(frame.mask, stored)
-            if not by_hand and not label.exists():
-                return
+        if label != frame.mask and label.exists():
+            ids, _ = _read_ids(label, stored.shape)
+            if not journal.has_noted(content_digest(ids)) and not _is_kept(label):
+                text = f"{CHANGED}: it holds, and edits go to the tracks alone"
+                return f"{label}: {text}; to have them here, too, remove it and edit the frame"
+        elif label != frame.mask and not by_hand:
+            return ""
         images = self.document.root / "annotated" / "images"
         source = frame.picture.path
         target = images / f"{frame.name}{'.png' if frame.picture.video else source.suffix}"
@@ -310,7 +321,9 @@ class LabelStore:
         # Ids as they are, unless a mask in this folder is another program's.
         if stored.dtype == np.uint16 and not any(label.parent.glob("[!.]*")):
             write_text(label.parent / DECLARATION, "none\n")
-        write_mask(label, stored)
+        if label != frame.mask:
+            write_mask(label, stored)
+        return ""
 
 
 def read_objects(path: Path, size: tuple[int, int]) -> Ids:
@@ -345,6 +358,12 @@ def _keep(mask: Path) -> None:
     kept = before_editing(mask.parent) / mask.name
     if mask.exists() and not kept.exists():
         _copy(mask, kept)
+
+
+def _is_kept(mask: Path) -> bool:
+    """Whether a mask is still what was kept of it before its first edit."""
+    kept = before_editing(mask.parent) / mask.name
+    return kept.exists() and kept.read_bytes() == mask.read_bytes()
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dvos.errors import DvosError, MediaError, RunError, UsageError
+from dvos.errors import DvosError, MediaError, RunError, UsageError, shortened
 from dvos.files import make_folder
 from dvos.labelling.documents import Document, PredictedClip, find_predictions
 from dvos.tables import ImageRow, write_images
@@ -75,9 +75,16 @@ class Workshop:
     def export(self, format_name: str) -> Path:
         """Write the labels in another program's format; gives the folder."""
         document = self.document
+        # Tracks are corrected where they lie, in the run; all else in the data folder.
+        runs = sorted({one.parents[1] for one in document.tracked.values()})
+        labels = [one.mask for one in document.frames if one.label is None]
+        sources = [*runs, *([document.root] if any(one.exists() for one in labels) else [])]
+        if len(sources) > 1:
+            found = f"what is labelled lies in {shortened([str(one) for one in sources])}"
+            remedy = f"export each: dvos export PLACE --format {format_name} --out FOLDER"
+            raise UsageError.at(document.path, found, remedy=remedy)
+        source = sources[0] if sources else document.root
         out = _numbered(document.root / "exports", f"{format_name}-")
-        # Tracks are corrected where they lie, in the run.
-        source = next((one.parents[1] for one in document.tracked.values()), document.root)
         self._start("export", out, ["export", source, "--format", format_name])
         return out
 
