@@ -190,6 +190,45 @@ def test_a_finished_run_goes_on_for_more_epochs_and_says_what_that_is(
         train(_settings(out, stills, epochs=3))
 
 
+def test_a_run_that_patience_ended_goes_on_with_more_of_it_alone(tmp_path, stills, caplog):
+    """More epochs alone would train nothing; with more patience it is as if never ended."""
+    still = {"optimiser": {"lr": 1e-30}, "epochs": 5}
+    out = tmp_path / "run"
+    assert train(_settings(out, stills, patience=1, **still)).epochs == 2
+    with pytest.raises(RunError) as caught:
+        train(_settings(out, stills, patience=1, **{**still, "epochs": 9}))
+    assert str(caught.value) == (
+        f"{out / 'config.yaml'}: epochs: 9 change nothing, as patience (1) ended the run after "
+        "epoch 2; give a larger patience, too, or 0 for no end by it"
+    )
+    assert train(_settings(out, stills, patience=1, **still)).already_finished
+    longer = train(_settings(out, stills, patience=2, **still))
+    assert (longer.epochs, longer.already_finished) == (3, False)
+    assert not caplog.messages
+    with pytest.raises(RunError, match="patience: is 1 now, but the run in this folder has 2"):
+        train(_settings(out, stills, patience=1, **still))
+    train(_settings(tmp_path / "unbroken", stills, patience=2, **still))
+    once, unbroken = (
+        [row.rpartition(",")[0] for row in (tmp_path / name / "records.csv").open()]
+        for name in ("run", "unbroken")
+    )
+    assert once == unbroken
+    last = train(_settings(out, stills, patience=0, **{**still, "epochs": 6}))
+    assert last.epochs == 6
+    assert "3 epochs more than the 3 that it finished with" in caplog.text
+    assert train(_settings(out, stills, patience=0, **{**still, "epochs": 6})).already_finished
+
+
+def test_a_finished_run_killed_while_it_got_more_epochs_goes_on(tmp_path, finished, stills):
+    """Between what tells the epochs asked for and what tells that it runs."""
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    config = out / "config.yaml"
+    config.write_text(config.read_text().replace("\nepochs: 2\n", "\nepochs: 3\n"))
+    result = train(_settings(out, stills, epochs=3))
+    assert (result.epochs, result.already_finished) == (3, False)
+
+
 def test_changed_data_are_refused_and_what_systems_leave_is_no_change(tmp_path, finished):
     stills = write_stills(tmp_path / "stills", 4, (96, 96))
     out = tmp_path / "run"

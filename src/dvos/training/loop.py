@@ -113,8 +113,8 @@ class Training:
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
             # What is missing or of another type surfaces wherever it is looked at first.
             raise CheckpointError.at(self.folder.state, "damaged", remedy=RESUME_OFF) from error
-        # A run that was finished goes on where it got more epochs.
-        self.progress.finished = self.progress.is_over(self.plan, self.settings.patience)
+        # A run that was finished goes on where it got more epochs, or patience.
+        self.progress.finished = self._is_over()
         if self.progress.best_epoch:
             self.folder.check_best()
 
@@ -234,7 +234,7 @@ class Training:
                 self._keep_best(epoch)
             if self.settings.keep_epochs and epoch % self.settings.keep_epochs == 0:
                 self._write_weights(self.folder.kept(epoch), epoch)
-        state.finished = state.is_over(plan, self.settings.patience)
+        state.finished = self._is_over()
         chosen = [x for x in ("train_loss", "val_loss", "dice", "iou", "seconds") if x in record]
         told = ", ".join(f"{name} {record[name]:.4g}" for name in chosen)
         _LOGGER.info("epoch %d of %d: %s", epoch, plan.epochs, told)
@@ -245,6 +245,10 @@ class Training:
             self.trackers.epoch(epoch, finite)
         self._save()
         self._write_metadata("running")
+
+    def _is_over(self) -> bool:
+        state = self.progress
+        return records.is_over(self.settings, len(state.records), state.best_epoch)
 
     def _validate(self) -> Measures | None:
         if self.validation is None or not (count := len(self.validation)):  # type: ignore[arg-type]

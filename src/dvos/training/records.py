@@ -89,6 +89,11 @@ def rate_at(step: int, settings: ScheduleSettings, *, steps: int) -> float:
     return settings.final + (1 - settings.final) * falls
 
 
+def is_over(settings: TrainingSettings, epochs: int, best_epoch: int) -> bool:
+    """Whether a run has all its epochs, or had ``patience`` of them since its best one."""
+    return epochs >= settings.epochs or 0 < settings.patience <= epochs - best_epoch
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """A finished run."""
@@ -129,11 +134,6 @@ class RunProgress:
     best_dice: float = -math.inf
     best_iou: float = math.nan
     finished: bool = False
-
-    def is_over(self, plan: TrainingPlan, patience: int) -> bool:
-        """Whether the plan's epochs are done, or so many came and went without a better one."""
-        epochs = len(self.records)
-        return epochs >= plan.epochs or 0 < patience <= epochs - self.best_epoch
 
     def said(self, plan: TrainingPlan) -> str:
         """In words: the epoch, the mean loss of its steps so far, and the best Dice."""

@@ -45,8 +45,9 @@ _MOST_CLIPS = 100_000
 def train(settings: TrainingSettings, spec: NetworkSpec) -> TrainResult:
     """Train the network of this spec, or go on with a run that was stopped.
 
-    A finished run of the same settings and data is left as it is, or goes on for more epochs. A
-    DvosError has a fault for each thing wrong, a RunError a loss that is no number, or full memory.
+    A finished run of the same settings and data is left as it is, or goes on for more epochs, or
+    with more patience. A DvosError has a fault for each thing wrong, a RunError a loss that is no
+    number, or full memory.
     """
     check_trackers(settings.trackers)
     settings = settle_length(devices.settle_plan(settle_scale(settings), spec), spec)

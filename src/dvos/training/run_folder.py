@@ -26,7 +26,7 @@ from dvos.runner.manifest import read_record
 from dvos.runner.shards import taken
 from dvos.tables import write_rows
 from dvos.training.fingerprints import KnownFiles, changed_files
-from dvos.training.records import Record, TrainResult, now
+from dvos.training.records import Record, TrainResult, is_over, now
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ _GONE, _OTHER = "is gone, so that the run cannot go on", "give another --out"
 #: How ``dvos train`` begins anew in a folder.
 RESUME_OFF = "start over with resume off"
 _ANEW = f"{_OTHER}, or {RESUME_OFF}"
+#: What may be another in the same run, later.
+_LATER = ("epochs", "patience", "out")
 
 
 class _Best(BaseModel):
@@ -91,10 +93,11 @@ class RunFolder:
     ) -> dict[str, Any] | None:
         """The state of an earlier run in the folder, to go on from; None without one, or need.
 
-        Settings that affect nothing may be others than before, and a finished run may be given more
-        epochs. ``digests`` are fingerprints of the data of now, by path, and ``files`` of each file
-        by its content, which earlier versions kept none of. A RunError tells other settings or
-        data, a ConfigError unknown ones, a CheckpointError a damaged or lost state.
+        Settings that affect nothing may be others than before, patience may grow, and a finished
+        run may be given more epochs. ``digests`` are fingerprints of the data of now, by path, and
+        ``files`` of each file by its content, which earlier versions kept none of. A RunError tells
+        other settings or data, a ConfigError unknown ones, a CheckpointError a damaged or lost
+        state.
         """
         if not self.config.is_file():
             if self.state.is_file():
@@ -105,12 +108,11 @@ class RunFolder:
             before = load_settings(TrainingSettings, config=self.config)
         except ConfigError as error:
             raise ConfigError(replace(fault, remedy=_ANEW) for fault in error.faults) from error
-        more = settings.epochs > before.epochs and self.finished()
         with FaultCollector(RunError) as faults:
-            self._compare_settings(before, settings, faults, more_epochs=more)
+            self._compare_settings(before, settings, faults)
             move = Move.of(before.out.absolute(), settings.out.absolute())
             self._compare_data(digests, files, move, faults)
-        if self.finished() and not more:
+        if self.finished() and self._is_over(settings):
             return None
         if self.state.is_file():
             return read_state(self.state)
@@ -120,24 +122,33 @@ class RunFolder:
         return None
 
     def _compare_settings(
-        self,
-        before: TrainingSettings,
-        now: TrainingSettings,
-        faults: FaultCollector,
-        *,
-        more_epochs: bool,
+        self, before: TrainingSettings, now: TrainingSettings, faults: FaultCollector
     ) -> None:
         """A fault for each setting that affects the result and is another than before.
 
-        Of a finished run ``more_epochs`` are none.
+        More patience changes nothing of what is learnt until then, nor do more epochs where these
+        are done; patience that ended the run keeps more of them from coming.
         """
         # Left to the data, it is what the same data made of it before.
         open_ = (f"network.{now.network.name}.objects", "auto")
+        finished, patient = self.finished(), _never(now.patience) > _never(before.patience)
+        longer = {"epochs": finished and now.epochs > before.epochs, "patience": patient}
         for key, old, new in run_changes(before, now)[0]:
-            if (key, new) != open_ and not (more_epochs and key == "epochs"):
+            if (key, new) != open_ and not longer.get(key):
                 found = f"is {new} now, but the run in this folder has {old}"
                 remedy = f"give the earlier value, {_ANEW}"
                 faults.add(f"{self.config}: {key}", found, "", remedy)
+        if longer["epochs"] and self._is_over(now):
+            epoch = self.read_metadata()["epochs"]
+            ended = f"patience ({now.patience}) ended the run after epoch {epoch}"
+            found = f"{now.epochs} change nothing, as {ended}"
+            remedy = "give a larger patience, too, or 0 for no end by it"
+            faults.add(f"{self.config}: epochs", found, "", remedy)
+
+    def _is_over(self, settings: TrainingSettings) -> bool:
+        """Whether a run that ended here is at its end by these settings, too."""
+        told = self.read_metadata()
+        return is_over(settings, told["epochs"], told["best"]["epoch"])
 
     def _compare_data(
         self,
@@ -218,13 +229,14 @@ class RunFolder:
         self._write_config(settings)
 
     def extend(self, settings: TrainingSettings) -> None:
-        """Note where a run goes on, and that a finished one gets more epochs; a line tells it."""
-        known, epochs = placed(load_settings(TrainingSettings, config=self.config)), settings.epochs
-        if known.epochs < epochs:
+        """Note where a run goes on, and that it may go on for longer; a line tells of epochs."""
+        known = placed(load_settings(TrainingSettings, config=self.config))
+        if known.epochs < settings.epochs:
+            epochs, done = settings.epochs, self.read_metadata()["epochs"]
             told = "%s: %d epochs more than the %d that it finished with; a run of %d from the"
             told += " start would have had other learning rates"
-            _LOGGER.warning(told, self.path, epochs - known.epochs, known.epochs, epochs)
-        if known.epochs < epochs or known.out != settings.out.absolute():
+            _LOGGER.warning(told, self.path, epochs - done, done, epochs)
+        if any(getattr(known, x) != getattr(placed(settings), x) for x in _LATER):
             self._write_config(settings)
 
     def _write_config(self, settings: TrainingSettings) -> None:
@@ -278,6 +290,11 @@ class RunFolder:
     def kept(self, epoch: int) -> Path:
         """Where the weights of an epoch go that are kept beside the best."""
         return self.weights / f"epoch_{epoch:03d}.safetensors"
+
+
+def _never(patience: int) -> float:
+    """Epochs of patience, endless where it is 0."""
+    return patience or math.inf
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
