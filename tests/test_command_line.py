@@ -143,6 +143,11 @@ def test_what_comes_next_is_a_line_for_the_shell(command, result, words) -> None
         assert given == (["dvos", *words] if words else [])
 
 
+def test_the_frames_of_a_shard_alone_lead_nowhere_yet() -> None:
+    assert next_step(COMMANDS["extract frames"], Path("a/frames_shard-2-of-3.csv")) == ""
+    assert "a/frames.csv" in next_step(COMMANDS["extract frames"], Path("a/frames.csv"))
+
+
 @pytest.mark.parametrize("place", [None, "config.yaml", "train/config.yaml"])
 def test_training_on_pseudo_labels_goes_on_by_the_settings_of_their_network(
     tmp_path, place

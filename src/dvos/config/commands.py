@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import shlex
 import string
 from collections.abc import Mapping
@@ -186,6 +187,8 @@ def next_step(command: Command, result: Any) -> str:
     """What one does next with a result, as a shell takes it; empty where it leads nowhere yet."""
     left = getattr(result, "missing", 0)  # a number of clips, of a shard; scores list masks
     is_whole = not isinstance(left, int) or left == 0
+    if isinstance(result, Path):  # the table of a shard, while others have to do theirs
+        is_whole = re.search(r"_shard-\d+-of-\d+$", result.stem) is None
     leads_on = not command.needs or bool(getattr(result, command.needs, None))
     return _ForShell().format(command.then, result) if is_whole and leads_on else ""
 
