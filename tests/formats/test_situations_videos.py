@@ -24,6 +24,7 @@ from dvos.formats.known import FORMATS, open_source
 from dvos.formats.label_studio import _encode
 from dvos.formats.labels import cropped
 from dvos.formats.raster import encode_region
+from dvos.media.image import read_image
 from dvos.media.mask import read_label_image, write_label_image, write_mask
 from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
@@ -399,11 +400,72 @@ def test_an_export_tells_of_pictures_that_it_lacks(
     assert "not found" not in caplog.text
 
 
-def test_an_export_tells_of_frames_that_lie_in_a_video(tmp_path: Path) -> None:
+@pytest.fixture
+def of_a_video(tmp_path: Path) -> Path:
+    """Predictions of every second frame of a video, whose name has a dot as another's has none."""
+    out = tmp_path / "predictions"
+    for number in (1, 3):
+        write_mask(out / f"plot.2/plot.2_{number:06d}.png", _box(4, 4, 9, 9))
+    rows = [CountRow("plot.2", n, frame=f"plot.2_{n:06d}") for n in (1, 3)]
+    write_rows(out / "counts.csv", COUNT_COLUMNS, map(astuple, rows))
+    _film(tmp_path / "videos/plot.2.mp4", 5)
+    _film(tmp_path / "videos/plot.mp4", 1)
+    return out
+
+
+@pytest.mark.parametrize("name", [*WITH_PICTURES, "coco"])
+def test_an_export_takes_frames_that_lie_in_a_video_from_there(
+    name: str, of_a_video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, videos = tmp_path / "out", tmp_path / "videos"
+    export(ExportSettings(predictions=of_a_video, format=name, out=out, images=videos))
+    assert "not found" not in caplog.text
+    written = [read_image(one) for one in out.rglob("*.png")]
+    for number in (1, 3):
+        frame = next(VideoFile(videos / "plot.2.mp4").frames(number)).image
+        assert sum(np.array_equal(one, frame) for one in written) == 1
+    found = list(read_labels(out).values())
+    assert [int(np.count_nonzero(ids)) for ids in found] == [25, 25]
+
+
+def test_a_video_that_was_not_predicted_is_told(of_a_video: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    given = {"predictions": of_a_video, "format": "yolo", "images": videos}
+    _film(videos / "plot.2.mp4", 2)
+    with pytest.raises(MediaError, match=r"plot\.2\.mp4: has no frame 3"):
+        export(ExportSettings(out=tmp_path / "out", **given))
+    with VideoWriter(videos / "plot.2.mp4", frame_rate=10, size=(H, H)) as video:
+        for _ in range(4):
+            video.write(np.zeros((H, H, 3), np.uint8))
+    with pytest.raises(MediaError, match=r"plot\.2\.mp4: is 20 x 20 pixels"):
+        export(ExportSettings(out=tmp_path / "out", **given))
+    assert not (tmp_path / "out").exists()
+    _film(videos / "again/plot.2.mp4", 5)
+    with pytest.raises(MediaError, match=r"plot\.2 may be"):
+        export(ExportSettings(out=tmp_path / "out", **given))
+
+
+def test_an_export_of_labels_of_a_video_takes_its_frames_along(tmp_path: Path) -> None:
     _film(tmp_path / "plot.mp4", 2)
     source = open_source(_cvat(tmp_path, _shape(0, 0), count=2))
     write = FORMATS["yolo"].write
     assert write is not None
     write(source, tmp_path / "out")
-    note = "frames that lie in a video file, without a picture: import it first (2)"
-    assert note in source.notes.lines()
+    assert source.notes.lines() == []
+    frames = VideoFile(tmp_path / "plot.mp4").frames()
+    for picture, frame in zip(sorted(tmp_path.glob("out/images/train/*")), frames, strict=True):
+        assert np.array_equal(read_image(picture), frame.image)
+
+
+def test_a_picture_whose_name_has_a_dot_is_not_one_of_a_shorter_name(
+    predictions: Path, tmp_path: Path
+) -> None:
+    """A name without ending is no stem with one."""
+    photos = tmp_path / "photos"
+    for name in ("photo", "photo.2"):
+        write_photo(photos / f"{name}.png", (H, W))
+        write_mask(predictions / f"{name}/{name}.png", _box(0, 0, 5, 5))
+    rows = [CountRow(name, 0, frame=name) for name in ("photo", "photo.2")]
+    write_rows(predictions / "counts.csv", COUNT_COLUMNS, map(astuple, rows))
+    found = [one.path for one in open_source(predictions, images=photos).pictures]
+    assert found == [photos / "photo.png", photos / "photo.2.png"]

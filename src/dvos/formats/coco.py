@@ -8,6 +8,7 @@ ours, and passed over by other readers.
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +21,8 @@ from dvos.formats.raster import box, decode_region, encode_region, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming
 from dvos.formats.sheets import labelled, sheets, videos_of
 
+#: Numbers that every reader of JSON tells apart.
+_HIGHEST = 2**53
 #: Class of objects whose source tells none.
 _OBJECT = "object"
 #: What YouTube-VIS calls, of all frames, what COCO has of one picture.
@@ -136,7 +139,17 @@ def _draw(where: str, coded: Any, boxed: Any, size: Size) -> Region:
 
 
 def _write(source: LabelledSource, out: Path) -> None:
-    write_annotations(out / "annotations.json", source, sorted(source.classes()))
+    """Beside the document lie frames of video files, which are nowhere else as pictures."""
+    pictures = source.pictures
+    if any(one.film and one.path is None for one in pictures):
+        names = {one: one.name for one in pictures}
+        for sheet in labelled(sheets(source, _HIGHEST)):
+            if sheet.picture.film and sheet.picture.path is None:
+                name = sheet.place_file(out / sheet.video)
+                names[sheet.picture] = f"{sheet.video}/{name}"
+        pictures = [replace(one, name=names[one]) for one in pictures]
+    document = replace(source, pictures=pictures)
+    write_annotations(out / "annotations.json", document, sorted(source.classes()))
 
 
 def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]) -> None:
@@ -164,7 +177,7 @@ def write_annotations(path: Path, source: LabelledSource, classes: Sequence[str]
                 **({} if one.unknown else {"object": number}),
                 **_coded(region, sheet.picture.size),
             }
-            for sheet in labelled(sheets(source, 2**53))
+            for sheet in labelled(sheets(source, _HIGHEST))
             for one, number, region in sheet.shapes(unknown=True)
         )
         stream.writelines(_lines({"id": place, **one} for place, one in enumerate(annotations, 1)))

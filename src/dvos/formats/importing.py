@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,9 @@ from dvos.errors import FaultCollector, MediaError, OutputError, UsageError
 from dvos.files import absolute, make_folder, temporary_folder, write_bytes
 from dvos.formats.known import FORMATS, open_source
 from dvos.formats.labels import LabelledObject, LabelledSource
-from dvos.formats.sheets import TAKEN, Sheet, plain_names, sheets
-from dvos.media.image import read_image, write_image
+from dvos.formats.sheets import plain_names, put, sheets
 from dvos.media.mask import IGNORE, read_mask, write_mask
 from dvos.media.mask_values import DECLARATION
-from dvos.media.video import VideoFile, VideoFrame
 from dvos.tables import ClipRow, read_clips, write_clips
 
 _log = logging.getLogger(__name__)
@@ -118,7 +116,6 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
     make_folder(out)
     rows: list[ClipRow] = []
     declared = f"{IGNORE}\n".encode()
-    films: dict[Path, Iterator[VideoFrame]] = {}
     with FaultCollector() as faults:
         for sheet in sheets(source, IGNORE - 1):
             if not (sheet.video or sheet.picture.labelled):
@@ -128,18 +125,18 @@ def write_data_folder(source: LabelledSource, out: Path, *, pictures: bool = Tru
             mask = folder / "masks" / f"{sheet.name}.png" if sheet.picture.labelled else None
             if mask is not None:
                 # So that no other value is taken for "unknown".
-                _put(mask.with_name(DECLARATION), declared, write_bytes, Path.read_bytes)
+                put(mask.with_name(DECLARATION), declared, write_bytes, Path.read_bytes)
                 if (labels := faults.collect(sheet.labels, IGNORE)) is not None:
-                    faults.collect(_put, mask, labels.astype(np.uint16), write_mask, read_mask)
+                    faults.collect(put, mask, labels.astype(np.uint16), write_mask, read_mask)
             if not pictures:
                 continue
             frames = folder / ("frames" if sheet.video else "images")
-            image = faults.collect(_write_picture, sheet, frames, films)
+            image = faults.collect(sheet.place_file, frames)
             if sheet.video and image is not None:
                 fid, label = sheet.picture.frame, int(sheet.picture.labelled)
-                rows.append(ClipRow("", sheet.video, fid, image, mask, label))
+                rows.append(ClipRow("", sheet.video, fid, frames / image, mask, label))
     if rows:
-        _put(out / "clips.csv", _placed(rows), write_clips, lambda path: _placed(read_clips(path)))
+        put(out / "clips.csv", _placed(rows), write_clips, lambda path: _placed(read_clips(path)))
     return _result(source, out)
 
 
@@ -150,32 +147,6 @@ def _placed(rows: Iterable[ClipRow]) -> list[ClipRow]:
         return path and Path(absolute(str(path)))
 
     return [replace(row, image=moved(row.image), mask=moved(row.mask)) for row in rows]
-
-
-def _put(
-    path: Path, value: Any, write: Callable[[Path, Any], None], read: Callable[[Path], Any]
-) -> None:
-    """Write a file, or see that it is there already and the same."""
-    if not path.exists():
-        write(path, value)
-    elif not np.array_equal(read(path), value):
-        raise OutputError.at(path, *TAKEN)
-
-
-def _write_picture(sheet: Sheet, folder: Path, films: dict[Path, Iterator[VideoFrame]]) -> Path:
-    """Have a photo or frame in a folder: its own file, or of a video file a PNG."""
-    film, number = sheet.picture.film, sheet.picture.frame
-    if film is None:
-        return folder / sheet.place_file(folder)
-    if film not in films:
-        films[film] = VideoFile(film).frames(number)
-    frame = next((one for one in films[film] if one.frame_index >= number), None)
-    if frame is None or frame.frame_index != number:
-        found = f"has no frame {number}, which is labelled"
-        raise MediaError.at(film, found, "the video that was labelled")
-    path = folder / f"{sheet.name}.png"
-    _put(path, frame.image, write_image, read_image)
-    return path
 
 
 def _result(source: LabelledSource, out: Path | None) -> ImportResult:

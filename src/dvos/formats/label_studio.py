@@ -23,10 +23,11 @@ from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region,
 from dvos.formats.raster import box, ellipse, fill, ring
 from dvos.formats.reading import Format, Reading, drawing, naming
 from dvos.formats.sheets import sheets
-from dvos.media.layout import VIDEO_SUFFIXES
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from dvos.media.mask import LARGEST_32
 from dvos.media.video import VideoFile
 
+_KINDS = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 _BOX_OF_VIDEO = "videorectangle"
 _AREAS = ("brush", "polygon", "rectangle", "ellipse", _BOX_OF_VIDEO)
 _ANNOTATIONS = ("annotations", "completions")
@@ -84,11 +85,11 @@ def _picture(data: Values, path: Path, reading: Reading) -> tuple[str, Path | No
     address = data.get("image") or data.get("video") or next(texts, None)
     address = checked.text(address, "data")
     name = unquote(address.partition("?d=")[2] or address.partition("?")[0])
-    file = reading.find(name, path)
+    file = reading.find(name, path, _KINDS)
     upload = _UPLOAD.fullmatch(name.rpartition("/")[2])
     if file is None and upload:
         name = upload[1]
-        file = reading.find(name, path)
+        file = reading.find(name, path, _KINDS)
     return reading.name_of(file, name), file
 
 

@@ -74,6 +74,7 @@ def _read_clips(path: Path, reading: Reading) -> Iterator[Picture]:
 
 
 def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
+    films: dict[str, Path | None] = {}
     for row in read_counts(path / "counts.csv", ("clip", "frame_index", "frame")):
         # A copy may have taken the letters of its name and their accents apart.
         folder = find_path(path, row.clip) or path / row.clip
@@ -82,7 +83,10 @@ def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
         kind = file.parent.name
         still = row.clip == row.frame and kind != "tracks"
         # Beside predictions lie masks, which are no pictures.
-        photo = reading.find(f"{row.clip}/{row.frame}") if reading.root != path else None
+        given = reading.root != path
+        photo = reading.find(f"{row.clip}/{row.frame}") if given else None
+        if given and not still and row.clip not in films:
+            films[row.clip] = reading.film(row.clip, path)
         if not still and row.clip not in reading.parents:
             reading.parents[row.clip] = read_parents(path / f"{row.clip}.tracks.csv")
         size = reading.size(photo, mask_size(file), file)
@@ -93,7 +97,8 @@ def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:
             unknown = IGNORE if kind == "tracks" and file.suffix == ".png" else None
             objects = partial(_numbered, file, size, unknown)
         name = name if still else f"{row.clip}/{name}"
-        yield Picture(name, size, objects, photo, "" if still else row.clip, row.frame_index)
+        video, film = ("", None) if still else (row.clip, films.get(row.clip))
+        yield Picture(name, size, objects, photo, video, row.frame_index, film=film)
 
 
 def predicted(masks: Path, names: Mapping[str, str], size: Size) -> LabelledSource:

@@ -5,7 +5,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,10 +127,13 @@ def _files_below(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     return found, links
 
 
-def _fitting(files: Mapping[str, list[Path]], name: str) -> list[Path]:
-    """The files of a name, else those that have another ending than it, or it as their stem."""
-    alike = files.get(Path(name).stem, [])
-    return [one for one in alike if composed(one.name) == name] or alike or files.get(name, [])
+def _fitting(files: Mapping[str, list[Path]], name: str, kinds: Container[str]) -> list[Path]:
+    """The files of a name, else those that have it as their stem, or another ending than it."""
+    alike, named = (
+        [one for one in files.get(stem, []) if one.suffix.lower() in kinds]
+        for stem in (Path(name).stem, name)
+    )
+    return [one for one in alike if composed(one.name) == name] or named or alike
 
 
 class Reading:
@@ -167,17 +170,20 @@ class Reading:
             raise MediaError.at(str(where), found, "each picture once", remedy)
         self._told[str(picture)] = where
 
-    def find(self, name: str, beside: Path | None = None) -> Path | None:
-        """The file that a document names, wherever it lay on the machine it was written on.
+    def find(
+        self, name: str, beside: Path | None = None, kinds: Container[str] = IMAGE_SUFFIXES
+    ) -> Path | None:
+        """The image that a document names, wherever it lay on the machine it was written on.
 
         Of a path or address decides what of its folders fits a file below the root, then which lies
-        beside the document; without an ending, any image. In folders that are links it is looked
-        for if it is nowhere else. A MediaError if several fit as well.
+        beside the document; without an ending, any of these ``kinds``. In folders that are links it
+        is looked for if it is nowhere else. A MediaError if several fit as well.
         """
         parts = [part for part in re.split(r"[/\\]+", composed(name)) if part]
         if not parts:
             return None
-        fitting = _fitting(self.files, parts[-1]) or _fitting(self._linked, parts[-1])
+        last = parts[-1]
+        fitting = _fitting(self.files, last, kinds) or _fitting(self._linked, last, kinds)
 
         def score(path: Path) -> tuple[int, bool, bool]:
             own = [composed(part) for part in path.parts[-2::-1]]
@@ -203,9 +209,8 @@ class Reading:
         return path.relative_to(self.root).as_posix() if self.root in path.parents else path.name
 
     def film(self, name: str, beside: Path) -> Path | None:
-        """The video file that a document names, as :meth:`find` finds it."""
-        path = self.find(name, beside) if name else None
-        return path if path is not None and path.suffix.lower() in VIDEO_SUFFIXES else None
+        """The video file that a document names, as :meth:`find` finds images."""
+        return self.find(name, beside, VIDEO_SUFFIXES)
 
     def size(self, path: Path | None, stated: Size | None, where: object) -> Size:
         """(height, width) of a picture as shown: of its file, or else as the document states it.

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count, groupby
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.errors import MediaError, OutputError
+from dvos.errors import MediaError, OutputError, check_size
 from dvos.files import atomic_path, composed, make_folder
 from dvos.formats.labels import UNKNOWN, LabelledObject, LabelledSource, Notes, Picture, Region
+from dvos.media.image import read_image, write_image
+from dvos.media.video import VideoFile, VideoFrame
 
 #: What a name does not keep: what would be a path or steer a terminal, and what is no Unicode.
 _ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]+')
@@ -38,15 +40,21 @@ class Sheet:
     name: str  # plain name of its file, without ending
     objects: Callable[[], Iterable[LabelledObject]]
     numbers: Sequence[int]  # of these, from 1; UNKNOWN of regions of unknown label
+    films: "Films"  # that frames without a file of their own are taken from
 
     def place_file(self, folder: Path) -> str:
-        """Have the picture in a folder, by a link or copy, if it is known; gives its name there."""
+        """Have the picture in a folder, if it is known; gives its name there.
+
+        Its file is linked or copied, a frame of a video file becomes a PNG. A MediaError if that
+        cannot be decoded, an OutputError if something else has its name.
+        """
         source = self.picture.path
+        if source is None and self.picture.film is not None:
+            path = folder / f"{self.name}.png"
+            put(path, self.films.read(self.picture), write_image, read_image)
+            return path.name
         if source is None:
-            note = "pictures that were not found: give --images"
-            if self.picture.film is not None:
-                note = "frames that lie in a video file, without a picture: import it first"
-            self.source.notes.add(note, self.picture.name)
+            self.source.notes.add("pictures that were not found: give --images", self.picture.name)
             return f"{self.name}{PurePosixPath(self.picture.name).suffix or '.png'}"
         path = folder / f"{self.name}{source.suffix}"
         if os.path.lexists(path):
@@ -99,6 +107,39 @@ class Sheet:
         return labels
 
 
+class Films:
+    """Frames of video files, of which one is open: each is gone through once if asked in order."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._frames: Iterator[VideoFrame] = iter(())
+        self._next = 0
+
+    def read(self, picture: Picture) -> NDArray[np.uint8]:
+        """The frame that a picture is, uint8 RGB (H, W, 3); a MediaError if it is another's."""
+        film, number = picture.film, picture.frame
+        assert film is not None
+        if film != self._path or number < self._next:
+            self._path, self._frames = film, VideoFile(film).frames(number)
+        frame = next((one for one in self._frames if one.frame_index >= number), None)
+        self._next = number + 1
+        if frame is None or frame.frame_index != number:
+            found = f"has no frame {number}, which is labelled"
+            raise MediaError.at(film, found, "the video that was labelled")
+        check_size(film, frame.image.shape[:2], picture.size, "the mask of its frame")
+        return frame.image
+
+
+def put(
+    path: Path, value: Any, write: Callable[[Path, Any], None], read: Callable[[Path], Any]
+) -> None:
+    """Write a file, or see that it is there already and the same."""
+    if not path.exists():
+        write(path, value)
+    elif not np.array_equal(read(path), value):
+        raise OutputError.at(path, *TAKEN)
+
+
 Layout = Literal["folders", "flat", "videos"]
 
 
@@ -108,6 +149,7 @@ def sheets(source: LabelledSource, most: int, layout: Layout = "folders") -> Ite
     Names differ in each video (folders) or among all pictures (flat), or each photo is a video of
     its own (videos). A MediaError if a photo or video has more objects than numbers.
     """
+    films = Films()
     videos: dict[str, list[Picture]] = {}
     for picture in source.pictures:
         videos.setdefault(picture.video, []).append(picture)
@@ -129,7 +171,7 @@ def sheets(source: LabelledSource, most: int, layout: Layout = "folders") -> Ite
         numbers = _numbers((each() for each in given), source.notes, most, where)
         video = own[0] if layout == "videos" and not video else video
         for picture, name, objects, each in zip(pictures, own, given, numbers, strict=True):
-            yield Sheet(source, picture, video, name, objects, each)
+            yield Sheet(source, picture, video, name, objects, each, films)
 
 
 def labelled(every: Iterable[Sheet], *, gaps: bool = True) -> Iterator[Sheet]:
