@@ -339,6 +339,21 @@ def test_stretched_masks_are_known_by_their_folder(tmp_path):
     assert np.unique(read_mask(tmp_path / "s/b.png", "none")).tolist() == [0, 257, IGNORE]
 
 
+@pytest.mark.parametrize("others", [[255] * 8, [1, 2, 3]])
+def test_a_mask_of_65535_alone_beside_others_is_told(tmp_path, caplog, others):
+    """It may be an object of another program, or all that is unknown in a mask of ids."""
+    mask_values._TOLD.clear()
+    write_mask(tmp_path / "a.png", squares(*others))
+    write_mask(tmp_path / "b.png", squares(65535))
+    assert np.unique(read_mask(tmp_path / "b.png")).tolist() == [0, IGNORE]
+    told = "65535 alone is taken for unknown (to take it for an object, save it with 8 bit"
+    assert f"{tmp_path / 'b.png'}: {told}" in caplog.text
+    caplog.clear()
+    (tmp_path / "void.txt").write_text("65535\n")
+    read_mask(tmp_path / "b.png")
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("values", [[-1, 0], [0, 65536]])
 def test_an_id_that_no_mask_holds_is_refused(values):
     with pytest.raises(MediaError, match=r"m\.png: values from .*; expected ids in 0\.\.65535"):
