@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from dvos.errors import CheckpointError
 from dvos.networks.dvos.network import DvosNetwork
-from dvos.networks.weights import read_network_info, save_network
+from dvos.networks.weights import read_network_info, read_state, save_network
 from dvos.registry import load_network, network_spec
 from dvos.training.run_folder import write_state
 
@@ -106,6 +107,24 @@ def test_of_another_kind(tmp_path):
     assert "which network" in _fault(path)
     save_file({"weight": torch.zeros(2)}, path, metadata={"dvos": "[1, 2]"})
     assert "which network" in _fault(path)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_weights_that_are_no_numbers(tmp_path, value, ending):
+    """Of a training that diverged unseen, or of a file that a program spoilt."""
+    path, network = tmp_path / f"w{ending}", network_spec("dvos").network(**ARGUMENTS)
+    key, tensor = next((k, t) for k, t in network.state_dict().items() if t.ndim == 4)
+    with torch.no_grad():
+        tensor[0, 0, 0, 0] = value
+    if ending == ".pth":
+        torch.save({"model": network.state_dict()}, path)
+    else:
+        save_network(path, network, name="dvos", arguments=ARGUMENTS)
+    with pytest.raises(CheckpointError) as caught:
+        read_state(path)
+    assert str(caught.value).startswith(f"{path}: {key} holds values that are no numbers")
+    assert "holds values that are no numbers" in _fault(path)
 
 
 def test_weights_of_another_network(tmp_path):

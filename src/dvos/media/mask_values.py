@@ -60,14 +60,9 @@ def recognised(mask: Mask, path: Path, read: Reader, void: str = "auto") -> Mask
     declared = declared_void(path.parent, void)
     if declared is not None:
         return _without(mask.astype(np.uint16), declared)
-    could_be = _could_be_stretched(mask)
-    stretched = could_be and _are_stretched(*_as_is(path.parent), read)
+    stretched = _is_stretched(mask, path, read)
     if stretched:
-        _tell("multiples of 257 up to 65535 are taken for values of 8 bit, times 257", path)
         mask = (mask // _STRETCH).astype(np.uint8)
-    elif could_be and np.isin(mask, (0, IGNORE)).all():
-        remedy = "save it with 8 bit, as others of the folder are"
-        _tell(f"65535 alone is taken for unknown (to take it for an object, {remedy})", path)
     top = int(mask.max(initial=0))
     full = next(full for full in _FULL if full >= top)
     nearly = full - full // 50
@@ -127,6 +122,19 @@ def _as_is(folder: Path) -> tuple[Path, int]:
         return folder, folder.stat().st_mtime_ns
     except OSError:
         return folder, 0
+
+
+def _is_stretched(mask: Mask, path: Path, read: Reader) -> bool:
+    """Whether a mask is 8 bit stretched to 16, as all of its folder are; a line tells it."""
+    if not _could_be_stretched(mask):
+        return False
+    stretched = _are_stretched(*_as_is(path.parent), read)
+    if stretched:
+        _tell("multiples of 257 up to 65535 are taken for values of 8 bit, times 257", path)
+    elif np.isin(mask, (0, IGNORE)).all():
+        remedy = "save it with 8 bit, as others of the folder are"
+        _tell(f"65535 alone is taken for unknown (to take it for an object, {remedy})", path)
+    return stretched
 
 
 def _could_be_stretched(mask: Mask) -> bool:

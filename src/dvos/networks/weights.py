@@ -48,6 +48,9 @@ _SPARE_TENSORS, _SPARE_NUMBERS = 256, 2**24
 #: ``arange``, ``eye``, ``linspace`` and ``randn`` only torch's compiler finds, loaded for seconds.
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand)
 
+#: Types of weights that may hold what is no number.
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
 #: Of published checkpoints: names of files, and how a zip archive and a pickle begin.
 _SUFFIXES = (".tar", ".pth", ".pt", ".ckpt")
 _MAGIC = (b"PK\x03\x04", b"\x80")
@@ -185,10 +188,11 @@ def _read_safetensors(
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             state = {key: stored.get_tensor(key) for key in stored.keys()} if weights else {}  # noqa: SIM118
-            return stored.metadata() or {}, state
+            metadata = stored.metadata() or {}
     except (SafetensorError, OSError) as error:
         found = "damaged, or not a safetensors file"
         raise CheckpointError.at(path, found, _WANTED, _REMEDY) from error
+    return metadata, _finite(state, path)
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
@@ -281,7 +285,17 @@ def read_torch_save(path: Path) -> dict[str, Tensor]:
     if not states:
         remedy = "save the network's state_dict()"
         raise CheckpointError.at(path, "holds no state dict", "weights by name", remedy)
-    return next((state for state in states if _FIRST_KEY in state), states[0])
+    return _finite(next((state for state in states if _FIRST_KEY in state), states[0]), path)
+
+
+def _finite(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same; a CheckpointError if a value is endless or no number, as of a training gone off."""
+    for key, tensor in state.items():
+        plain = tensor.layout == torch.strided and tensor.dtype in _FLOATS
+        if plain and not tensor.isfinite().all():
+            remedy = "its training diverged, or the file was changed: use an earlier one"
+            raise CheckpointError.at(path, f"{key} holds values that are no numbers", "", remedy)
+    return state
 
 
 def _states(value: Any, deepest: int) -> Iterator[dict[str, Tensor]]:
