@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dvos.config.workflow import DemoSettings
 from dvos.errors import UsageError
+from dvos.files import make_folder
 from dvos.media.image import write_image
 from dvos.media.mask import write_mask
 from dvos.media.video_write import VideoWriter
+from dvos.workflow import pipeline
 from dvos.workflow.data_folder import read_data_folder
+from dvos.workflow.pipeline import Pipeline, StageManifest
+from dvos.workflow.steps import MethodFolder
+
+NAMES = ("one.mp4", "two.mp4")
 
 
 def put_image(path: Path, size: tuple[int, int] = (20, 30)) -> None:
@@ -59,14 +66,43 @@ def test_everything_is_found(tmp_path: Path, masks: str, caplog: pytest.LogCaptu
     assert told in caplog.text
 
 
-def test_targets_of_one_name_are_told_before_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["target", "validation"])
+def test_videos_of_one_name_are_told_before_the_training(tmp_path: Path, folder: str) -> None:
     put_image(tmp_path / "annotated/images/a.png")
     put_mask(tmp_path / "annotated/masks/a.png")
     for name in ("v.mp4", "v.avi", "w.mp4"):
-        put_video(tmp_path / "target" / name)
-    with pytest.raises(UsageError, match=r"target: 2 videos are named 'v'") as caught:
+        put_video(tmp_path / folder / name)
+        if folder == "validation":
+            put_mask(tmp_path / f"validation/masks/{name[0]}/{name[0]}_000000.png")
+    with pytest.raises(UsageError, match=rf"{folder}: 2 videos are named 'v'") as caught:
         read_data_folder(tmp_path)
     assert len(caught.value.faults) == 1
+
+
+def test_what_lies_beside_videos_is_left_out_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A photo there neither ends a run after its training, nor is a folder predicted with them."""
+    put_image(tmp_path / "annotated/images/a.png")
+    put_mask(tmp_path / "annotated/masks/a.png")
+    videos = [tmp_path / where / name for where in ("target", "validation") for name in NAMES]
+    for video in videos:
+        put_video(video)
+        put_mask(tmp_path / f"validation/masks/{video.stem}/{video.stem}_000000.png")
+        put_image(video.with_name("photo.png"))
+        put_image(video.parent / "of another/f_000000.png")
+    data = read_data_folder(tmp_path)
+    for left in ("target/photo.png", "validation/photo.png"):
+        assert left in caplog.text
+    predicted: list[Path] = []
+    monkeypatch.setattr(pipeline, "predict", lambda plan, _: predicted.append(plan.input))
+    monkeypatch.setattr(Pipeline, "score", lambda *_: None)
+    folder = MethodFolder(make_folder(tmp_path / "out"), "demo")
+    stages = StageManifest(folder.stages, command="dvos demo", seed=1)
+    run = Pipeline(DemoSettings(out=folder.root), folder, data, stages)
+    run.predict_targets(tmp_path / "best.safetensors", "none")
+    run.validate(tmp_path / "best.safetensors", "none")
+    assert predicted == videos
 
 
 def test_validation_may_be_absent(tmp_path: Path) -> None:

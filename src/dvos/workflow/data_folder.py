@@ -172,11 +172,12 @@ def _check_media(data: DataFolder, faults: FaultCollector) -> None:
 
     Those with masks are looked at beside these. Only the first frame of a video is read.
     """
-    for name, number in Counter(map(stem_of, data.targets)).items():
-        if number > 1:
-            found = f"{number} videos are named {name!r}"
-            faults.add(data.folder / "target", found, "a name of its own for each", "rename them")
-    scored = (item.video for item in data.validation_videos)
+    scored = [item.video for item in data.validation_videos]
+    for folder, predicted in (("target", data.targets), ("validation", scored)):
+        for name, number in Counter(map(stem_of, predicted)).items():
+            if number > 1:
+                found = f"{number} videos are named {name!r}"
+                faults.add(data.folder / folder, found, "a name of its own for each", "rename them")
     videos = dict.fromkeys((*data.background_videos, *scored, *data.targets, *data.unlabelled))
     steps: list[tuple[Callable[[Path], object], Path]] = [
         *((_first_frame, video) for video in videos if video.exists()),

@@ -237,8 +237,9 @@ def cross_validate(run: Pipeline, plan: Plan, backgrounds: Sequence[Path]) -> Sc
         fold.prepare()
         fold.train(list(backgrounds))
         write_images(folder.stills, [ImageRow(row.image) for row in held])
-        places, told = (folder.checkpoint, folder.stills, run.folder.heldout), f"{len(held)} stills"
-        fold.predict(f"{prefix}predict", *places, told, stills=True, augment=plan.held_out)
+        name, places = f"{prefix}predict", (folder.checkpoint, [folder.stills], run.folder.heldout)
+        told = f"{len(held)} stills"
+        fold.predict(name, *places, told, stills=True, augment=plan.held_out)
     rows = [row for one in parts for row in one]
     truth = [ClipRow("", stem_of(row.image), 0, row.image, row.mask, label=1) for row in rows]
     write_clips(run.folder.truth, truth)

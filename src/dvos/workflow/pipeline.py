@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -209,49 +209,50 @@ class Pipeline:
         self,
         name: str,  # of the stage
         checkpoint: Path,
-        source: Path,
+        sources: Iterable[Path],
         out: Path,
         told: str,
         *,
         stills: bool = False,
         augment: Augment | None = None,
     ) -> None:
-        """Masks, counts and overlay videos of videos, or of photos as simulated pans.
+        """Masks, counts and overlay videos of each video, or of photos as simulated pans.
 
         They are the mean of the views of ``augment``, None for the best ones.
         """
-        plan = PredictionSettings(
-            input=source,
-            checkpoint=checkpoint,
-            out=out,
-            overlay=True,
-            stills=stills,
-            augment=augment or steps.views_of(self.settings, stills=stills)[0],
-            **self.settings.model_dump(include={"intensity", "device"}),
-        )
-        self.stages.run(name, lambda: predict(plan, predictor_for), told)
+        plans = [
+            PredictionSettings(
+                input=source,
+                checkpoint=checkpoint,
+                out=out,
+                overlay=True,
+                stills=stills,
+                augment=augment or steps.views_of(self.settings, stills=stills)[0],
+                **self.settings.model_dump(include={"intensity", "device"}),
+            )
+            for source in sources
+        ]
+        self.stages.run(name, lambda: [predict(plan, predictor_for) for plan in plans], told)
 
     def predict_targets(self, checkpoint: Path, augment: Augment | None = None) -> tuple[Path, ...]:
         """Masks and counts of the unlabelled videos; gives their overlay videos."""
         targets, out = self.data.targets, self.folder.predictions
         if targets:
-            source = targets[0].parent if len(targets) > 1 else targets[0]
             told = f"{len(targets)} target video(s)"
-            self.predict("predict", checkpoint, source, out, told, augment=augment)
+            self.predict("predict", checkpoint, targets, out, told, augment=augment)
         return tuple(out / f"{stem_of(video)}.mp4" for video in targets)
 
     def validate(self, checkpoint: Path, augment: Augment | None = None) -> Scores | None:
         """Predictions of what is labelled for validation, and their scores, if there is any."""
         stills, videos = self.data.validation_stills, self.data.validation_videos
         if stills:
-            source, told = stills[0].image.parent, f"{len(stills)} stills"
+            sources, told = [stills[0].image.parent], f"{len(stills)} stills"
         elif videos:
-            source = videos[0].video if len(videos) == 1 else videos[0].video.parent
-            told = f"{len(videos)} video(s)"
+            sources, told = [one.video for one in videos], f"{len(videos)} video(s)"
         else:
             return None
         name, out, of_stills = "predict held-out", self.folder.heldout, bool(stills)
-        self.predict(name, checkpoint, source, out, told, stills=of_stills, augment=augment)
+        self.predict(name, checkpoint, sources, out, told, stills=of_stills, augment=augment)
         return self.score(self.data)
 
     def score(self, data: DataFolder) -> Scores:
