@@ -285,6 +285,23 @@ def test_the_plan_says_what_the_network_is_judged_by(
     assert found.lines[-1].endswith(f"; judged by {told}")
 
 
+@pytest.mark.parametrize("is_labelled", [True, False])
+def test_the_plan_tells_the_clips_of_its_rounds(
+    stills: tuple[StillRow, ...], is_labelled: bool
+) -> None:
+    """Where nothing is labelled there are no others."""
+    data = DataFolder(
+        Path("data"), annotated=stills if is_labelled else (), unlabelled=(Path("v.mp4"),)
+    )
+    chosen = with_data_mix(settings(minutes=10, folds=0), data)
+    survey, start = look_at(stills) if is_labelled else None, Start(None, "as asked for")
+    found = make_plan(chosen, data, survey, SPEED, start, spent=10.0)
+    assert (found.rounds, bool(found.clips)) == (1, is_labelled)
+    first = f"{found.clips} clips in {found.epochs} epochs, then " if is_labelled else ""
+    told = f"time: {first}{found.round_clips} clips in a round, at 10 a second on cpu, "
+    assert found.lines[-1].startswith(told)
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_the_epochs_that_are_set_stay(stills: tuple[StillRow, ...], epochs: int) -> None:
     assert (

@@ -374,14 +374,14 @@ def _lines(costs: _Costs, survey: Survey | None, start: Start, plan: Plan) -> It
     many = "no synthetic clips: they gain nothing from ten stills on, or without stills"
     glows = survey is not None and survey.glowing and settings.scene.preset == "cells"
     mix = (few if share else many) + (", scene cells, as what is labelled glows" if glows else "")
-    rounds = f"{plan.rounds} round(s) of pseudo-labels, every {plan.interval}. frame"
+    rounds = f"{plan.rounds} round(s) of pseudo-labels, of one frame in {plan.interval}"
     yield f"mix: {mix}; {rounds if plan.rounds else 'no pseudo-labels'}"
     yield f"start: {start}"
-    yield (
-        f"time: {plan.clips} clips in {plan.epochs} epochs at {1 / speed.clip:.3g} a second on "
-        f"{speed.device}, to end within {settings.minutes:g} minutes; judged by "
-        + _judge(settings, data, plan, smaller=bool(speed.fold_clip))
-    )
+    length = [f"{plan.clips} clips in {plan.epochs} epochs"] * bool(plan.clips)
+    length += [f"{plan.round_clips} clips in a round"] * bool(plan.rounds)
+    judge = _judge(settings, data, plan, smaller=bool(speed.fold_clip))
+    told = f"time: {', then '.join(length)}, at {1 / speed.clip:.3g} a second on {speed.device}, to"
+    yield f"{told} end within {settings.minutes:g} minutes; judged by {judge}"
 
 
 def _judge(settings: FitSettings, data: DataFolder, plan: Plan, *, smaller: bool) -> str:
