@@ -96,9 +96,12 @@ def waiting(what: str) -> Iterator[None]:
 def open_display(
     description: str, total: int | None, unit: str, done: int = 0
 ) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, lines elsewhere, nothing inside another; gives what counts an item."""
+    """A bar on a terminal, lines elsewhere; nothing inside another, or of no items at all.
+
+    Gives what counts an item.
+    """
     global _shown
-    if _shown is not None:
+    if _shown is not None or total == 0:
         yield lambda: None
         return
     kind = _Bar if sys.stderr.isatty() else _Lines
