@@ -67,14 +67,21 @@ def test_it_comes_back_as_it_was_or_not_at_all(
     assert all(count == 0 for count, labelled in found if not labelled)
 
 
-@pytest.mark.parametrize("name", ["cvat", "mots", "mot", "imagej"])
-def test_a_format_that_shows_every_frame_tells_so(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("are_there", [True, False])
+@pytest.mark.parametrize("name", ["ctc", "cvat", "mots", "mot", "imagej"])
+def test_a_format_that_shows_every_frame_tells_so(
+    name: str, are_there: bool, tmp_path: Path
+) -> None:
+    """So it does of those that a prediction of every second frame left out."""
     source = _partly(tmp_path / "photos", "plot")
+    if not are_there:
+        every, last = [one for one in source.pictures if one.labelled], source.pictures[-1]
+        source = replace(source, pictures=[*every, replace(last, frame=4, labelled=True)])
     _written(source, name, tmp_path / name)
     assert source.notes.lines() == [SHOWN]
 
 
-@pytest.mark.parametrize("name", ["cvat", "mots", "imagej"])
+@pytest.mark.parametrize("name", ["ctc", "cvat", "mots", "imagej"])
 def test_photos_are_left_out_of_it(name: str, tmp_path: Path) -> None:
     source = _partly(tmp_path / "photos", "")
     out = _written(source, name, tmp_path / name)

@@ -24,11 +24,12 @@ from dvos.formats.known import FORMATS, open_source
 from dvos.formats.label_studio import _encode
 from dvos.formats.labels import cropped
 from dvos.formats.raster import encode_region
+from dvos.media.clip_store import ClipStoreWriter
 from dvos.media.image import read_image
 from dvos.media.mask import read_label_image, write_label_image, write_mask
 from dvos.media.video import VideoFile
 from dvos.media.video_write import VideoWriter
-from dvos.tables import COUNT_COLUMNS, CountRow, write_rows
+from dvos.tables import COUNT_COLUMNS, ClipRow, CountRow, frame_address, write_clips, write_rows
 
 H, W = 20, 32
 
@@ -398,6 +399,56 @@ def test_an_export_tells_of_pictures_that_it_lacks(
     out, photos = tmp_path / "with", tmp_path / "photos"
     export(ExportSettings(predictions=predictions, format=name, out=out, images=photos))
     assert "not found" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "frames"),
+    [
+        # Of a whole synthetic set, of a video's frames from the third on, and of any pictures.
+        (["{}_frame-00000", "{}_frame-00001"], [12, 13], [0, 1]),
+        (["{}_000002", "{}_000004"], [2, 4], [2, 4]),
+        (["{}_0817", "{}_0818"], [0, 1], [0, 1]),
+        (["{}_a", "{}_b"], [3, 4], [3, 4]),
+        (["{}_1", "{}_1 bis"], [3, 4], [3, 4]),
+    ],
+)
+def test_frames_of_a_table_count_from_where_their_clip_begins(
+    names: list[str], ids: list[int], frames: list[int], tmp_path: Path
+) -> None:
+    rows = []
+    for name, fid in zip(names, ids, strict=True):
+        image, mask = (tmp_path / kind / f"{name.format('v')}.png" for kind in ("i", "m"))
+        write_photo(image, (H, W))
+        write_mask(mask, _box(0, 0, 5, 5))
+        rows.append(ClipRow("", "v", fid, image, mask, 1))
+    write_clips(tmp_path / "clips.csv", rows)
+    assert [one.frame for one in open_source(tmp_path / "clips.csv").pictures] == frames
+
+
+def test_frames_of_a_clip_store_count_from_its_first(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with ClipStoreWriter(tmp_path / f"{name}.dvclip", size=(H, W)) as store:
+            for _ in range(2):
+                store.write(np.zeros((H, W, 3), np.uint8), np.zeros((H, W), np.uint16))
+    rows = [
+        ClipRow("", vid, fid, address, address, 1)
+        for vid, fid, address in (
+            (vid, 2 * place + frame, frame_address(tmp_path / f"{vid}.dvclip", frame))
+            for place, vid in enumerate("ab")
+            for frame in range(2)
+        )
+    ]
+    write_clips(tmp_path / "clips.csv", rows)
+    assert [one.frame for one in open_source(tmp_path / "clips.csv").pictures] == [0, 1, 0, 1]
+
+
+def test_a_name_with_a_percent_sign_comes_back_from_label_studio(tmp_path: Path) -> None:
+    write_photo(tmp_path / "in/images/50%20 ü.png", (H, W))
+    write_mask(tmp_path / "in/masks/50%20 ü.png", _box(0, 0, 5, 5))
+    out = tmp_path / "out"
+    export(ExportSettings(predictions=tmp_path / "in", format="label-studio", out=out))
+    (picture,) = open_source(out).pictures
+    assert picture.path == out / "50%20 ü.png"
 
 
 @pytest.fixture

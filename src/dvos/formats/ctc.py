@@ -18,7 +18,7 @@ from dvos.errors import FaultCollector, MediaError, TableError
 from dvos.files import read_bytes, write_text
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, label_objects
 from dvos.formats.reading import Format, Reading
-from dvos.formats.sheets import videos_of
+from dvos.formats.sheets import labelled, videos_of
 from dvos.media.ctc_folder import CtcSequence, ctc_sequences, numbered_files
 from dvos.media.layout import list_folders
 from dvos.media.mask import LARGEST_16, LARGEST_32, mask_size, read_label_image, write_label_image
@@ -216,11 +216,13 @@ def _objects(mask: Path | None, marker: Path | None) -> Iterator[LabelledObject]
 def _write(source: LabelledSource, out: Path) -> None:
     frames = max(one.frame for one in source.pictures) + 1
     for video, own in videos_of(source, LARGEST_32):
-        writer = CtcWriter(out / f"{video}_RES", frames)
-        for sheet in own:
+        writer = None
+        for sheet in labelled(own, gaps=False):
+            writer = writer or CtcWriter(out / f"{video}_RES", frames)
             parents = source.parents.get(sheet.picture.video, {})
             writer.add(sheet.labels(), parents, sheet.picture.frame)
-        writer.finish()
+        if writer:
+            writer.finish()
 
 
 #: ``VIDEO_RES/mask000.tif`` and on are written, with ``res_track.txt``; of a photo one frame.

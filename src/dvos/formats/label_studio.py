@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -262,7 +262,8 @@ def _write(source: LabelledSource, out: Path) -> None:
             for one, number, region in sheet.shapes()
         ]
         annotations = [{"result": results}] if sheet.picture.labelled else []
-        data = {"image": sheet.place_file(out)}
+        # An address, in which names may have a percent sign.
+        data = {"image": quote(sheet.place_file(out))}
         tasks.append({"id": len(tasks) + 1, "data": data, "annotations": annotations})
     write_json(out / "tasks.json", tasks)
 

@@ -1,6 +1,7 @@
 """What this program writes and reads: predictions, labelled stills, tables of clips."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,11 @@ from dvos.media.mask import (
     read_label_image,
 )
 from dvos.media.mask_values import SEMANTIC
-from dvos.tables import read_clips, read_counts
-from dvos.tables.cells import read_cells
+from dvos.tables import ClipRow, read_clips, read_counts
+from dvos.tables.cells import read_cells, split_address
 
+#: How many of its video a frame's name tells it to be.
+_NUMBER = re.compile(r"\d{1,18}$", re.ASCII)
 #: Where the mask of a predicted frame is looked for, by its name.
 _PLACES = ("tracks/{}.png", "tracks/{}.tif", "instances/{}.png", "{}.png")
 
@@ -63,14 +66,30 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
 
 
 def _read_clips(path: Path, reading: Reading) -> Iterator[Picture]:
+    rows = read_clips(path)
+    first = _first_frames(rows)
     with OpenStores() as stores, FaultCollector(MediaError) as faults:
-        for row in read_clips(path):
+        for row in rows:
             name, size = f"{row.vid}/{row.image.name}", stores.image_size(row.image)
             if row.mask is not None:
                 faults.collect(check_size, row.mask, stores.mask_size(row.mask), size, row.image)
             objects = tuple if row.mask is None else partial(_objects, row.mask, reading)
             file, labelled = row.image if row.image.is_file() else None, row.mask is not None
-            yield Picture(name, size, objects, file, row.vid, row.fid, labelled)
+            frame = row.fid - first[row.vid]
+            yield Picture(name, size, objects, file, row.vid, frame, labelled)
+
+
+def _first_frames(rows: Iterable[ClipRow]) -> dict[str, int]:
+    """Of each clip the FID of its frame 0: not 0 where FIDs count the frames of a whole set.
+
+    Its images tell by the numbers that their names end in, where all of them lie as far below.
+    """
+    ahead: dict[str, set[int]] = {}
+    for row in rows:
+        address, ending = split_address(row.image), _NUMBER.search(row.image.stem)
+        number = address[1] if address else int(ending[0]) if ending else row.fid
+        ahead.setdefault(row.vid, set()).add(row.fid - number)
+    return {vid: max(0, *found) if len(found) == 1 else 0 for vid, found in ahead.items()}
 
 
 def _read_predictions(path: Path, reading: Reading) -> Iterator[Picture]:

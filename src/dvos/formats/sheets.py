@@ -178,14 +178,20 @@ def labelled(every: Iterable[Sheet], *, gaps: bool = True) -> Iterator[Sheet]:
     """Those of labelled pictures; others are left out and noted.
 
     Of a format whose videos have no ``gaps`` each frame stays, and is noted: as one of no objects.
+    So are frames between that are not there, such as those that a prediction left out.
     """
+    shown = "frames that are not labelled, which the format shows without objects"
+    video, following = "", 0
     for sheet in every:
-        kept = sheet.picture.labelled or bool(sheet.picture.video and not gaps)
-        if not sheet.picture.labelled:
-            note = "pictures that are not labelled, left out"
-            if kept:
-                note = "frames that are not labelled, which the format shows without objects"
-            sheet.source.notes.add(note, sheet.picture.name)
+        picture, notes = sheet.picture, sheet.source.notes
+        kept = picture.labelled or bool(picture.video and not gaps)
+        if not picture.labelled:
+            note = shown if kept else "pictures that are not labelled, left out"
+            notes.add(note, picture.name)
+        if picture.video and not gaps:
+            for absent in range(following, picture.frame) if picture.video == video else ():
+                notes.add(shown, picture.video, absent)
+            video, following = picture.video, picture.frame + 1
         if kept:
             yield sheet
 
