@@ -188,10 +188,10 @@ def _mean_figures(run: RunContents) -> Iterator[Figure]:
     }
     over, smooth = f"over {plural(_frames(run), 'frame')}", pooled["count_smooth"]
     if pooled["count"]:
-        low, high = (significant(numbers.mean(pooled[f"count_{end}"])) for end in ("low", "high"))
+        low, high = (count_text(numbers.mean(pooled[f"count_{end}"])) for end in ("low", "high"))
         text = f"{f'interval {low} to {high}; ' if smooth else ''}found: "
         text += f"{span(pooled['count'], count_text)} {over}"
-        yield "Count, mean", significant(numbers.mean(smooth or pooled["count"])), text
+        yield "Count, mean", count_text(numbers.mean(smooth or pooled["count"])), text
     for name, title, meaning, write in (
         ("density", "Density, mean", "objects a square metre", significant),
         ("coverage", "Coverage, mean", "of the picture", numbers.percent),
