@@ -186,6 +186,32 @@ def test_a_clip_without_any_object_keeps_no_other_from_its_scores(tmp_path: Path
     found = _scored(truth, truth)
     assert [found[name] for name in MEASURES] == [1.0] * 7
     assert {*found["clips"]} == {"bare", "clip"}
+    assert [found["clips"]["bare"][name] for name in MEASURES] == [None] * 7
+
+
+def test_objects_where_there_are_none_are_false_and_no_share_of_any(tmp_path: Path) -> None:
+    found = _scored(_truth(tmp_path / "t", [{}] * 3), _write(tmp_path / "p", [{0: 1}] * 3))
+    assert [found[name] for name in MEASURES] == [None] * 4 + [0.0] * 3
+
+
+@pytest.mark.parametrize("predicted", [[{0: 1}, {0: 2}], [{0: 1}, {0: 1}], [{1: 1}, {1: 1}]])
+def test_a_truth_without_links_tells_nothing_of_them(
+    tmp_path: Path, predicted: list[dict[int, int]]
+) -> None:
+    """A fast pan, or frames apart, in which each object is seen once: all else is scored."""
+    truth = _truth(tmp_path / "t", [{0: 1}, {0: 2}])
+    for number in range(3):
+        write_mask(truth / f"other/f{number}.png", _frame({0: 1, 1: 2}).astype(np.uint16))
+    result = _write(tmp_path / "p", predicted)
+    shutil.copytree(truth / "other", result / "other/tracks")
+    found = _scored(truth, result)
+    alone = found["clips"]["clip"]
+    assert (alone["LNK"], alone["links"]) == (None, 0)
+    assert alone["DET"] == float(1 not in predicted[0])
+    # A false link costs 1, four missed ones 1.5 each.
+    false = predicted == [{0: 1}, {0: 1}]
+    assert found["LNK"] == pytest.approx(1 - 1 / 6 if false else 1)
+    assert found["clips"]["other"]["LNK"] == 1.0
 
 
 def test_a_truth_that_tells_no_objects_apart_is_refused(tmp_path: Path) -> None:

@@ -103,12 +103,18 @@ def measure(clips: Sequences) -> dict[str, Any]:
     ``SEG`` ... ``IDF1``; ``BC``, by the frames that a division may be early or late;
     ``id_switches`` and ``links``, of which they are a part.
     """
-    _, first, last, _ = clips.tracks[0].T
+    _, first, last, parent = clips.tracks[0].T
     links = int((last - first).sum())
-    if not (clips.objects > 0)[:, 1:].all(axis=1).any():
-        none = dict.fromkeys(MEASURES, 0.0)
+    # Without a link or a parent in the truth there is nothing that LNK could be a share of,
+    linked = ["LNK"] if links or parent.any() else []
+    true, predicted = (clips.objects[:, 1:] > 0).T
+    if not (true & predicted).any():
+        # and likewise of the others without an object there, or in both.
+        of_truth = dict.fromkeys(("SEG", "DET", *linked, "TRA"), 0.0 if true.any() else None)
+        of_both = dict.fromkeys(("CHOTA", "HOTA", "IDF1"), 0.0 if len(clips.objects) else None)
+        none = dict.fromkeys(MEASURES) | of_truth | of_both
         return {**none, "BC": _tolerances({}), "id_switches": 0, "links": links}
-    whole = _calculated(clips, ["SEG", "DET", "LNK", "TRA", "BC", "MOTA"])
+    whole = _calculated(clips, ["SEG", "DET", *linked, "TRA", "BC", "MOTA"])
     by_groups = _by_groups(clips)
     found = {name: _number({**whole, **by_groups}.get(name)) for name in MEASURES}
     switches = int(whole["IDSW"])
