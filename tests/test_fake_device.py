@@ -148,5 +148,6 @@ def test_afterwards_there_is_none() -> None:
     with fake_device():
         pass
     assert torch.ones(2).device.type == "cpu"
-    with pytest.raises(AssertionError, match="CUDA"):
+    # As torch was built: without CUDA, or with it and without a driver.
+    with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
         torch.zeros(1, device="cuda")

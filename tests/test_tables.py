@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import weakref
+from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 
@@ -371,3 +373,34 @@ def test_a_table_that_several_runs_add_to_has_no_columns_of_others(tmp_path: Pat
         path.write_text(f"{header}\na.png\n")
         with pytest.raises(TableError, match=f"{told}.*; move the table, or choose another place"):
             tables.rows_beside(path, ("Image", "Mask"), lambda _: True)
+
+
+def test_rows_are_written_as_they_come_or_not_at_all(tmp_path: Path) -> None:
+    """A table of millions of rows lies in memory at no time; half a one is never there."""
+    alive: list[weakref.ref[_Cell]] = []
+
+    def rows(count: int, last: str) -> Iterator[list[object]]:
+        for number in range(count):
+            cell = _Cell(number)
+            alive.append(weakref.ref(cell))
+            assert sum(one() is not None for one in alive) < 4
+            yield [cell, f"a{number}"]
+        yield [last, "\udc80" if last == "odd" else "a\rb"]
+
+    table = tmp_path / "t.csv"
+    tables.write_rows(table, ("x", "y"), rows(20, "end"))
+    written = table.read_bytes()
+    assert written.startswith(b"x,y\n0,a0\n1,a1\n")
+    assert written.endswith(b'19,a19\n"end","a\rb"\n')
+    with pytest.raises(TableError, match="a file name in it is not valid Unicode"):
+        tables.write_rows(table, ("x", "y"), rows(20, "odd"))
+    assert table.read_bytes() == written
+    assert [one.name for one in tmp_path.iterdir()] == ["t.csv"]
+
+
+class _Cell:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __str__(self) -> str:
+        return str(self.number)

@@ -259,8 +259,19 @@ def test_two_stills_of_one_name_in_one_folder(field: Path) -> None:
 def test_objects_at_the_border_may_be_left_out(field: Path) -> None:
     result = extract(field, cut_at_border=False)
     assert result.cutout_count == 6
-    assert result.at_border == 2
+    # Of each still one is small.
+    assert (result.at_border, result.too_small) == (2, 2)
     assert not [name for name in names(result.cutouts) if "0009" in name]
+
+
+def test_a_still_whose_objects_are_at_the_border_is_warned_of(field: Path, caplog) -> None:
+    ids = np.zeros((90, 120), np.uint16)
+    ids[:30, :30], ids[60:90, 80:120], ids[40:43, 40:43] = 1, 2, 3
+    write_mask(field / "in/a.nrrd", ids)
+    with caplog.at_level(logging.WARNING):
+        result = extract(field, cut_at_border=False)
+    assert (result.too_small, result.at_border, result.cutout_count) == (2, 3, 3)
+    assert "2 objects are cut by the photo's border and 1 others smaller than 100" in caplog.text
 
 
 def test_only_small_objects_and_no_room_are_warned_of(field: Path, caplog) -> None:

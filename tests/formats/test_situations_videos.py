@@ -338,6 +338,82 @@ def test_rois_a33_positions_count_from_one(tmp_path: Path) -> None:
         read_labels(tmp_path / "plot.zip")
 
 
+@pytest.mark.parametrize("axis", ["t_position", "z_position"])
+def test_rois_of_a_hyperstack_lie_on_its_frames(tmp_path: Path, axis: str) -> None:
+    """Each of its axes counts from 1, those that it has no more than one of, too."""
+    for number in range(3):
+        write_photo(tmp_path / f"plot/f{number}.png", (H, W))
+        roi = ImagejRoi.frompoints([[1, 1], [7, 1], [7, 7], [1, 7]])
+        roi.roitype = ROI_TYPE.POLYGON
+        roi.c_position = roi.t_position = roi.z_position = 1
+        setattr(roi, axis, number + 1)
+        roi.tofile(tmp_path / "plot.zip", name=f"r{number}")
+    found = list(read_labels(tmp_path / "plot.zip").values())
+    assert [int(np.count_nonzero(ids)) for ids in found] == [36, 36, 36]
+    roi.t_position = roi.z_position = 2
+    roi.tofile(tmp_path / "plot.zip", name="both")
+    with pytest.raises(MediaError, match="has ROIs at several times and depths"):
+        read_labels(tmp_path / "plot.zip")
+
+
+def test_mots_of_ids_from_0_loses_none(tmp_path: Path) -> None:
+    first, second = (encode_region(cropped(_box(x, 4, x + 6, 9)), (H, W)) for x in (0, 20))
+    rows = [f"{t} {id_} 2 {H} {W} {x}" for t in (1, 2) for id_, x in ((0, first), (1, second))]
+    (tmp_path / "plot.txt").write_text("\n".join(rows))
+    for labels in read_labels(tmp_path / "plot.txt").values():
+        assert {*np.unique(labels).tolist()} == {0, 1, 2}
+        assert (labels[4:9, :6] == 1).all()
+    notes = open_source(tmp_path / "plot.txt").notes.lines()
+    assert notes == ["tracks whose ids begin at 0, numbered from 1 (1)"]
+
+
+@pytest.mark.parametrize("name", ["coco", "youtube-vis", "mots", "labels", "davis"])
+def test_pictures_are_found_in_the_data_folder_that_was_exported(name: str, tmp_path: Path) -> None:
+    """Where frames and masks are of one name, and frames of several videos likewise."""
+    rows = []
+    for video in ("one", "two"):
+        for frame in range(2):
+            folder, file = tmp_path / "field/clips" / video, f"{frame:06d}.png"
+            write_photo(folder / "frames" / file, (H, W))
+            write_mask(folder / "masks" / file, _box(0, 0, 5, 5).astype(np.uint16))
+            paths = (folder / "frames" / file, folder / "masks" / file)
+            rows.append(ClipRow("", video, frame, *paths, 1))
+    write_clips(tmp_path / "field/clips.csv", rows)
+    out = tmp_path / "out"
+    export(ExportSettings(predictions=tmp_path / "field/clips.csv", format=name, out=out))
+    images = None if name in ("youtube-vis", "davis") else tmp_path / "field"
+    found = [one.path for one in open_source(out, images=images).pictures]
+    assert all(found)
+    if images:
+        wanted = [row.image for row in rows]
+        assert sorted(map(str, found)) == sorted(map(str, wanted))
+
+
+@pytest.mark.parametrize(("rows", "frames"), [((1, 3), [0, 2]), ((1, 2), [1, 2]), ((0, 2), [0, 2])])
+def test_mots_beside_files_numbered_from_0(
+    rows: tuple[int, ...], frames: list[int], tmp_path: Path
+) -> None:
+    """Its rows count from 1 in one challenge, from 0 in another; a line tells where both fit."""
+    for number in range(3):
+        write_photo(tmp_path / f"plot/{number:06d}.png", (H, W))
+    runs = encode_region(cropped(_box(0, 4, 6, 9)), (H, W))
+    (tmp_path / "plot.txt").write_text("\n".join(f"{t} 1 2 {H} {W} {runs}" for t in rows))
+    source = open_source(tmp_path / "plot.txt")
+    found = {one.path.name: len(list(one.objects())) for one in source.pictures if one.path}
+    assert [count for _, count in sorted(found.items())] == [int(x in frames) for x in range(3)]
+    assert bool(source.notes.lines()) == (0 not in rows)
+
+
+def test_a_mask_is_no_picture_where_there_is_one(tmp_path: Path) -> None:
+    write_photo(tmp_path / "field/images/a.jpg", (H, W))
+    write_mask(tmp_path / "field/masks/a.png", _box(0, 0, 5, 5))
+    image = {"id": 1, "file_name": "a.png", "height": H, "width": W}
+    content = {"images": [image], "categories": [], "annotations": []}
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    (picture,) = open_source(tmp_path / "c.json", images=tmp_path / "field").pictures
+    assert picture.path == tmp_path / "field/images/a.jpg"
+
+
 @pytest.fixture
 def predictions(tmp_path: Path) -> Path:
     """Predictions of a clip of two frames with tracks, and of a photo of two objects."""

@@ -242,6 +242,12 @@ def test_a_process_killed_before_it_is_at_work_is_told(tmp_path, error):
         tiny_run(tmp_path, training=_Odd(5, error)).run()
 
 
+def test_a_single_value_of_a_channel_is_told_with_its_remedy(tmp_path):
+    text = "Expected more than 1 value per channel when training, got input size [1, 720, 1, 1]"
+    with pytest.raises(RunError, match=r"^batch: leaves normalisation .*; raise batch"):
+        tiny_run(tmp_path, training=_Odd(5, ValueError(text))).run()
+
+
 @pytest.mark.parametrize(
     "text",
     [

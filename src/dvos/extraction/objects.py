@@ -258,17 +258,28 @@ def _write_tables(
         object_count=len(objects),
         cutout_count=len(cutouts),
         distractor_count=len(distractors),
-        too_small=len(objects) - len(cutouts),
+        too_small=sum(_is_small(settings, entry) for entry in objects),
         touching=sum(entry["touching"] > 0 for entry in objects),
         at_border=sum(entry["at_border"] for entry in objects),
         images=len(results),
     )
 
 
+def _is_small(settings: ObjectsSettings, entry: dict[str, Any]) -> bool:
+    small: bool = entry["area"] < settings.min_object_size
+    return small
+
+
 def _warn(settings: ObjectsSettings, row: AnnotatedRow, result: dict[str, Any]) -> None:
     count = result["cutouts"]
     if not result["objects"]:
         logger.warning("%s: no object in it; the still gives no cutout", row.mask)
+    elif not count and (cut := sum(not _is_small(settings, x) for x in result["objects"])):
+        logger.warning(
+            "%s: %d objects are cut by the photo's border and %d others smaller than %d pixels: it "
+            "gives no cutout; set cut_at_border, or lower min_object_size, to use them",
+            *(row.mask, cut, len(result["objects"]) - cut, settings.min_object_size),
+        )
     elif not count:
         logger.warning(
             "%s: all %d objects are smaller than %d pixels and give no cutout; "

@@ -54,8 +54,7 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         else:
             kind = roi.roitype.name.lower()
             reading.notes.add(f"ROIs that are no areas ({kind}), left out", name)
-    # In a plain stack the position alone is set, in others time or depth.
-    places = [max(roi.t_position or roi.z_position or roi.position, 1) - 1 for _, roi in rois]
+    places = _positions(path, [roi for _, roi in rois])
     frames, video = _frames(path, reading, stack=any(places))
     if max(places, default=0) >= len(frames):
         found = f"has ROIs on slice {max(places) + 1}, {len(frames)} images were found"
@@ -65,6 +64,20 @@ def _read(path: Path, _: Any, reading: Reading) -> Iterator[Picture]:
         size, name = image_size(file), f"{video}/{file.name}" if video else file.name
         reading.once(path, file)
         yield Picture(name, size, partial(_objects, path, own, size), file, video, frame)
+
+
+def _positions(path: Path, rois: Sequence[Any]) -> list[int]:
+    """The frame, from 0, that each ROI is of: by time or depth, in a plain stack by position.
+
+    In a hyperstack both are set, the one that it has no more than one of to 1 throughout.
+    """
+    times, depths = [roi.t_position for roi in rois], [roi.z_position for roi in rois]
+    if max(times, default=0) > 1 and max(depths, default=0) > 1:
+        found = "has ROIs at several times and depths"
+        raise MediaError.at(path, found, "frames of one depth, or one time", "export each apart")
+    first, second = (depths, times) if max(depths, default=0) > 1 else (times, depths)
+    every = zip(first, second, rois, strict=True)
+    return [max(one or other or roi.position, 1) - 1 for one, other, roi in every]
 
 
 def read_outlines(path: Path) -> Iterator[tuple[str, list[Ring]]]:

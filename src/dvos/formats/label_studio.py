@@ -4,6 +4,7 @@ See https://labelstud.io/guide/export. Places are percent of the picture. A brus
 (thi.ng's rle-pack): four equal bytes for each pixel, row by row.
 """
 
+import json
 import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from dvos.files import write_json
+from dvos.files import atomic_path
 from dvos.formats import checked
 from dvos.formats.labels import LabelledObject, LabelledSource, Picture, Region, Size, cropped
 from dvos.formats.raster import box, ellipse, fill, ring
@@ -242,7 +243,15 @@ def _at(steps: Sequence[Values], frame: float) -> Values | None:
 
 
 def _write(source: LabelledSource, out: Path) -> None:
-    tasks: list[dict[str, Any]] = []
+    # One after the other, as run lengths of whole pictures are long.
+    with atomic_path(out / "tasks.json") as path, open(path, "w", encoding="utf-8") as stream:
+        stream.write("[")
+        for place, task in enumerate(_tasks(source, out), 1):
+            stream.write(f"{',' * (place > 1)}\n{json.dumps({'id': place, **task})}")
+        stream.write("\n]\n")
+
+
+def _tasks(source: LabelledSource, out: Path) -> Iterator[dict[str, Any]]:
     for sheet in sheets(source, LARGEST_32, "flat"):
         height, width = size = sheet.picture.size
         results = [
@@ -264,8 +273,7 @@ def _write(source: LabelledSource, out: Path) -> None:
         annotations = [{"result": results}] if sheet.picture.labelled else []
         # An address, in which names may have a percent sign.
         data = {"image": quote(sheet.place_file(out))}
-        tasks.append({"id": len(tasks) + 1, "data": data, "annotations": annotations})
-    write_json(out / "tasks.json", tasks)
+        yield {"data": data, "annotations": annotations}
 
 
 #: Brushes are written, which hold holes and parts; a video as its frames, without tracks.

@@ -25,12 +25,37 @@ _IGNORED, _IGNORED_CLASS = 10_000, 10
 _MOST_FRAMES = 1_000_000
 
 
+#: By frame, the place and the cells of each row.
+_Rows = dict[int, list[tuple[str, list[str]]]]
+
+
 def _matches(_: Path, content: Any) -> bool:
     return isinstance(content, str) and bool(_ROW.fullmatch(content.partition("\n")[0]))
 
 
 def _read(path: Path, content: str, reading: Reading) -> Iterator[Picture]:
-    rows: dict[int, list[tuple[str, list[str]]]] = {}
+    rows, size = _rows(path, content)
+    every = [cells for own in rows.values() for _, cells in own if not _is_ignored(cells)]
+    # Some trackers count from 0, which is no object in a label image.
+    least = min((checked.whole(cells[1]) for cells in every), default=1)
+    if least < 1:
+        reading.notes.add("tracks whose ids begin at 0, numbered from 1", path)
+    video, files = _frames(path, rows, reading)
+    base = min(files) if files else min(1, *rows) if rows else 1
+    last = max([*files, *rows], default=0)
+    if last >= _MOST_FRAMES:
+        raise ValueError(f"frame {last}, at most {_MOST_FRAMES} are read")
+    for frame in range(base, last + 1):
+        file = files.get(frame)
+        shown = reading.size(file, size, f"{path} frame {frame}")
+        objects = partial(_objects, rows.get(frame, []), shown, 1 - min(least, 1))
+        name = f"{video}/{file.name if file else f'{frame:06d}.png'}"
+        yield Picture(name, shown, objects, file, video, frame - base)
+
+
+def _rows(path: Path, content: str) -> tuple[_Rows, Size | None]:
+    """The rows of each frame, with their places and cells, and the size of all of them."""
+    rows: _Rows = {}
     told: dict[tuple[int, int], int] = {}
     size: Size | None = None
     for place, line in enumerate(content.splitlines(), 1):
@@ -50,37 +75,42 @@ def _read(path: Path, content: str, reading: Reading) -> Iterator[Picture]:
             if not _is_ignored(cells) and (first := told.setdefault((frame, id_), place)) != place:
                 raise ValueError(f"is of frame {frame} and id {id_}, as row {first} is")
             rows.setdefault(frame, []).append((where, cells))
-    video, files = _frames(path, min(rows, default=1), reading)
-    base = min(files) if files else min(1, *rows) if rows else 1
-    last = max([*files, *rows], default=0)
-    if last >= _MOST_FRAMES:
-        raise ValueError(f"frame {last}, at most {_MOST_FRAMES} are read")
-    for frame in range(base, last + 1):
-        file = files.get(frame)
-        shown = reading.size(file, size, f"{path} frame {frame}")
-        objects = partial(_objects, rows.get(frame, []), shown)
-        name = f"{video}/{file.name if file else f'{frame:06d}.png'}"
-        yield Picture(name, shown, objects, file, video, frame - base)
+    return rows, size
 
 
-def _frames(path: Path, first: int, reading: Reading) -> tuple[str, dict[int, Path]]:
-    """Name of a video and its images by number: ``0002.txt``, or ``NAME/gt/gt.txt``."""
+def _frames(path: Path, rows: _Rows, reading: Reading) -> tuple[str, dict[int, Path]]:
+    """Name of a video, ``0002.txt`` or ``NAME/gt/gt.txt``, and its images by rows' numbers.
+
+    Rows count from 1 in one challenge, from 0 in another, and so do files, mostly both alike.
+    """
     inside = path.parent.name in ("gt", "det")
     video = path.parent.parent.name if inside else stem_of(path)
     folder = f"{video}/img1" if inside else video
-    found = reading.find(f"{folder}/{first:06d}", path) if reading.files else None
+    first = min(rows, default=1)
+    names = [f"{folder}/{number:06d}" for number in (first, first - 1)] if reading.files else []
+    found = next((file for name in names if (file := reading.find(name, path))), None)
     images = [] if found is None else list_files(found.parent, IMAGE_SUFFIXES)
-    return video, {int(one.stem): one for one in images if one.stem.isdecimal()}
+    files = {int(one.stem): one for one in images if one.stem.isdecimal()}
+    if files and rows and min(files) == 0 < first:
+        note = "files numbered from 0 and no row of frame 0: rows are matched with them by number"
+        if max(rows) == max(files) + 1:
+            note = "files numbered from 0 and rows from 1: matched in order"
+            files = {number + 1: file for number, file in files.items()}
+        reading.notes.add(note, path)
+    return video, files
 
 
-def _objects(rows: Sequence[tuple[str, list[str]]], size: Size) -> Iterator[LabelledObject]:
+def _objects(
+    rows: Sequence[tuple[str, list[str]]], size: Size, added: int
+) -> Iterator[LabelledObject]:
+    """The objects of a frame, under their ids with some ``added``."""
     for where, cells in rows:
         _, id_, kind, _, _, runs = cells
         with naming(where):
             unknown = _is_ignored(cells)
             label = "" if unknown else _CLASSES.get(checked.whole(kind), f"class {kind}")
             draw = drawing(where, decode_region, runs, size)
-            yield LabelledObject(label, draw, checked.whole(id_), unknown)
+            yield LabelledObject(label, draw, checked.whole(id_) + added, unknown)
 
 
 def _is_ignored(cells: Sequence[str]) -> bool:

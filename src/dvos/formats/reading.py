@@ -19,10 +19,12 @@ from dvos.errors import DvosError, MediaError, check_size
 from dvos.files import composed, parse_json, read_bytes, real_path, stem_of
 from dvos.formats.labels import LabelledSource, Notes, Picture, Region, Size, joined
 from dvos.media.image import image_size
-from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, left_by_system
+from dvos.media.layout import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_of_masks, left_by_system
 
 #: Largest document, bytes, and deepest nesting of XML.
 _MOST_BYTES, _DEEPEST = 2**31, 100
+#: Names of folders of label images that do not say "mask", and of those that frames lie in alone.
+_LABELS, _INNER = ("tracks", "instances", "annotations"), ("frames", "images", "img1")
 #: What parsers and arithmetic on values of any kind may raise.
 _FAULTS = (
     *(ValueError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError, OSError),
@@ -128,12 +130,29 @@ def _files_below(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:
 
 
 def _fitting(files: Mapping[str, list[Path]], name: str, kinds: Container[str]) -> list[Path]:
-    """The files of a name, else those that have it as their stem, or another ending than it."""
-    alike, named = (
+    """The files of a name, else those that have it as their stem, or another ending than it.
+
+    A mask, by its folder's name, is a picture only where nothing else is.
+    """
+    found = [
         [one for one in files.get(stem, []) if one.suffix.lower() in kinds]
         for stem in (Path(name).stem, name)
-    )
+    ]
+    pictures = [[one for one in each if not _is_label(one)] for each in found]
+    alike, named = pictures if any(pictures) else found
     return [one for one in alike if composed(one.name) == name] or named or alike
+
+
+def _is_label(path: Path) -> bool:
+    """Whether a file lies where prediction, labelling and data sets have masks, not pictures."""
+    folder = path.parent
+    return is_of_masks(folder) or folder.name.lower() in _LABELS
+
+
+def _alike(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many of two lists agree, from their beginning."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return sum(1 for _ in pairs)
 
 
 class Reading:
@@ -187,8 +206,9 @@ class Reading:
 
         def score(path: Path) -> tuple[int, bool, bool]:
             own = [composed(part) for part in path.parts[-2::-1]]
-            pairs = zip(own, parts[-2::-1], strict=False)
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            # Such as of VIDEO/frames/f.png, where a document has VIDEO/f.png.
+            inner = own[1:] if own and own[0].lower() in _INNER else own
+            same = max(_alike(each, parts[-2::-1]) for each in (own, inner))
             near = beside is not None and beside.parent in path.parents
             folder = path.parent.name.lower()
             return same, near, beside is not None and folder in beside.stem.lower()

@@ -205,7 +205,11 @@ def _numbers(
     objects: Iterable[Iterable[LabelledObject]], notes: Notes, most: int, where: str
 ) -> list[list[int]]:
     """Numbers, from 1, of a photo's or a video's objects; those given stay if they all fit."""
-    given = [[UNKNOWN if one.unknown else one.id for one in each] for each in objects]
+    # 0 is the background: it and what is below it are no ids.
+    given = [
+        [UNKNOWN if one.unknown else one.id if (one.id or 0) > 0 else None for one in each]
+        for each in objects
+    ]
     told = {id_ for each in given for id_ in each if id_ is not None and id_ != UNKNOWN}
     renamed = {id_: id_ for id_ in told}
     if max(told, default=0) > most:

@@ -6,16 +6,16 @@ expect, in the current one; what lies in the CSV's folder is written relative to
 """
 
 import csv
-import io
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dvos.errors import DvosError, Fault, FaultCollector, TableError, check_size, shortened
-from dvos.files import absolute, composed, write_bytes
+from dvos.files import absolute, atomic_path, composed
 from dvos.tables.cells import STORE_SUFFIX as STORE_SUFFIX
 from dvos.tables.cells import Cells, check_once, read_cells, read_records
 from dvos.tables.cells import frame_address as frame_address
@@ -201,6 +201,7 @@ def rows_beside(
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write any table atomically: UTF-8, Unix line breaks, None as an empty cell.
 
+    Rows are written as they come: memory does not grow with their number.
     ``Path`` cells are stored relative to the CSV's folder when they lie inside it, else absolute.
     Raises an OutputError if it cannot be written, a TableError for names that are no Unicode.
     """
@@ -211,19 +212,18 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
             return absolute(str(cell)).removeprefix(folder)
         return "" if cell is None else str(cell)
 
-    texts = [[text(cell) for cell in row] for row in rows]
-    # The csv module does not quote a lone carriage return, which would split the row on reading.
-    split = any("\r" in cell for row in texts for cell in row)
-    stream = io.StringIO()
-    writer = csv.writer(stream, "unix", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL)
-    writer.writerows([columns, *texts])
-    try:
-        data = stream.getvalue().encode("utf-8")
-    except UnicodeEncodeError as error:
-        name = repr(stream.getvalue()[max(0, error.start - 40) : error.end + 20])
-        found = f"a file name in it is not valid Unicode ({name})"
-        raise TableError.at(path, found, remedy="rename that file") from error
-    write_bytes(path, data)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        # The csv module does not quote a lone carriage return, which would split the row on
+        # reading.
+        plain = csv.writer(file, "unix", quoting=csv.QUOTE_MINIMAL)
+        quoted = csv.writer(file, "unix", quoting=csv.QUOTE_ALL)
+        for row in chain([columns], rows):
+            cells = [text(cell) for cell in row]
+            try:
+                (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+            except UnicodeEncodeError as error:
+                found = f"a file name in it is not valid Unicode ({error.object!r})"
+                raise TableError.at(path, found, remedy="rename that file") from error
 
 
 def _write(path: Path, rows: Iterable[object], *, columns: Sequence[str]) -> None:

@@ -227,7 +227,10 @@ def _check_slurm(*, devices: int, nodes: int) -> None:
 
 
 def explained(error: Exception, plan: TrainingPlan) -> Exception:
-    """The error of a full memory, or of a process that it killed, in words; any other as it is."""
+    """The error of a full memory, of a process that it killed, or of a single value, in words.
+
+    Any other as it is.
+    """
     text = str(error).lower()
     lower = "lower workers, batch or data.crop"
     if "bus error" in text or "shared memory" in text or "</torch_" in text:
@@ -240,6 +243,10 @@ def explained(error: Exception, plan: TrainingPlan) -> Exception:
         if "exited unexpectedly" in text:
             remedy += "; a script that trains needs if __name__ == '__main__' around its call"
         return RunError.at("workers", "a process that makes clips was killed", remedy=remedy)
+    if "more than 1 value per channel" in text:
+        found = "leaves normalisation a single value of a channel, of which it learns no spread"
+        remedy = "raise batch or data.crop, or lower accumulate"
+        return RunError.at("batch", found, remedy=remedy)
     if is_out_of_memory(error):
         found = f"{plan.batch} clips in {plan.accumulate} parts do not fit into memory"
         remedy = "raise accumulate, or lower batch or data.crop, and start again"

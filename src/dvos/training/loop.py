@@ -146,7 +146,7 @@ class Training:
             if self.fabric.is_global_zero:
                 records.tell_what_is_kept(self.folder.state)
             raise
-        except (MemoryError, RuntimeError, EOFError, ConnectionError) as error:
+        except (MemoryError, RuntimeError, EOFError, ConnectionError, ValueError) as error:
             plan = replace(self.plan, accumulate=self.accumulation.passes)
             raise explained(error, plan) from error
         finally:
