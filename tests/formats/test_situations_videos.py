@@ -596,3 +596,6 @@ def test_a_picture_whose_name_has_a_dot_is_not_one_of_a_shorter_name(
     write_rows(predictions / "counts.csv", COUNT_COLUMNS, map(astuple, rows))
     found = [one.path for one in open_source(predictions, images=photos).pictures]
     assert found == [photos / "photo.png", photos / "photo.2.png"]
+    (photos / "photo.2.png").unlink()
+    found = [one.path for one in open_source(predictions, images=photos).pictures]
+    assert found == [photos / "photo.png", None]

@@ -134,10 +134,10 @@ def _fitting(files: Mapping[str, list[Path]], name: str, kinds: Container[str]) 
 
     A mask, by its folder's name, is a picture only where nothing else is.
     """
-    found = [
-        [one for one in files.get(stem, []) if one.suffix.lower() in kinds]
-        for stem in (Path(name).stem, name)
-    ]
+    # What follows a dot and has no letter is a number, such as of plot.2, and no ending.
+    ending = Path(name).suffix
+    stems = (Path(name).stem if any(map(str.isalpha, ending)) else name, name)
+    found = [[one for one in files.get(stem, []) if one.suffix.lower() in kinds] for stem in stems]
     pictures = [[one for one in each if not _is_label(one)] for each in found]
     alike, named = pictures if any(pictures) else found
     return [one for one in alike if composed(one.name) == name] or named or alike
