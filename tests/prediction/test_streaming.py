@@ -287,6 +287,27 @@ def test_unreadable_frame_of_a_folder_is_replaced_by_the_one_before(tmp_path: Pa
     np.testing.assert_allclose(found[5].probability, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("damaged", [(3,), (2, 3), (0,), (0, 1, 2), (5, 6)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_where_it_begins_makes_no_difference_beside_frames_that_cannot_be_read(
+    tmp_path: Path, dvos_network: nn.Module, damaged: tuple[int, ...], batch: int
+) -> None:
+    """What stands in for an unreadable reference may lie before all others that are needed."""
+    for index, image in enumerate(_video(12, (32, 32))):
+        write_image(tmp_path / f"{index:02}.png", image)
+        if index in damaged:
+            path = tmp_path / f"{index:02}.png"
+            path.write_bytes(path.read_bytes()[:-300])
+    for interval in (1, 2):
+        predictor = _predictor(dvos_network, reference_interval=interval, batch=batch)
+        whole = {one.frame_index: one.probability for one in predictor.segment(tmp_path)}
+        assert whole.keys() == {*range(12)} - {*damaged}
+        for start in range(12):
+            found = {x.frame_index: x.probability for x in predictor.segment(tmp_path, start=start)}
+            assert found.keys() == {index for index in whole if index >= start}
+            assert all((found[index] == whole[index]).all() for index in found)
+
+
 def test_changing_size_is_one_clear_fault_after_the_frames_before_it() -> None:
     images = [*_video(3, (16, 16)), *_video(1, (16, 18))]
     found = []

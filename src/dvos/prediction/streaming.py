@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -195,9 +196,7 @@ class StreamingPredictor:
         # in the middle feeds the network the very same batches.
         span = size * every
         decoded_from = start - start % span
-        first = max(0, decoded_from - self.context)
-        first -= first % span
-        frames = thinned(media.checked_frames(opened, start=first), every)
+        frames = _from_reference(opened, max(0, decoded_from - self.context), span, every)
         prepared = flow.prepared(_batches(frames, span, last=span - every))
         views: list[list[View]] = []
         # Closed here, not by chance: the reader's thread ends with this generator.
@@ -261,6 +260,26 @@ class StreamingPredictor:
             count = -(-count // self._options.every)
             accelerated.expect(scaled_size(size, self._options.scale), batch, count)
         return batch
+
+
+def _from_reference(
+    source: media.AnyFrames, oldest: int, span: int, every: int
+) -> Iterator[VideoFrame]:
+    """The frames from the batch on that holds the ``oldest`` reference of a run.
+
+    That is the frame itself, or, where it cannot be read, the one before it, as when the network
+    has come from the beginning.
+    """
+    first = oldest - oldest % span
+    while True:
+        frames = thinned(media.checked_frames(source, start=first), every)
+        frame = next(frames, None)
+        if frame is None or frame.frame_index <= oldest or not first:
+            break
+        if not isinstance(source, media.FrameSource):
+            break  # which has no frames that cannot be read, and may be gone through only once
+        first = max(0, first - span)
+    return frames if frame is None else chain([frame], frames)
 
 
 def _told(source: media.AnyFrames) -> tuple[tuple[int, int] | None, int]:
