@@ -67,6 +67,24 @@ def test_the_example_of_a_command_is_understood(command, monkeypatch, capsys) ->
         load_settings(settings_model(command), options=options, overrides=overrides)
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_the_processes_of_one_training_the_first_tells_it(monkeypatch, capsys, rank) -> None:
+    class Result:
+        def __getattr__(self, name: str) -> str:
+            return name
+
+        def __str__(self) -> str:
+            return "the result"
+
+    monkeypatch.setattr(api, "run", lambda *_: Result())
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    monkeypatch.setenv("RANK", rank)
+    for command, is_told in (("train", rank == "0"), ("predict", True)):
+        words = [command, *COMMANDS[command].example.split()]
+        build_app(words)(words, prog_name="dvos", standalone_mode=False)
+        assert ("the result" in capsys.readouterr().out) == is_told
+
+
 def test_options_of_training_are_the_settings_of_its_sections(tmp_path, capsys) -> None:
     words = ["--stills", "a", "--stills", "b", "--validation", "v", "--crop", "192", "--lr", "0.1"]
     assert main(["train", *words, "--out", str(tmp_path / "run"), "--crop", "16"]) == 2

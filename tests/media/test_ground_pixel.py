@@ -49,7 +49,11 @@ def test_elements_of_xmp_are_read_too(tmp_path: Path) -> None:
     ("tags", "xmp", "found"),
     [
         ({FOCAL_35: 24}, "<x/>", "no height above the ground"),
-        ({FOCAL_35: 24}, DRONE.replace("+10", "-10"), "no height above the ground"),
+        ({FOCAL_35: 24}, DRONE.replace("+10", "-10"), "no height above the ground, but -10 m"),
+        # Another program's way of writing numbers, whose beginning would be another one.
+        ({FOCAL_35: 24}, DRONE.replace("+10.00", "1234/100"), "no height above the ground"),
+        ({FOCAL_35: 24}, DRONE.replace("+10.00", "+3.0e1"), "no height above the ground"),
+        ({FOCAL_35: 24}, DRONE.replace("+10.00", "30,5"), "no height above the ground"),
         ({FOCAL: 8.8}, DRONE, "no focal length"),
         ({FOCAL_35: 24}, DRONE.replace("-89.9", "-45"), "45 degrees beside"),
     ],

@@ -184,3 +184,27 @@ def test_a_finished_clip_tells_its_intensity(masks: Path) -> None:
     manifest.append(_row(0))
     manifest.finish([], "74,262")
     assert _open(masks).intensity == "74,262"
+
+
+def test_what_could_not_be_decoded_is_kept_by_a_run_that_was_killed(masks: Path) -> None:
+    """The next one, which begins later in the clip, may meet only some of it, or others."""
+    manifest = _open(masks)
+    manifest.begin()
+    manifest.meet([])
+    manifest.append(_row(0))
+    manifest.meet(["frame 1 lost"])
+    manifest.meet(["frame 1 lost", "frame 3 lost"])
+    manifest.append(_row(2))
+    again = _open(masks)
+    assert again.rows == [_row(0), _row(2)]
+    assert (again.damage, again.finished) == (["frame 1 lost", "frame 3 lost"], False)
+    again.begin()  # as where more is asked for: written anew
+    again.meet(["frame 3 lost"])
+    again.append(_row(3))
+    again.finish(["frame 3 lost", "no time stamps"])
+    last = _open(masks)
+    assert last.finished
+    assert last.damage == ["frame 1 lost", "frame 3 lost", "no time stamps"]
+    assert last.rows == [_row(0), _row(2), _row(3)]
+    (masks / "f3.png").unlink()
+    assert _open(masks).damage == ["frame 1 lost", "frame 3 lost"]

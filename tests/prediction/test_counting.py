@@ -150,3 +150,15 @@ def test_the_rule_for_cut_objects_reaches_the_table(
     row = writer(FramePrediction(0, 0.0, "a", image, probability, probability >= 0.5))
     assert row["count"] == count
     assert isinstance(row["count"], float) == (border == "half")
+
+
+@pytest.mark.parametrize("width", [0.01, 6.0, 15.9])
+def test_a_width_far_from_what_the_mask_shows_makes_no_doubt(width: float) -> None:
+    """It is gone by within a factor of 1.25 of it, where objects are told apart and counted."""
+    probability = _discs([1.0, 1.0, 1.0, 0.3])
+    calibration = CountCalibration(width=20.0, area=317.0)
+    counted = _counted(probability, calibration, object_width=width)
+    assert counted.objects.count == 3
+    assert counted.deviation <= (0.3 * 1.25**2) ** 0.5 + 0.01
+    own = _counted(probability, calibration, object_width=20.0)
+    assert own.deviation == pytest.approx(0.3**0.5, abs=0.01)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from made_stills import write_stills
+from made_stills import write_clip, write_stills
 
-from dvos.api import train
+from dvos.api import load_predictor, train
 from dvos.config.load import load_settings
 from dvos.config.prediction import PredictorOptions
 from dvos.config.training import TrainingSettings
@@ -97,6 +97,22 @@ def test_the_pictures_that_it_learnt_from_tell_where_their_labels_lie(
     longer = train(_settings(tmp_path / "run", stills, epochs=3))
     _, info = load_network(longer.best)
     assert info.extra["displacement"] == {"x": 1.5, "y": -0.5}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kept"),
+    [({"intervals": [3, 5]}, 3), ({}, None), ({"intervals": [3], "references": "random"}, None)],
+)
+def test_a_checkpoint_tells_how_far_apart_references_were(tmp_path, stills, chosen, kept):
+    """Prediction goes by it, as validation has; of stills each frame's are the next."""
+    write_clip(tmp_path / "clips", "one", 9, labelled=range(9))
+    data = {"clips": {"folders": [tmp_path / "clips"], **chosen}, "crop": 32}
+    result = train(_settings(tmp_path / "run", stills, data=data, epochs=1))
+    assert load_network(result.best)[1].extra.get("reference_interval") == kept
+    assert load_predictor(result.best).context == 2 * (kept or 1)
+    data |= {"stills": {"folders": [stills]}, "clips": {}}
+    result = train(_settings(tmp_path / "of stills", stills, data=data, epochs=1))
+    assert "reference_interval" not in load_network(result.best)[1].extra
 
 
 def test_a_checkpoint_tells_what_scenes_it_is_for(tmp_path, stills):

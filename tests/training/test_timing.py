@@ -8,7 +8,7 @@ import pytest
 from tiny_training import tiny_settings
 
 from dvos.config.training import TrainingSettings
-from dvos.errors import ConfigError
+from dvos.errors import ConfigError, RunError
 from dvos.registry import network_spec
 from dvos.training import run
 from dvos.training.run import Rates, fit_length, settle_length
@@ -66,6 +66,16 @@ def test_a_run_that_goes_on_keeps_its_length(
     assert len(asked) == 1
     plain = tiny_settings(tmp_path)
     assert settle_length(plain, SPEC) is plain
+
+
+def test_a_run_without_minutes_gets_none_later(tmp_path: Path) -> None:
+    """That is told at once, and not after some steps were timed."""
+    RunFolder(tmp_path).begin(tiny_settings(tmp_path))
+    with pytest.raises(RunError, match=r"^minutes: is 3 now, and the run in .* had none; leave it"):
+        settle_length(tiny_settings(tmp_path, minutes=3), SPEC)
+    anew = tiny_settings(tmp_path, minutes=3, resume=False, nodes=2)
+    with pytest.raises(ConfigError, match="minutes: is for one machine"):
+        settle_length(anew, SPEC)
 
 
 def test_several_machines_are_refused(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def command_function(command: str) -> Callable[..., None]:
         # What may be given several times is an empty list where it is not given.
         given = {name: None if value == [] else value for name, value in values.items()}
         result = api.run(command, given)
+        if command == "train" and _is_one_of_several():
+            return  # the first of them tells it
         typer.echo(str(result))
         if following := next_step(known, result):
             typer.echo(f"next: {following}", err=True)
@@ -113,6 +115,12 @@ def command_function(command: str) -> Callable[..., None]:
     )
     call.__annotations__ = annotations
     return call
+
+
+def _is_one_of_several() -> bool:
+    """Whether torchrun or SLURM began this process beside a first one of the same run."""
+    ranks = {"TORCHELASTIC_RUN_ID": "RANK", "SLURM_STEP_ID": "SLURM_PROCID"}
+    return any(os.environ.get(rank, "0") != "0" for run, rank in ranks.items() if run in os.environ)
 
 
 def _print_version(wanted: bool) -> None:

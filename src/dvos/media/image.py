@@ -368,7 +368,8 @@ def ground_pixel(path: Path, height: float | None = None) -> float:
     height = told.get(_HEIGHT) if height is None else height
     tilt = abs(told.get(_PITCH, -90.0) + 90)
     if height is None or height <= 0:
-        found = "tells no height above the ground (RelativeAltitude in XMP)"
+        other = "" if height is None else f", but {height:g} m"
+        found = f"tells no height above the ground{other} (RelativeAltitude in XMP)"
         raise MediaError.at(path, found, "", f"give camera_height in metres, or {_REMEDY[5:]}")
     if pixels is None:
         found = "tells no focal length for 35 mm film, nor one with the sensor's resolution"
@@ -383,8 +384,9 @@ def _xmp(image: Any) -> dict[Any, float]:
     """Numbers of XMP, attributes as well as elements, without parsing foreign XML."""
     data = image.info.get("xmp") or b""
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
+    # A number alone: of 1234/100, 3e1 and 30,5 the beginning would be another one.
     number = r"([+-]?[0-9]{1,9}(?:\.[0-9]{1,12})?)"
-    named = rf"\b({_HEIGHT}|{_PITCH})\s*(?:=\s*[\"']|>)\s*{number}\b"
+    named = rf"\b({_HEIGHT}|{_PITCH})\s*(?:=\s*[\"']|>)\s*{number}\s*[\"'<]"
     # Of several the first counts.
     return {name: float(value) for name, value in reversed(re.findall(named, text))}
 

@@ -12,7 +12,7 @@ _APART = 0.5
 _BLUR = 0.1
 _SMALLEST_BLUR = 0.3
 #: Most that the width taken departs from what the mask shows, as a factor: crops filmed from afar.
-_DEPARTURE = 1.25
+DEPARTURE = 1.25
 #: The smallest components, which together hold this share of a mask, do not tell a width.
 _SPECKS = 0.05
 #: Of the usual area of an object; a component below that is a scrap.
@@ -51,7 +51,7 @@ def split_mask(
     order = order[highest[order] > 0]
     below = np.cumsum(areas[order])
     seen = 2 * float(np.median(highest[order][below > _SPECKS * below[-1]]))
-    taken = seen if width is None else min(max(width, seen / _DEPARTURE), seen * _DEPARTURE)
+    taken = seen if width is None else min(max(width, seen / DEPARTURE), seen * DEPARTURE)
     if width is not None and area is not None:
         scraps = areas < _SCRAP * area * (taken / width) ** 2
         # Of what the frame's edge cuts any part may be seen.

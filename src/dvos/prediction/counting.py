@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, create_model
 
 from dvos.config.prediction import PredictionOptions
+from dvos.media.splitting import DEPARTURE
 from dvos.prediction.calibration import CONFIDENCE, CountCalibration, PlattScaling
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.predictor import FramePrediction
@@ -77,6 +78,10 @@ def count_frame(
         usual *= (width / calibration.width) ** 2
     known = replace(calibration, width=calibration.width if width is None else width, area=usual)
     objects = prediction.measured(known, options.minimum_object_area)
+    if usual is not None and width is not None and objects.count:
+        # As objects are told apart: a width far from what the mask shows is not gone by.
+        seen = float(np.median(objects.area))
+        usual = min(max(usual, seen / DEPARTURE**2), seen * DEPARTURE**2)
     real = objects.peak_probability
     weight = np.where(objects.touches_border, _CUT[options.border_objects], 1.0)
     usual = usual or (float(np.median(objects.area)) if objects.count else 0.0)

@@ -131,6 +131,8 @@ def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) 
     """Note the rows of a clip's frames as they are made, then that it is finished; one at least."""
     manifest.begin()
     for row in rows:
+        # Read ahead by a thread: a copy of what it has met so far.
+        manifest.meet(list(source.damage))
         manifest.append(row)
         yield
     if not manifest.rows:

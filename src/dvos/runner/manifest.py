@@ -135,7 +135,8 @@ class ClipManifest:
     """What is finished of a clip: a line for each frame, in order, between a first and a last.
 
     The first holds the fingerprint of all that the frames' files depend on, the last what could not
-    be decoded. Reading ends at a line that is spoilt, no ``row`` or not ``complete``.
+    be decoded, of which lines between tell as it is met. Reading ends at a line that is spoilt, no
+    ``row`` or not ``complete``.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class ClipManifest:
         self.finished = False
         self._made: list[str] = []  # Whatever runs are to have made, from the record's folder.
         self._tells_made = True  # No earlier release did.
-        self.damage: list[str] = []  # What could not be decoded, once it is finished.
+        self.damage: list[str] = []  # What could not be decoded, as far as runs have come.
         self.intensity = "full"  # What became of samples of more than 8 bit, then.
         lines = _read_lines(path, _is_of_clip)
         if not lines:
@@ -178,7 +179,8 @@ class ClipManifest:
             changed = isinstance(before, str) and before not in ("", files)
             self.replaced = changed and self.other is None and bool(self.stale)
             return
-        for line in lines[1:]:
+        met = [line for line in lines if line is not None and "met" in line]
+        for line in (line for line in lines[1:] if line is None or "met" not in line):
             if line is None or "frame" not in line:
                 break
             if not _is_of(row, line):
@@ -187,8 +189,9 @@ class ClipManifest:
             if not complete(line):
                 break
             self.rows.append(line)
+        self.damage = [note for line in met for note in line["met"]]
         last = lines[-1]
-        if last is not None and last.get("frames") == len(self.rows) == len(lines) - 2:
+        if last is not None and last.get("frames") == len(self.rows) == len(lines) - 2 - len(met):
             self.finished = True
             self.damage = last["damage"]
             self.intensity = str(last.get("intensity", "full"))
@@ -209,7 +212,11 @@ class ClipManifest:
         self._made, self.stale = sorted({*self._made, *map(self._place, places)}), []
         # Of what an earlier release has begun not all is known.
         made = {"made": self._made} if self._made and self._tells_made else {}
-        lines = [self._first | made, *self.rows, *([self._last()] if self.finished else [])]
+        lines: list[Row] = [self._first | made, *self.rows]
+        if self.finished:
+            lines.append(self._last())
+        elif self.damage:
+            lines.insert(1, {"met": self.damage})
         write_text(self._path, "".join(map(_line, lines)))
 
     def _place(self, path: Path) -> str:
@@ -223,9 +230,16 @@ class ClipManifest:
         append_text(self._path, _line(row))
         self.rows.append(row)
 
-    def finish(self, damage: list[str], intensity: str = "full") -> None:
-        """Note that the clip is complete."""
-        self.finished, self.damage, self.intensity = True, damage, intensity
+    def meet(self, damage: Iterable[str]) -> None:
+        """Note what could not be decoded so far, of which a run that goes on may meet nothing."""
+        if new := [note for note in dict.fromkeys(damage) if note not in self.damage]:
+            append_text(self._path, _line({"met": new}))
+            self.damage += new
+
+    def finish(self, damage: Iterable[str], intensity: str = "full") -> None:
+        """Note that the clip is complete; ``damage`` is what this run met."""
+        self.damage = list(dict.fromkeys((*self.damage, *damage)))
+        self.finished, self.intensity = True, intensity
         append_text(self._path, _line(self._last()))
 
 
@@ -288,7 +302,7 @@ def _is_of_clip(entry: Row) -> bool:
         case {"frame": str(name), "frame_index": int()}:
             # A name with a path in it is not of this program, which removes files by these names.
             return is_plain_name(name)
-        case {"fingerprint": str()} | {"frames": int(), "damage": list()}:
+        case {"fingerprint": str()} | {"frames": int(), "damage": list()} | {"met": list()}:
             return True
     return False
 

@@ -237,6 +237,17 @@ def _validation(
     return found
 
 
+def reference_interval(settings: DataSettings, network: Any) -> int | None:
+    """How far apart references of labelled clips lay that a network learnt from; None if next.
+
+    Of several intervals that which validation goes by, the first.
+    """
+    clips, pseudo = settings.clips, settings.pseudo.clips
+    if not (getattr(network, "references", 0) and (clips.tables or clips.folders or pseudo)):
+        return None
+    return clips.intervals[0] if clips.references == "interval" and clips.intervals[0] > 1 else None
+
+
 def build_object_sizes(settings: DataSettings, *, seed: int) -> dict[str, float] | None:
     """Learn from labelled stills and clips, else from synthetic frames, at ``settings.scale``."""
     stills, clips = find_stills(settings.stills), find_clips(settings.clips)

@@ -176,6 +176,7 @@ def build_training(
     objects = clip_data.build_object_sizes(data, seed=settings.seed)
     learnt: dict[str, Any] = {"objects": objects, "intensity": intensity}
     learnt["scale"] = None if data.scale == 1 else data.scale
+    learnt["reference_interval"] = clip_data.reference_interval(data, trained.module)
     scene = data.synthetic.scene.preset
     told = networks.scene_of(settings.network.weights) if scene == "generic" else scene
     learnt["scene"] = told
@@ -286,6 +287,10 @@ def settle_length(settings: TrainingSettings, spec: NetworkSpec) -> TrainingSett
     if earlier is not None and earlier.minutes is not None:
         kept = {"epochs": earlier.epochs, "clips_per_epoch": earlier.clips_per_epoch}
         return settings.model_copy(update=kept)
+    if earlier is not None:
+        found = f"is {settings.minutes:g} now, and the run in {settings.out} had none"
+        remedy = "leave it out, give another --out, or start over with resume off"
+        raise RunError.at("minutes", found, remedy=remedy)
     if devices.has_other_processes(settings):
         found = "is for one machine, and one GPU of it"
         remedy = "give epochs and clips_per_epoch in its place"

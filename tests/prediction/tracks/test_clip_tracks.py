@@ -330,7 +330,8 @@ def test_objects_and_ground_that_regions_share_are_the_first_one_s(
         row = totals[name]
         density = float(row["distinct"]) / float(row["area_m2"])
         assert float(row["per_m2"]) == pytest.approx(density, rel=1e-4)
-    assert "no frame shows C, D, of 4 regions" in caplog.text
+    assert "no frame shows D, of 4 regions" in caplog.text
+    assert "of what frames show of C all lies in regions before" in caplog.text
 
 
 def test_a_mask_of_regions_is_as_large_as_the_frames(checkpoint: Path, tmp_path: Path) -> None:

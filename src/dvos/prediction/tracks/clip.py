@@ -263,6 +263,12 @@ class ClipTracks:
             raise MediaError.at(self._name, found, expected, remedy)
         if self._regions:
             write_rows(self._of_regions, REGION_COLUMNS, self._tally.rows)
+            if covered := self._tally.covered:
+                _log.warning(
+                    "%s: of what frames show of %s all lies in regions before, which take what they"
+                    " share: nothing is counted there; put smaller ones first",
+                    *(self._name, shortened(covered)),
+                )
             if unseen := self._tally.unseen:
                 _log.warning(
                     "%s: no frame shows %s, of %d regions; their corners are pixels of the first"

@@ -206,6 +206,7 @@ class RegionTally:
         self.rows: list[Sequence[object]] = []
         self._earlier = [*_overlapped(regions)]
         self._seen: Counter[tuple[int, int]] = Counter()
+        self._shown: set[str] = set()
 
     def add(
         self, row: Mapping[str, Any], objects: FrameObjects, ids: NDArray[np.int64], pose: Motion
@@ -220,6 +221,8 @@ class RegionTally:
         self._seen.update(zip(ids[ids > 0].tolist(), number[ids > 0].tolist(), strict=True))
         for place, region in enumerate(self.regions, 1):
             share = seen_share(region.rings, pose, (height, width), self._earlier[place - 1])
+            if share or seen_share(region.rings, pose, (height, width)):
+                self._shown.add(region.name)
             if share:
                 inside = number == place
                 sizes = (objects.area[inside], objects.length[inside], objects.width[inside])
@@ -231,9 +234,14 @@ class RegionTally:
 
     @property
     def unseen(self) -> list[str]:
-        """Names of the regions that no frame so far shows any of, as their own."""
-        shown = {row[_REGION] for row in self.rows}
-        return [region.name for region in self.regions if region.name not in shown]
+        """Names of the regions that no frame so far shows any of."""
+        return [region.name for region in self.regions if region.name not in self._shown]
+
+    @property
+    def covered(self) -> list[str]:
+        """Names of those that frames show, and nothing of them that is not an earlier one's."""
+        own = {row[_REGION] for row in self.rows}
+        return [one.name for one in self.regions if one.name in self._shown - own]
 
     def areas(self) -> Iterator[tuple[NamedRegion, Sequence[Rings]]]:
         """Each region, with the areas of earlier ones that may take a part of it."""
