@@ -6,6 +6,7 @@ The numbers are those of the table of such files that the formats were built aft
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -402,6 +403,37 @@ def test_mots_beside_files_numbered_from_0(
     found = {one.path.name: len(list(one.objects())) for one in source.pictures if one.path}
     assert [count for _, count in sorted(found.items())] == [int(x in frames) for x in range(3)]
     assert bool(source.notes.lines()) == (0 not in rows)
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_an_import_into_its_own_folder_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_copied: bool
+) -> None:
+    """What it made there is no second picture of a name, linked or copied from another disk."""
+    if is_copied:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError()))
+    source = tmp_path / "in"
+    write_photo(source / "images/a.png", (H, W))
+    image = {"id": 1, "file_name": "a.png", "height": H, "width": W}
+    content = {"images": [image], "categories": [], "annotations": []}
+    (source / "annotations.json").write_text(json.dumps(content))
+    settings = ImportSettings(source=source / "annotations.json", out=source / "field")
+    first = import_labels(settings)
+    before = {path: path.stat().st_mtime_ns for path in source.rglob("*") if path.is_file()}
+    assert str(import_labels(settings)) == str(first)
+    assert before == {path: path.stat().st_mtime_ns for path in source.rglob("*") if path.is_file()}
+    write_mask(source / "other/a.png", _box(0, 0, 5, 5))
+    with pytest.raises(MediaError, match=r"a\.png may be .*images/a\.png or .*other/a\.png"):
+        import_labels(settings)
+
+
+def test_a_folder_of_masks_named_in_the_document_gives_no_picture(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.png", (H, W))
+    write_mask(tmp_path / "masks/a.png", _box(0, 0, 5, 5))
+    write_mask(tmp_path / "a_cp_masks.png", _box(2, 2, 9, 9).astype(np.uint16))
+    found = [one.path for one in open_source(tmp_path, name="labels").pictures if one.path]
+    assert found[:1] == [tmp_path / "a.png"]
+    assert tmp_path / "masks/a.png" not in found
 
 
 def test_a_mask_is_no_picture_where_there_is_one(tmp_path: Path) -> None:

@@ -103,7 +103,11 @@ def _regions(where: str, annotation: Values, reading: Reading) -> list[_Region]:
         id_ = checked.key(result.get("id", place), "id")
         value = checked.fields(result.get("value", {}), "value")
         key = next((key for key in value if key.endswith("labels")), "")
-        label = checked.text(checked.items(value[key], key)[0], key) if value.get(key) else ""
+        labels = checked.items(value[key], key) if value.get(key) else [""]
+        label = checked.text(labels[0], key) if key else ""
+        if len(labels) > 1:
+            note = "regions of several classes, the first of which counts"
+            reading.notes.add(note, where, place)
         shape = kind.removesuffix("labels")
         before = found.get(id_, ("", "", {}))
         if shape in _AREAS:

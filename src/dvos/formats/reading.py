@@ -1,12 +1,13 @@
 """What readers share: documents parsed within bounds, pictures found, faults with their place."""
 
+import filecmp
 import os
 import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -129,24 +130,32 @@ def _files_below(root: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     return found, links
 
 
-def _fitting(files: Mapping[str, list[Path]], name: str, kinds: Container[str]) -> list[Path]:
+def _fitting(
+    files: Mapping[str, list[Path]], name: str, kinds: Container[str], root: Path
+) -> list[Path]:
     """The files of a name, else those that have it as their stem, or another ending than it.
 
-    A mask, by its folder's name, is a picture only where nothing else is.
+    A mask, by its folder's name below the root, is a picture only where nothing else is.
     """
     # What follows a dot and has no letter is a number, such as of plot.2, and no ending.
     ending = Path(name).suffix
     stems = (Path(name).stem if any(map(str.isalpha, ending)) else name, name)
     found = [[one for one in files.get(stem, []) if one.suffix.lower() in kinds] for stem in stems]
-    pictures = [[one for one in each if not _is_label(one)] for each in found]
+    pictures = [[one for one in each if not _is_label(one.parent, root)] for each in found]
     alike, named = pictures if any(pictures) else found
     return [one for one in alike if composed(one.name) == name] or named or alike
 
 
-def _is_label(path: Path) -> bool:
-    """Whether a file lies where prediction, labelling and data sets have masks, not pictures."""
-    folder = path.parent
-    return is_of_masks(folder) or folder.name.lower() in _LABELS
+def _is_label(folder: Path, root: Path) -> bool:
+    """Whether prediction, labelling and data sets have masks in such a folder, not pictures."""
+    return folder != root and (is_of_masks(folder) or folder.name.lower() in _LABELS)
+
+
+def _equal(first: Path, second: Path) -> bool:
+    """Whether two files hold the same; not if one cannot be read, which is told where it is."""
+    with suppress(OSError):
+        return filecmp.cmp(first, second, shallow=False)
+    return False
 
 
 def _alike(first: Sequence[str], second: Sequence[str]) -> int:
@@ -202,7 +211,8 @@ class Reading:
         if not parts:
             return None
         last = parts[-1]
-        fitting = _fitting(self.files, last, kinds) or _fitting(self._linked, last, kinds)
+        fitting = _fitting(self.files, last, kinds, self.root)
+        fitting = fitting or _fitting(self._linked, last, kinds, self.root)
 
         def score(path: Path) -> tuple[int, bool, bool]:
             own = [composed(part) for part in path.parts[-2::-1]]
@@ -210,11 +220,16 @@ class Reading:
             inner = own[1:] if own and own[0].lower() in _INNER else own
             same = max(_alike(each, parts[-2::-1]) for each in (own, inner))
             near = beside is not None and beside.parent in path.parents
-            folder = path.parent.name.lower()
-            return same, near, beside is not None and folder in beside.stem.lower()
+            folder = re.escape(path.parent.name.lower())
+            words = rf"(?<![^\W_]){folder}(?![^\W_])"
+            named = folder and beside is not None and re.search(words, beside.stem.lower())
+            return same, near, bool(named)
 
         best = max(map(score, fitting), default=None)
         chosen = [path for path in fitting if score(path) == best]
+        # Such as what an import into this very folder has linked or copied.
+        chosen.sort(key=lambda path: len(path.parts))
+        chosen = [chosen[0], *(x for x in chosen[1:] if not _equal(chosen[0], x))] if chosen else []
         if len(chosen) > 1:
             found = f"{name} may be {chosen[0]} or {chosen[1]}"
             expected = "one file of that name below the folder"
