@@ -56,6 +56,18 @@ def whole(
     return _contents(out)
 
 
+def test_a_shard_tells_of_others_made_with_other_settings(
+    checkpoint: Path, clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their clips stand in one table with this one's."""
+    _predict(checkpoint, clips, tmp_path / "m", shard="1/2")
+    _predict(checkpoint, clips, tmp_path / "m", shard="2/2")
+    assert "other shards" not in caplog.text
+    _predict(checkpoint, clips, tmp_path / "m", shard="2/2", threshold=0.3)
+    told = f"{tmp_path / 'm'}: other shards have predicted a, c with other settings or weights"
+    assert told in caplog.text
+
+
 def _files(contents: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in contents.items() if ".progress" not in name}
 

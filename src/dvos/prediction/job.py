@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -339,7 +339,23 @@ class ClipJob:
                 mask_files.append((path.name, *files.file_stamp(path)))
                 void = declared_void(path.parent, self._writer.options.void)
                 mask_files += [("void", value, 0) for value in void or ()]
-        return files.digest([self._fingerprint, mask_files, self.clip.fingerprint()])
+        return _digest(self._fingerprint, self.clip, mask_files)
+
+
+def _digest(fingerprint: str, clip: ClipInput, masks: Sequence[tuple[Any, ...]] = ()) -> str:
+    return files.digest([fingerprint, masks, clip.fingerprint()])
+
+
+def is_made_otherwise(clip: ClipInput, out: Path, fingerprint: str) -> bool:
+    """Whether a clip without first masks was begun in a folder by other settings, or of others.
+
+    Only the beginning of its record is read.
+    """
+    record = out / ".progress" / f"{clip.name}.jsonl"
+    with suppress(OSError, ValueError, AttributeError), record.open("rb") as stream:
+        known = files.parse_json(stream.readline()).get("fingerprint")
+        return isinstance(known, str) and known != _digest(fingerprint, clip)
+    return False
 
 
 def wants_tracks(options: PredictionOptions, predictor: Predictor) -> bool:

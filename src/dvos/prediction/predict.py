@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from dvos.prediction.job import (
     ClipJob,
     ClipResult,
     held,
+    is_made_otherwise,
     run_by_others,
     run_clips,
     run_for_others,
@@ -214,6 +215,9 @@ def _predict(
     with FaultCollector(UsageError) as faults:
         for job in jobs:
             faults.collect(job.check_corrected)
+    if shard and not isinstance(predictor, StartsFromMasks):
+        names = {clip.name for clip in part}
+        _tell_other_settings(out, [x for x in clips if x.name not in names], fingerprint)
     # Foreign files of these names are told before the work.
     if options.scale == "auto" and (out / RUN).exists() and read_record(out / RUN, _Run) is None:
         files.refuse_foreign([out / RUN], "this command")
@@ -240,6 +244,16 @@ def _predict(
     tell_sizes({job.clip.name: job.rows for job in jobs}, judged, scale)
     results = tuple(job.result() for job in jobs)
     return PredictResult(out, out / COUNTS, results, missing if shard else 0)
+
+
+def _tell_other_settings(out: Path, others: Iterable[ClipInput], fingerprint: str) -> None:
+    """Warn of clips that other shards have begun by other settings: a table would hold both."""
+    if wrong := sorted(one.name for one in others if is_made_otherwise(one, out, fingerprint)):
+        _log.warning(
+            "%s: other shards have predicted %s with other settings or weights, or of other files:"
+            " give all shards the same, and run those again",
+            *(out, shortened(wrong)),
+        )
 
 
 def _tell_unlike(predictor: Predictor, jobs: Sequence[ClipJob]) -> None:
