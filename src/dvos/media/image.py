@@ -384,10 +384,9 @@ def _xmp(image: Any) -> dict[Any, float]:
     """Numbers of XMP, attributes as well as elements, without parsing foreign XML."""
     data = image.info.get("xmp") or b""
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
-    # A number alone: of 1234/100, 3e1 and 30,5 the beginning would be another one.
     number = r"([+-]?[0-9]{1,9}(?:\.[0-9]{1,12})?)"
     named = rf"\b({_HEIGHT}|{_PITCH})\s*(?:=\s*[\"']|>)\s*{number}\s*[\"'<]"
-    # Of several the first counts.
+    # Of several the first counts; the beginning of 1234/100, 3e1 or 30,5 would be another number.
     return {name: float(value) for name, value in reversed(re.findall(named, text))}
 
 
@@ -395,8 +394,7 @@ def _focal_pixels(told: dict[Any, float], width: int, height: int) -> float | No
     unit = _UNITS.get(int(told.get(_RESOLUTION_UNIT, 2)))
     if {_FOCAL, _RESOLUTION} <= told.keys() and unit:
         # Of the photo as it was taken; this one may be smaller.
-        scale = width / told.get(_WIDTH, width)
-        return told[_FOCAL] * told[_RESOLUTION] / unit * scale
+        return told[_FOCAL] * told[_RESOLUTION] / unit * (width / told.get(_WIDTH, width))
     if _FOCAL_35 in told:
         return told[_FOCAL_35] * math.hypot(width, height) / _DIAGONAL_35
     return None

@@ -263,18 +263,8 @@ class ClipTracks:
             raise MediaError.at(self._name, found, expected, remedy)
         if self._regions:
             write_rows(self._of_regions, REGION_COLUMNS, self._tally.rows)
-            if covered := self._tally.covered:
-                _log.warning(
-                    "%s: of what frames show of %s all lies in regions before, which take what they"
-                    " share: nothing is counted there; put smaller ones first",
-                    *(self._name, shortened(covered)),
-                )
-            if unseen := self._tally.unseen:
-                _log.warning(
-                    "%s: no frame shows %s, of %d regions; their corners are pixels of the first"
-                    " frame, x and y from its upper left corner, not degrees or metres",
-                    *(self._name, shortened(unseen), len(self._regions)),
-                )
+            for line in self._tally.empty():
+                _log.warning("%s: %s", self._name, line)
         if self._path.lost and self.followed:
             frames = [str(rows[place]["frame"]) for place in self._path.lost[:_NAMED]]
             _log.warning(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvos.errors import shortened
 from dvos.formats.regions import NamedRegion
 from dvos.prediction.objects import FrameObjects
 from dvos.prediction.tracks.ground import CORNER, Rings, seen_share
@@ -232,16 +233,21 @@ class RegionTally:
         names = ["", *(region.name for region in self.regions)]
         return [names[one] for one in number.tolist()]
 
-    @property
-    def unseen(self) -> list[str]:
-        """Names of the regions that no frame so far shows any of."""
-        return [region.name for region in self.regions if region.name not in self._shown]
-
-    @property
-    def covered(self) -> list[str]:
-        """Names of those that frames show, and nothing of them that is not an earlier one's."""
+    def empty(self) -> Iterator[str]:
+        """What is to be said of regions without a row: covered by earlier ones, or not seen."""
         own = {row[_REGION] for row in self.rows}
-        return [one.name for one in self.regions if one.name in self._shown - own]
+        names = [region.name for region in self.regions if region.name not in own]
+        if covered := [name for name in names if name in self._shown]:
+            yield (
+                f"of what frames show of {shortened(covered)} all lies in regions before, which "
+                "take what they share: nothing is counted there; put smaller ones first"
+            )
+        if unseen := [name for name in names if name not in self._shown]:
+            yield (
+                f"no frame shows {shortened(unseen)}, of {len(self.regions)} regions; their "
+                "corners are pixels of the first frame, x and y from its upper left corner, not "
+                "degrees or metres"
+            )
 
     def areas(self) -> Iterator[tuple[NamedRegion, Sequence[Rings]]]:
         """Each region, with the areas of earlier ones that may take a part of it."""
