@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt
 
 from dvos.config.prediction import LinkingSettings, PredictionOptions
-from dvos.errors import MediaError, check_size, shortened
+from dvos.errors import MediaError, check_size
 from dvos.files import file_digest, write_json
 from dvos.formats.ctc import RESULT_TABLE, CtcWriter
 from dvos.formats.labels import Size
