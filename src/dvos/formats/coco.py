@@ -141,10 +141,10 @@ def _draw(where: str, coded: Any, boxed: Any, size: Size) -> Region:
 def _write(source: LabelledSource, out: Path) -> None:
     """Beside the document lie frames of video files, which are nowhere else as pictures."""
     pictures = source.pictures
-    if any(one.film and one.path is None for one in pictures):
+    if any(one.is_in_film for one in pictures):
         names = {one: one.name for one in pictures}
         for sheet in labelled(sheets(source, _HIGHEST)):
-            if sheet.picture.film and sheet.picture.path is None:
+            if sheet.picture.is_in_film:
                 name = sheet.place_file(out / sheet.video)
                 names[sheet.picture] = f"{sheet.video}/{name}"
         pictures = [replace(one, name=names[one]) for one in pictures]

@@ -75,6 +75,11 @@ class Picture:
     labelled: bool = True  # whether it was looked at
     film: Path | None = None  # video file that holds the frame, where it has no file of its own
 
+    @property
+    def is_in_film(self) -> bool:
+        """Whether it is a frame of a video file, and nowhere a picture by itself."""
+        return self.path is None and self.film is not None
+
 
 class Notes(dict[str, set[Hashable]]):
     """What was not taken as it stands: of each kind the places where, each once."""

@@ -49,7 +49,7 @@ class Sheet:
         cannot be decoded, an OutputError if something else has its name.
         """
         source = self.picture.path
-        if source is None and self.picture.film is not None:
+        if self.picture.is_in_film:
             path = folder / f"{self.name}.png"
             put(path, self.films.read(self.picture), write_image, read_image)
             return path.name

@@ -132,7 +132,7 @@ def note_rows(manifest: ClipManifest, rows: Iterable[Row], source: FrameSource) 
     manifest.begin()
     for row in rows:
         # Read ahead by a thread: a copy of what it has met so far.
-        manifest.meet(list(source.damage))
+        manifest.note_damage(list(source.damage))
         manifest.append(row)
         yield
     if not manifest.rows:

@@ -179,8 +179,8 @@ class ClipManifest:
             changed = isinstance(before, str) and before not in ("", files)
             self.replaced = changed and self.other is None and bool(self.stale)
             return
-        met = [line for line in lines if line is not None and "met" in line]
-        for line in (line for line in lines[1:] if line is None or "met" not in line):
+        damaged = [line for line in lines if line is not None and "damaged" in line]
+        for line in (line for line in lines[1:] if line is None or "damaged" not in line):
             if line is None or "frame" not in line:
                 break
             if not _is_of(row, line):
@@ -189,9 +189,11 @@ class ClipManifest:
             if not complete(line):
                 break
             self.rows.append(line)
-        self.damage = [note for line in met for note in line["met"]]
+        self.damage = [note for line in damaged for note in line["damaged"]]
         last = lines[-1]
-        if last is not None and last.get("frames") == len(self.rows) == len(lines) - 2 - len(met):
+        if last is not None and last.get("frames") == len(self.rows) == len(lines) - 2 - len(
+            damaged
+        ):
             self.finished = True
             self.damage = last["damage"]
             self.intensity = str(last.get("intensity", "full"))
@@ -216,7 +218,7 @@ class ClipManifest:
         if self.finished:
             lines.append(self._last())
         elif self.damage:
-            lines.insert(1, {"met": self.damage})
+            lines.insert(1, {"damaged": self.damage})
         write_text(self._path, "".join(map(_line, lines)))
 
     def _place(self, path: Path) -> str:
@@ -230,10 +232,10 @@ class ClipManifest:
         append_text(self._path, _line(row))
         self.rows.append(row)
 
-    def meet(self, damage: Iterable[str]) -> None:
+    def note_damage(self, damage: Iterable[str]) -> None:
         """Note what could not be decoded so far, of which a run that goes on may meet nothing."""
         if new := [note for note in dict.fromkeys(damage) if note not in self.damage]:
-            append_text(self._path, _line({"met": new}))
+            append_text(self._path, _line({"damaged": new}))
             self.damage += new
 
     def finish(self, damage: Iterable[str], intensity: str = "full") -> None:
@@ -302,7 +304,7 @@ def _is_of_clip(entry: Row) -> bool:
         case {"frame": str(name), "frame_index": int()}:
             # A name with a path in it is not of this program, which removes files by these names.
             return is_plain_name(name)
-        case {"fingerprint": str()} | {"frames": int(), "damage": list()} | {"met": list()}:
+        case {"fingerprint": str()} | {"frames": int(), "damage": list()} | {"damaged": list()}:
             return True
     return False
 

@@ -131,7 +131,10 @@ class RunFolder:
         """
         # Left to the data, it is what the same data made of it before.
         open_ = (f"network.{now.network.name}.objects", "auto")
-        finished, patient = self.finished(), _never(now.patience) > _never(before.patience)
+        finished, patient = (
+            self.finished(),
+            _epochs_without_gain(now.patience) > _epochs_without_gain(before.patience),
+        )
         longer = {"epochs": finished and now.epochs > before.epochs, "patience": patient}
         for key, old, new in run_changes(before, now)[0]:
             if (key, new) != open_ and not longer.get(key):
@@ -292,8 +295,8 @@ class RunFolder:
         return self.weights / f"epoch_{epoch:03d}.safetensors"
 
 
-def _never(patience: int) -> float:
-    """Epochs of patience, endless where it is 0."""
+def _epochs_without_gain(patience: int) -> float:
+    """How many epochs may come without a better one: endless where patience is 0."""
     return patience or math.inf
 
 
